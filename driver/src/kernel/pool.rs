@@ -1,0 +1,317 @@
+//! Non-paged pool with an owner: [`KBox`], [`KBuf`], [`KArc`].
+//!
+//! Every allocation can fail and says so with
+//! `STATUS_INSUFFICIENT_RESOURCES`. All of it is `POOL_FLAG_NON_PAGED`, zeroed
+//! by `ExAllocatePool2`, and may be made and freed at `IRQL <= DISPATCH_LEVEL`
+//! (the value's own `Drop` may want less). Each part of the driver has its own
+//! [`Tag`], so a leak found at unload names who made it.
+
+use core::ffi::c_void;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use zerocopy::FromZeros;
+
+use super::status::{NtStatus, Result};
+use super::sys;
+
+/// What `ExAllocatePool2` aligns to on 64-bit Windows (page-sized requests are
+/// aligned to a page, which nothing here relies on).
+const POOL_ALIGN: usize = 16;
+
+/// A pool tag: four ASCII letters in the order a debugger shows them.
+#[derive(Clone, Copy)]
+pub(crate) struct Tag(u32);
+
+impl Tag {
+    /// A tag such as `Tag::new(*b"WrNd")`.
+    pub(crate) const fn new(letters: [u8; 4]) -> Self {
+        Self(u32::from_le_bytes(letters))
+    }
+
+    /// The tag as DDIs that take one want it.
+    pub(crate) const fn raw(self) -> u32 {
+        self.0
+    }
+}
+
+/// `len` zeroed bytes of non-paged pool; a length of 0 is an error, as it is
+/// for `ExAllocatePool2`.
+fn allocate(len: usize, tag: Tag) -> Result<NonNull<u8>> {
+    if len == 0 {
+        return Err(NtStatus::INVALID_PARAMETER);
+    }
+    // SAFETY: IRQL <= DISPATCH_LEVEL is this module's condition of use; the
+    // flags and the (non-zero) length are valid, and null is handled below.
+    let pool = unsafe { sys::ExAllocatePool2(sys::POOL_FLAG_NON_PAGED, len, tag.raw()) };
+    NonNull::new(pool.cast::<u8>()).ok_or(NtStatus::INSUFFICIENT_RESOURCES)
+}
+
+/// Gives back what [`allocate`] returned.
+///
+/// # Safety
+/// `pool` came from [`allocate`] with the same tag, is freed once, and nobody
+/// uses it afterwards.
+unsafe fn release(pool: NonNull<u8>, tag: Tag) {
+    // SAFETY: the caller guarantees origin, tag and single ownership.
+    unsafe { sys::ExFreePoolWithTag(pool.as_ptr().cast::<c_void>(), tag.raw()) }
+}
+
+/// One value in non-paged pool. Its address never changes.
+pub(crate) struct KBox<T> {
+    value: NonNull<T>,
+    tag: Tag,
+    owns: PhantomData<T>,
+}
+
+// SAFETY: a KBox owns its value alone, as a Box does.
+unsafe impl<T: Send> Send for KBox<T> {}
+// SAFETY: a shared KBox gives out shared references to its value only.
+unsafe impl<T: Sync> Sync for KBox<T> {}
+
+impl<T> KBox<T> {
+    /// The pool cannot promise more than [`POOL_ALIGN`].
+    const ALIGNED: () = assert!(align_of::<T>() <= POOL_ALIGN && size_of::<T>() > 0);
+
+    /// Moves `value` into the pool. Large values: see [`KBox::try_zeroed`],
+    /// which doesn't need them on the (small) kernel stack first.
+    pub(crate) fn try_new(value: T, tag: Tag) -> Result<Self> {
+        let () = Self::ALIGNED;
+        let place = allocate(size_of::<T>(), tag)?.cast::<T>();
+        // SAFETY: `place` is size_of::<T>() bytes, aligned (ALIGNED), unshared.
+        unsafe { place.write(value) };
+        Ok(Self {
+            value: place,
+            tag,
+            owns: PhantomData,
+        })
+    }
+
+    /// A value whose bytes are all zero, made in place.
+    pub(crate) fn try_zeroed(tag: Tag) -> Result<Self>
+    where
+        T: FromZeros,
+    {
+        let () = Self::ALIGNED;
+        // ExAllocatePool2 zeroes, and FromZeros says zeroes are a valid T.
+        let place = allocate(size_of::<T>(), tag)?.cast::<T>();
+        Ok(Self {
+            value: place,
+            tag,
+            owns: PhantomData,
+        })
+    }
+
+    /// Gives up ownership, for a context pointer; [`KBox::from_raw`] takes it
+    /// back with the same tag.
+    pub(crate) fn into_raw(this: Self) -> *mut T {
+        let raw = this.value.as_ptr();
+        core::mem::forget(this);
+        raw
+    }
+
+    /// Takes back what [`KBox::into_raw`] gave up.
+    ///
+    /// # Safety
+    /// `raw` came from `into_raw` of a box made with `tag`, and is taken back
+    /// once.
+    pub(crate) unsafe fn from_raw(raw: *mut T, tag: Tag) -> Self {
+        // SAFETY: into_raw never returns null.
+        let value = unsafe { NonNull::new_unchecked(raw) };
+        Self {
+            value,
+            tag,
+            owns: PhantomData,
+        }
+    }
+
+    /// The value's address, which stays good while the box lives.
+    pub(crate) fn as_ptr(&self) -> *mut T {
+        self.value.as_ptr()
+    }
+}
+
+impl<T> Deref for KBox<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the value is initialised and lives as long as the box.
+        unsafe { self.value.as_ref() }
+    }
+}
+
+impl<T> DerefMut for KBox<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in deref, and the box is borrowed exclusively.
+        unsafe { self.value.as_mut() }
+    }
+}
+
+impl<T> Drop for KBox<T> {
+    fn drop(&mut self) {
+        // SAFETY: the value is initialised and dropped only here.
+        unsafe { self.value.drop_in_place() };
+        // SAFETY: allocated with this tag in try_new or try_zeroed, freed once.
+        unsafe { release(self.value.cast::<u8>(), self.tag) };
+    }
+}
+
+/// A run of bytes in non-paged pool, zeroed when made.
+pub(crate) struct KBuf {
+    bytes: NonNull<u8>,
+    len: usize,
+    tag: Tag,
+}
+
+// SAFETY: a KBuf owns plain bytes alone.
+unsafe impl Send for KBuf {}
+// SAFETY: a shared KBuf gives out shared bytes only.
+unsafe impl Sync for KBuf {}
+
+impl KBuf {
+    /// `len` zeroed bytes (`len` > 0), aligned to 16.
+    pub(crate) fn try_zeroed(len: usize, tag: Tag) -> Result<Self> {
+        Ok(Self {
+            bytes: allocate(len, tag)?,
+            len,
+            tag,
+        })
+    }
+}
+
+impl Deref for KBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len` initialised bytes, owned by the buffer.
+        unsafe { core::slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for KBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in deref, and the buffer is borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for KBuf {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this tag in try_zeroed, freed once.
+        unsafe { release(self.bytes, self.tag) };
+    }
+}
+
+/// What a [`KArc`] points at.
+struct Shared<T> {
+    references: AtomicUsize,
+    tag: Tag,
+    value: T,
+}
+
+/// A shared value in non-paged pool, counted; the last owner drops it. The
+/// value's `Drop` runs at the IRQL of whoever lets go last.
+pub(crate) struct KArc<T> {
+    shared: NonNull<Shared<T>>,
+    owns: PhantomData<Shared<T>>,
+}
+
+// SAFETY: owners on several threads share the value and any may drop it.
+unsafe impl<T: Send + Sync> Send for KArc<T> {}
+// SAFETY: as above; a shared KArc can be cloned.
+unsafe impl<T: Send + Sync> Sync for KArc<T> {}
+
+impl<T> KArc<T> {
+    const ALIGNED: () = assert!(align_of::<Shared<T>>() <= POOL_ALIGN);
+
+    /// Moves `value` into the pool with one owner.
+    pub(crate) fn try_new(value: T, tag: Tag) -> Result<Self> {
+        let () = Self::ALIGNED;
+        let shared = allocate(size_of::<Shared<T>>(), tag)?.cast::<Shared<T>>();
+        let first = Shared {
+            references: AtomicUsize::new(1),
+            tag,
+            value,
+        };
+        // SAFETY: `shared` is large enough, aligned (ALIGNED) and unshared.
+        unsafe { shared.write(first) };
+        Ok(Self {
+            shared,
+            owns: PhantomData,
+        })
+    }
+
+    /// Turns this owner into a pointer to the value, for a context field;
+    /// [`KArc::from_raw`] turns it back.
+    pub(crate) fn into_raw(this: Self) -> *const T {
+        let raw = KArc::as_ptr(&this);
+        core::mem::forget(this);
+        raw
+    }
+
+    /// Takes back one owner.
+    ///
+    /// # Safety
+    /// `raw` came from [`KArc::into_raw`], and each `into_raw` is taken back
+    /// once.
+    pub(crate) unsafe fn from_raw(raw: *const T) -> Self {
+        // SAFETY: `raw` is the `value` field of a Shared<T> (into_raw), so the
+        // step back stays within that allocation.
+        let shared = unsafe { raw.byte_sub(core::mem::offset_of!(Shared<T>, value)) };
+        // SAFETY: derived from a non-null allocation.
+        let shared = unsafe { NonNull::new_unchecked(shared.cast::<Shared<T>>().cast_mut()) };
+        Self {
+            shared,
+            owns: PhantomData,
+        }
+    }
+
+    /// The value's address, good while an owner lives.
+    pub(crate) fn as_ptr(this: &Self) -> *const T {
+        // SAFETY: the allocation is live while `this` is; no reference is made.
+        unsafe { &raw const (*this.shared.as_ptr()).value }
+    }
+}
+
+impl<T> Clone for KArc<T> {
+    fn clone(&self) -> Self {
+        // Relaxed: a new owner is only ever made from an existing one.
+        self.header().references.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared: self.shared,
+            owns: PhantomData,
+        }
+    }
+}
+
+impl<T> KArc<T> {
+    fn header(&self) -> &Shared<T> {
+        // SAFETY: live and initialised while an owner exists, which self is.
+        unsafe { self.shared.as_ref() }
+    }
+}
+
+impl<T> Deref for KArc<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.header().value
+    }
+}
+
+impl<T> Drop for KArc<T> {
+    fn drop(&mut self) {
+        if self.header().references.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        // Every other owner's last use happens before the value is dropped.
+        fence(Ordering::Acquire);
+        let tag = self.header().tag;
+        // SAFETY: the last owner: nobody else can reach the value any more.
+        unsafe { self.shared.drop_in_place() };
+        // SAFETY: allocated with this tag in try_new, freed by the last owner.
+        unsafe { release(self.shared.cast::<u8>(), tag) };
+    }
+}

@@ -1,0 +1,9 @@
+//! Winsock Kernel.
+
+use crate::kernel::status::Result;
+
+pub(crate) fn start() -> Result<()> {
+    Ok(())
+}
+
+pub(crate) fn stop() {}
