@@ -1,0 +1,151 @@
+//! Addresses of services on the wire, and what they mean.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use crate::status;
+
+message! {
+    /// A transport address.
+    pub struct ServiceAddress [32] {
+        /// 4 or 6: the version of IP, not an `AF_` constant.
+        0 => family: u32,
+        /// IPv6 scope id (RFC 4007); 0 for IPv4.
+        4 => scope_id: u32,
+        /// The address in network order; IPv4 in the first four bytes, the rest 0.
+        8 => addr: [u8; 16],
+        /// The port, in the machine's byte order. 0 lets the driver choose.
+        24 => port: u16,
+        /// 0.
+        26 => reserved0: u16,
+        /// 0.
+        28 => reserved1: u32,
+    }
+}
+
+/// [`ServiceAddress::family`] of IPv4.
+pub const FAMILY_V4: u32 = 4;
+/// [`ServiceAddress::family`] of IPv6.
+pub const FAMILY_V6: u32 = 6;
+
+/// Why an address can't be one a service listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressError {
+    /// The family is neither 4 nor 6.
+    Family(u32),
+    /// An IPv4 address with a scope id, or with bytes after its fourth.
+    NotPlainV4,
+    /// A multicast or broadcast address: nobody can listen on it as its own.
+    NotUnicast,
+    /// An IPv4 address wrapped in IPv6 (RFC 4291 section 2.5.5.2).
+    MappedV4,
+    /// A reserved field isn't 0.
+    Reserved,
+}
+
+impl AddressError {
+    /// The NTSTATUS that says so.
+    #[must_use]
+    pub const fn status(self) -> i32 {
+        match self {
+            AddressError::Reserved => status::INVALID_PARAMETER,
+            _ => status::INVALID_ADDRESS_COMPONENT,
+        }
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AddressError::Family(n) => write!(f, "address family {n} is neither 4 nor 6"),
+            AddressError::NotPlainV4 => f.write_str("an IPv4 address with a scope or extra bytes"),
+            AddressError::NotUnicast => f.write_str("a multicast or broadcast address"),
+            AddressError::MappedV4 => f.write_str("an IPv4-mapped IPv6 address"),
+            AddressError::Reserved => f.write_str("a reserved field of the address isn't 0"),
+        }
+    }
+}
+
+impl core::error::Error for AddressError {}
+
+impl ServiceAddress {
+    /// The socket address these bytes mean, of any kind: no check that a
+    /// service could listen on it.
+    pub const fn socket_addr(&self) -> Result<SocketAddr, AddressError> {
+        if self.reserved0 != 0 || self.reserved1 != 0 {
+            return Err(AddressError::Reserved);
+        }
+        match self.family {
+            FAMILY_V4 => {
+                let [a, b, c, d, rest @ ..] = self.addr;
+                if self.scope_id != 0 || u96(rest) != 0 {
+                    return Err(AddressError::NotPlainV4);
+                }
+                Ok(SocketAddr::V4(SocketAddrV4::new(
+                    Ipv4Addr::new(a, b, c, d),
+                    self.port,
+                )))
+            }
+            FAMILY_V6 => Ok(SocketAddr::V6(SocketAddrV6::new(
+                Ipv6Addr::from_octets(self.addr),
+                self.port,
+                0,
+                self.scope_id,
+            ))),
+            other => Err(AddressError::Family(other)),
+        }
+    }
+
+    /// The socket address a service is to listen on: unicast or unspecified.
+    pub const fn listen_addr(&self) -> Result<SocketAddr, AddressError> {
+        let addr = match self.socket_addr() {
+            Ok(addr) => addr,
+            Err(e) => return Err(e),
+        };
+        match addr.ip() {
+            IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => {
+                Err(AddressError::NotUnicast)
+            }
+            IpAddr::V6(ip) if ip.is_multicast() => Err(AddressError::NotUnicast),
+            IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Err(AddressError::MappedV4),
+            _ => Ok(addr),
+        }
+    }
+}
+
+const fn u96(bytes: [u8; 12]) -> u128 {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+    u128::from_be_bytes([0, 0, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l])
+}
+
+impl From<SocketAddr> for ServiceAddress {
+    fn from(addr: SocketAddr) -> Self {
+        let (family, octets, scope_id) = match addr {
+            SocketAddr::V4(v4) => {
+                let [a, b, c, d] = v4.ip().octets();
+                (
+                    FAMILY_V4,
+                    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                    0,
+                )
+            }
+            SocketAddr::V6(v6) => (FAMILY_V6, v6.ip().octets(), v6.scope_id()),
+        };
+        ServiceAddress {
+            family,
+            scope_id,
+            addr: octets,
+            port: addr.port(),
+            reserved0: 0,
+            reserved1: 0,
+        }
+    }
+}
+
+impl TryFrom<ServiceAddress> for SocketAddr {
+    type Error = AddressError;
+
+    fn try_from(address: ServiceAddress) -> Result<Self, AddressError> {
+        address.socket_addr()
+    }
+}

@@ -1,0 +1,81 @@
+//! The IOCTL codes.
+//!
+//! Source: MSDN "Defining I/O Control Codes".
+
+/// `FILE_DEVICE_NETWORK`.
+pub const DEVICE_TYPE: u32 = 0x12;
+/// `METHOD_BUFFERED`: the I/O manager copies both ways.
+pub const METHOD_BUFFERED: u32 = 0;
+/// `FILE_READ_DATA | FILE_WRITE_DATA`: the handle must have been opened for both.
+pub const ACCESS: u32 = 0x1 | 0x2;
+/// The first function number that is free for vendors.
+pub const FUNCTION_BASE: u32 = 0x800;
+
+/// `CTL_CODE`: device type in bits 16..32, access in 14..16, function in 2..14,
+/// method in 0..2.
+#[must_use]
+pub const fn ctl_code(device_type: u32, function: u32, method: u32, access: u32) -> u32 {
+    (device_type << 16) | ((access & 0x3) << 14) | ((function & 0xfff) << 2) | (method & 0x3)
+}
+
+const fn weir(n: u32) -> u32 {
+    ctl_code(DEVICE_TYPE, FUNCTION_BASE | n, METHOD_BUFFERED, ACCESS)
+}
+
+macro_rules! ioctls {
+    ( $( $(#[$meta:meta])* $name:ident = $n:literal $text:literal, )+ ) => {
+        /// Everything the driver can be asked for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Ioctl {
+            $( $(#[$meta])* $name, )+
+        }
+
+        impl Ioctl {
+            /// Every IOCTL, in order of its function number.
+            pub const ALL: &[Ioctl] = &[ $( Ioctl::$name, )+ ];
+
+            /// The 32-bit control code.
+            #[must_use]
+            pub const fn code(self) -> u32 {
+                match self { $( Ioctl::$name => weir($n), )+ }
+            }
+
+            /// The IOCTL with this control code.
+            #[must_use]
+            pub const fn from_code(code: u32) -> Option<Ioctl> {
+                $( if code == weir($n) { return Some(Ioctl::$name); } )+
+                None
+            }
+
+            /// The name used in messages.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Ioctl::$name => $text, )+ }
+            }
+        }
+    };
+}
+
+ioctls! {
+    /// What the driver speaks; accepted whatever version the request states.
+    GetVersion = 0 "GET_VERSION",
+    /// Uptime, and how many of each object there are.
+    GetStatus = 1 "GET_STATUS",
+    /// The adapters the filter is attached to, from a start index on.
+    ListAdapters = 2 "LIST_ADAPTERS",
+    /// The balance and the protocol counters of one adapter.
+    GetAdapterStats = 3 "GET_ADAPTER_STATS",
+    /// Gives a control handle the capture role.
+    OpenCapture = 4 "OPEN_CAPTURE",
+    /// The reader's own balance; on a handle in the capture role.
+    GetReaderStats = 5 "GET_READER_STATS",
+    /// Starts a network service in the kernel.
+    ServiceStart = 6 "SERVICE_START",
+    /// The running services, from a start index on.
+    ServiceList = 7 "SERVICE_LIST",
+    /// Stops a service by its id.
+    ServiceStop = 8 "SERVICE_STOP",
+}
+
+const _: () = assert!(Ioctl::GetVersion.code() == 0x0012_E000);
+const _: () = assert!(Ioctl::ServiceStop.code() == 0x0012_E020);

@@ -1,0 +1,66 @@
+//! The contract between `weir.sys` and user mode.
+//!
+//! Both sides compile this crate, and nothing crosses the boundary that is not
+//! declared here: IOCTL codes ([`ioctl`]), requests and replies ([`message`]),
+//! the records of captured frames ([`record`]), and the NTSTATUS values that
+//! say what was wrong ([`status`]).
+//!
+//! On the wire there are integers only, in the machine's byte order (x86-64:
+//! little endian). What an integer *means* is an enum or a bit set of
+//! [`meaning`], reached through a checked conversion. What user mode sends is
+//! an allegation until [`message::Request::decode`] and the typed request
+//! (`TryFrom`) have accepted it; both live here so that the checks the kernel
+//! makes are tested on any host.
+//!
+//! A change to any name, size, offset, type or code here is a change of the
+//! contract: raise [`ABI_VERSION`] (a test in `tests/` fails otherwise).
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects
+)]
+
+#[macro_use]
+mod layout;
+pub mod address;
+pub mod ioctl;
+pub mod limits;
+pub mod meaning;
+pub mod message;
+pub mod record;
+pub mod status;
+
+pub use address::{AddressError, ServiceAddress};
+pub use ioctl::Ioctl;
+pub use layout::{EnumLayout, FieldLayout, Layout, Message};
+pub use meaning::{
+    AdapterState, Direction, Directions, Media, RecordFlags, ServiceKind, StatusFlags, Transport,
+    UnknownValue,
+};
+pub use message::{
+    AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats, AdapterStatsReply,
+    AdapterStatsRequest, Balance, CaptureOptions, HeaderError, OpenCaptureReply,
+    OpenCaptureRequest, ProtocolCounters, ReaderStats, ReaderStatsReply, ReaderStatsRequest,
+    ReplyHeader, Request, RequestError, RequestHeader, ServiceInfo, ServiceListReply,
+    ServiceListRequest, ServiceSpec, ServiceStartReply, ServiceStartRequest, ServiceStopReply,
+    ServiceStopRequest, StatusReply, StatusRequest, VersionReply, VersionRequest,
+};
+pub use record::{FrameRecord, RecordError, record_size, records};
+
+/// The version of the contract. Every request carries it, and a driver refuses
+/// any other with [`status::REVISION_MISMATCH`], except in
+/// [`Ioctl::GetVersion`], which is how a client learns what the driver speaks.
+pub const ABI_VERSION: u32 = 1;
+
+/// The kernel's name of the control device.
+pub const DEVICE_NAME: &str = "\\Device\\Weir";
+/// The kernel's name of the link that makes the device visible to user mode.
+pub const LINK_NAME: &str = "\\DosDevices\\Weir";
+/// The path user mode opens.
+pub const WIN32_PATH: &str = "\\\\.\\Weir";
+/// The name of the driver's service.
+pub const SERVICE_NAME: &str = "weir";

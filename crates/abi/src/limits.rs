@@ -1,0 +1,24 @@
+//! What the driver accepts at most and at least.
+
+/// Adapters that can be attached at once.
+pub const MAX_ADAPTERS: usize = 64;
+/// Handles in the capture role at once.
+pub const MAX_READERS: usize = 32;
+/// Services at once.
+pub const MAX_SERVICES: usize = 64;
+/// Most bytes of one frame that a reader can ask for. Above the largest frame
+/// that large send offload makes.
+pub const MAX_SNAPLEN: u32 = 262_144;
+/// Smallest backlog of a reader, in bytes.
+pub const MIN_BACKLOG: u32 = 64 * 1024;
+/// Largest backlog of a reader, in bytes.
+pub const MAX_BACKLOG: u32 = 64 * 1024 * 1024;
+/// Longest time a captured frame waits for its read to fill, in milliseconds.
+/// 0 completes a read with its first frame.
+pub const MAX_FLUSH_MS: u32 = 60_000;
+/// Longest read the driver fills; a longer buffer is filled up to here.
+pub const MAX_READ_LEN: u32 = 16 * 1024 * 1024;
+/// Room for an adapter's name, in UTF-16 units.
+pub const ADAPTER_NAME_UNITS: usize = 64;
+/// Alignment of each capture record within a read, in bytes.
+pub const RECORD_ALIGN: usize = 8;

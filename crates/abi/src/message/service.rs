@@ -1,0 +1,202 @@
+//! Network services in the kernel.
+
+use core::net::SocketAddr;
+
+use super::{ReplyHeader, Request, RequestError, RequestHeader};
+use crate::{Ioctl, ServiceAddress, ServiceKind, Transport};
+
+message! {
+    /// Starts a service.
+    pub struct ServiceStartRequest [48] {
+        /// Version and size.
+        0 => header: RequestHeader,
+        /// Field 1: [`ServiceKind`].
+        8 => kind: u32,
+        /// Field 2: [`Transport`].
+        12 => transport: u32,
+        /// Field 3: where to listen; port 0 lets the driver choose.
+        16 => address: ServiceAddress,
+    }
+}
+
+message! {
+    /// The service runs.
+    pub struct ServiceStartReply [48] {
+        /// Version and size.
+        0 => header: ReplyHeader,
+        /// Its id: from 1, never used again while the driver is loaded.
+        8 => id: u32,
+        /// 0.
+        12 => reserved: u32,
+        /// Where it listens, the port as it was chosen.
+        16 => address: ServiceAddress,
+    }
+}
+
+impl Request for ServiceStartRequest {
+    const IOCTL: Ioctl = Ioctl::ServiceStart;
+    type Reply = ServiceStartReply;
+}
+
+/// A service to start, checked: a [`ServiceStartRequest`] that makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// What it does.
+    pub kind: ServiceKind,
+    /// Over which transport.
+    pub transport: Transport,
+    /// Where it listens: unicast or unspecified. Whether the address is this
+    /// machine's is not known here.
+    pub address: SocketAddr,
+}
+
+impl TryFrom<&ServiceStartRequest> for ServiceSpec {
+    type Error = RequestError;
+
+    fn try_from(request: &ServiceStartRequest) -> Result<Self, RequestError> {
+        Ok(ServiceSpec {
+            kind: ServiceKind::try_from(request.kind).map_err(|e| RequestError::Field {
+                n: 1,
+                name: "service kind",
+                value: e.value,
+            })?,
+            transport: Transport::try_from(request.transport).map_err(|e| RequestError::Field {
+                n: 2,
+                name: "transport",
+                value: e.value,
+            })?,
+            address: request.address.listen_addr()?,
+        })
+    }
+}
+
+impl From<&ServiceSpec> for ServiceStartRequest {
+    fn from(spec: &ServiceSpec) -> Self {
+        ServiceStartRequest {
+            header: RequestHeader::of::<Self>(),
+            kind: spec.kind.into(),
+            transport: spec.transport.into(),
+            address: spec.address.into(),
+        }
+    }
+}
+
+message! {
+    /// Asks for the services.
+    pub struct ServiceListRequest [16] {
+        /// Version and size.
+        0 => header: RequestHeader,
+        /// How many services to pass over.
+        8 => start: u32,
+        /// 0.
+        12 => reserved: u32,
+    }
+}
+
+message! {
+    /// Start of the list of services; `count` times [`ServiceInfo`] follow.
+    pub struct ServiceListReply [16] {
+        /// Version and size, the entries included.
+        0 => header: ReplyHeader,
+        /// How many services there are, those passed over included.
+        8 => total: u32,
+        /// How many entries follow: as many as there are, or as fit.
+        12 => count: u32,
+    }
+}
+
+message! {
+    /// One service.
+    pub struct ServiceInfo [88] {
+        /// Its id.
+        0 => id: u32,
+        /// [`ServiceKind`].
+        4 => kind: u32,
+        /// [`Transport`].
+        8 => transport: u32,
+        /// Connections now; 0 for UDP.
+        12 => connections: u32,
+        /// Where it listens.
+        16 => address: ServiceAddress,
+        /// TCP: connections accepted; UDP: datagrams received.
+        48 => accepted: u64,
+        /// Bytes of payload received.
+        56 => bytes_in: u64,
+        /// Bytes of payload sent.
+        64 => bytes_out: u64,
+        /// Operations of its sockets that failed.
+        72 => errors: u64,
+        /// Connections refused or datagrams not answered for want of room.
+        80 => dropped: u64,
+    }
+}
+
+impl ServiceListRequest {
+    /// A request for the services after the first `start`.
+    #[must_use]
+    pub const fn new(start: u32) -> Self {
+        ServiceListRequest {
+            header: RequestHeader::of::<Self>(),
+            start,
+            reserved: 0,
+        }
+    }
+
+    /// Its start index.
+    pub const fn start(&self) -> Result<u32, RequestError> {
+        if self.reserved != 0 {
+            return Err(RequestError::Reserved);
+        }
+        Ok(self.start)
+    }
+}
+
+impl Request for ServiceListRequest {
+    const IOCTL: Ioctl = Ioctl::ServiceList;
+    type Reply = ServiceListReply;
+}
+
+message! {
+    /// Stops a service.
+    pub struct ServiceStopRequest [16] {
+        /// Version and size.
+        0 => header: RequestHeader,
+        /// The service's id.
+        8 => id: u32,
+        /// 0.
+        12 => reserved: u32,
+    }
+}
+
+message! {
+    /// The service and its connections are gone.
+    pub struct ServiceStopReply [8] {
+        /// Version and size.
+        0 => header: ReplyHeader,
+    }
+}
+
+impl ServiceStopRequest {
+    /// A request to stop the service with this id.
+    #[must_use]
+    pub const fn new(id: u32) -> Self {
+        ServiceStopRequest {
+            header: RequestHeader::of::<Self>(),
+            id,
+            reserved: 0,
+        }
+    }
+
+    /// Its service id.
+    pub const fn id(&self) -> Result<u32, RequestError> {
+        if self.reserved != 0 {
+            return Err(RequestError::Reserved);
+        }
+        Ok(self.id)
+    }
+}
+
+impl Request for ServiceStopRequest {
+    const IOCTL: Ioctl = Ioctl::ServiceStop;
+    type Reply = ServiceStopReply;
+}

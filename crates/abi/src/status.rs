@@ -1,0 +1,144 @@
+//! The NTSTATUS values the driver answers with, and what each means here.
+//!
+//! Each kind of bad input has a status of its own. Where Windows has no name
+//! for one, `STATUS_INVALID_PARAMETER_n` says that field *n* after the header
+//! of the request is out of its range; `STATUS_INVALID_PARAMETER` itself means
+//! that a reserved field isn't 0.
+//!
+//! Source of the codes: MS-ERREF section 2.3.1.
+
+/// One status: its code, its name, what it means from this driver, and what
+/// whoever sees it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusInfo {
+    /// The NTSTATUS.
+    pub code: i32,
+    /// Its name in ntstatus.h.
+    pub name: &'static str,
+    /// What it means when this driver gives it.
+    pub meaning: &'static str,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+macro_rules! statuses {
+    ( $( $const:ident = $code:literal $name:literal, $meaning:literal, $advice:literal; )+ ) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $meaning, ".")]
+            pub const $const: i32 = u32::cast_signed($code);
+        )+
+
+        /// Every status above.
+        pub const TABLE: &[StatusInfo] = &[
+            $( StatusInfo { code: $const, name: $name, meaning: $meaning, advice: $advice }, )+
+        ];
+    };
+}
+
+statuses! {
+    SUCCESS = 0x0000_0000 "STATUS_SUCCESS",
+        "done",
+        "nothing to do";
+    PENDING = 0x0000_0103 "STATUS_PENDING",
+        "the operation has not ended yet",
+        "wait for its completion";
+    BUFFER_OVERFLOW = 0x8000_0005 "STATUS_BUFFER_OVERFLOW",
+        "the buffer holds only the first part of the answer",
+        "ask again with a larger buffer";
+    UNSUCCESSFUL = 0xC000_0001 "STATUS_UNSUCCESSFUL",
+        "the operation failed for a reason that has no status of its own",
+        "look at the driver's log";
+    INFO_LENGTH_MISMATCH = 0xC000_0004 "STATUS_INFO_LENGTH_MISMATCH",
+        "the request is shorter than its type",
+        "send the whole request structure of this contract version";
+    INVALID_HANDLE = 0xC000_0008 "STATUS_INVALID_HANDLE",
+        "the handle is not open",
+        "open the device again";
+    INVALID_PARAMETER = 0xC000_000D "STATUS_INVALID_PARAMETER",
+        "a reserved field of the request is not 0",
+        "set every reserved field to 0";
+    NO_SUCH_DEVICE = 0xC000_000E "STATUS_NO_SUCH_DEVICE",
+        "no adapter has this id",
+        "list the adapters (weirctl adapters); ids change when an adapter is attached anew";
+    INVALID_DEVICE_REQUEST = 0xC000_0010 "STATUS_INVALID_DEVICE_REQUEST",
+        "the driver has no such IOCTL",
+        "use client and driver of the same release";
+    ACCESS_DENIED = 0xC000_0022 "STATUS_ACCESS_DENIED",
+        "the device is open to SYSTEM and Administrators only",
+        "run as administrator (elevated)";
+    BUFFER_TOO_SMALL = 0xC000_0023 "STATUS_BUFFER_TOO_SMALL",
+        "the output buffer can't hold the reply, or a read one whole record of the snap length",
+        "give a larger buffer; OPEN_CAPTURE's reply says how long a read must be";
+    OBJECT_NAME_NOT_FOUND = 0xC000_0034 "STATUS_OBJECT_NAME_NOT_FOUND",
+        "there is no Weir device: the driver isn't loaded",
+        "start it with `sc start weir`, or install it first";
+    OBJECT_NAME_COLLISION = 0xC000_0035 "STATUS_OBJECT_NAME_COLLISION",
+        "this service already runs on this address and port",
+        "stop it first (weirctl service list, weirctl service stop ID)";
+    QUOTA_EXCEEDED = 0xC000_0044 "STATUS_QUOTA_EXCEEDED",
+        "as many captures or services run as the driver allows",
+        "close one of them first";
+    REVISION_MISMATCH = 0xC000_0059 "STATUS_REVISION_MISMATCH",
+        "client and driver speak different versions of the contract",
+        "use client and driver of the same release (weirctl version shows both)";
+    INSUFFICIENT_RESOURCES = 0xC000_009A "STATUS_INSUFFICIENT_RESOURCES",
+        "the kernel had no memory for this",
+        "try again with a smaller backlog, or when memory is free";
+    DEVICE_NOT_READY = 0xC000_00A3 "STATUS_DEVICE_NOT_READY",
+        "the network provider is not available to the driver, or the driver is unloading",
+        "try again when `weirctl status` shows it ready";
+    INVALID_PARAMETER_1 = 0xC000_00EF "STATUS_INVALID_PARAMETER_1",
+        "field 1 of the request is out of its range (SERVICE_START: kind)",
+        "use a service kind this driver knows: echo";
+    INVALID_PARAMETER_2 = 0xC000_00F0 "STATUS_INVALID_PARAMETER_2",
+        "field 2 of the request is out of its range (OPEN_CAPTURE: snap length; SERVICE_START: transport)",
+        "snap length: 1 to 262144 bytes, or 0 for whole frames; transport: tcp or udp";
+    INVALID_PARAMETER_3 = 0xC000_00F1 "STATUS_INVALID_PARAMETER_3",
+        "field 3 of the request is out of its range (OPEN_CAPTURE: backlog)",
+        "backlog: 65536 to 67108864 bytes";
+    INVALID_PARAMETER_4 = 0xC000_00F2 "STATUS_INVALID_PARAMETER_4",
+        "field 4 of the request is out of its range (OPEN_CAPTURE: flush time)",
+        "flush time: 0 to 60000 milliseconds";
+    INVALID_PARAMETER_5 = 0xC000_00F3 "STATUS_INVALID_PARAMETER_5",
+        "field 5 of the request is out of its range (OPEN_CAPTURE: directions)",
+        "directions: in, out or both";
+    CANCELLED = 0xC000_0120 "STATUS_CANCELLED",
+        "the operation was cancelled",
+        "nothing to do if you closed the handle or pressed Ctrl-C";
+    FILE_CLOSED = 0xC000_0128 "STATUS_FILE_CLOSED",
+        "the handle is being closed",
+        "open the device again";
+    INVALID_ADDRESS = 0xC000_0141 "STATUS_INVALID_ADDRESS",
+        "the address is not one of this machine's",
+        "use an address of this machine, or 0.0.0.0 or [::] for all of them";
+    INVALID_DEVICE_STATE = 0xC000_0184 "STATUS_INVALID_DEVICE_STATE",
+        "the handle's role doesn't allow this: a read without the capture role, or a second role",
+        "give a fresh handle the role with its IOCTL first, once";
+    INVALID_BUFFER_SIZE = 0xC000_0206 "STATUS_INVALID_BUFFER_SIZE",
+        "the request is longer than its type, or its size field disagrees with its length",
+        "send exactly the request structure of this contract version";
+    INVALID_ADDRESS_COMPONENT = 0xC000_0207 "STATUS_INVALID_ADDRESS_COMPONENT",
+        "the address can't be listened on: unknown family, multicast, broadcast or IPv4-mapped",
+        "use a unicast IPv4 or IPv6 address, or 0.0.0.0 or [::]";
+    ADDRESS_ALREADY_EXISTS = 0xC000_020A "STATUS_ADDRESS_ALREADY_EXISTS",
+        "another socket of this machine has the port",
+        "choose another port, or 0 to let the driver choose";
+    NOT_FOUND = 0xC000_0225 "STATUS_NOT_FOUND",
+        "no service has this id",
+        "list the services (weirctl service list)";
+    DELETE_PENDING = 0xC000_0056 "STATUS_DELETE_PENDING",
+        "the driver is unloading",
+        "wait until it is gone, then start it again";
+}
+
+/// What this driver means by a status, if it is one of [`TABLE`].
+#[must_use]
+pub fn info(code: i32) -> Option<&'static StatusInfo> {
+    TABLE.iter().find(|info| info.code == code)
+}
+
+/// Whether this is an error (severity 3), as `NT_ERROR` says.
+#[must_use]
+pub const fn is_error(code: i32) -> bool {
+    code.cast_unsigned() >> 30 == 3
+}
