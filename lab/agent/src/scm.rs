@@ -1,0 +1,222 @@
+//! The service manager, as much of it as loading a kernel driver takes.
+
+use std::time::{Duration, Instant};
+
+use windows_sys::Win32::Foundation::{
+    ERROR_SERVICE_EXISTS, ERROR_SERVICE_NOT_ACTIVE, GetLastError, WAIT_TIMEOUT,
+};
+use windows_sys::Win32::System::Services::{
+    CloseServiceHandle, ControlService, CreateServiceW, DeleteService, OpenSCManagerW,
+    OpenServiceW, QueryServiceStatus, SC_HANDLE, SC_MANAGER_ALL_ACCESS, SERVICE_ALL_ACCESS,
+    SERVICE_CONTROL_STOP, SERVICE_DEMAND_START, SERVICE_ERROR_NORMAL, SERVICE_KERNEL_DRIVER,
+    SERVICE_RUNNING, SERVICE_START_PENDING, SERVICE_STATUS, SERVICE_STOP_PENDING, SERVICE_STOPPED,
+    StartServiceW,
+};
+
+/// How long a driver may take to start or to stop before that is an error.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A service manager call that failed: which one, and its Win32 code.
+#[derive(Debug)]
+pub(crate) struct ScmError {
+    what: &'static str,
+    pub(crate) code: u32,
+}
+
+impl std::fmt::Display for ScmError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = std::io::Error::from_raw_os_error(self.code.cast_signed());
+        write!(f, "{}: {text}", self.what)
+    }
+}
+
+impl ScmError {
+    fn last(what: &'static str) -> Self {
+        // SAFETY: GetLastError reads a thread-local value and has no preconditions.
+        let code = unsafe { GetLastError() };
+        Self { what, code }
+    }
+}
+
+/// An open service manager or service handle.
+struct Handle(SC_HANDLE);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from OpenSCManagerW, OpenServiceW or CreateServiceW
+        // and is closed nowhere else.
+        unsafe { CloseServiceHandle(self.0) };
+    }
+}
+
+/// What `query` says of a service.
+pub(crate) struct State {
+    pub(crate) name: &'static str,
+    pub(crate) exit_code: u32,
+}
+
+fn wide(s: &str) -> Vec<u16> {
+    s.encode_utf16().chain([0]).collect()
+}
+
+fn manager() -> Result<Handle, ScmError> {
+    // SAFETY: both names may be null: the local machine, the active database.
+    let h = unsafe { OpenSCManagerW(std::ptr::null(), std::ptr::null(), SC_MANAGER_ALL_ACCESS) };
+    if h.is_null() {
+        return Err(ScmError::last("OpenSCManager"));
+    }
+    Ok(Handle(h))
+}
+
+fn open(service: &str) -> Result<Handle, ScmError> {
+    let manager = manager()?;
+    let name = wide(service);
+    // SAFETY: the manager's handle is open and the name ends with a NUL.
+    let h = unsafe { OpenServiceW(manager.0, name.as_ptr(), SERVICE_ALL_ACCESS) };
+    if h.is_null() {
+        return Err(ScmError::last("OpenService"));
+    }
+    Ok(Handle(h))
+}
+
+fn status(service: &Handle) -> Result<SERVICE_STATUS, ScmError> {
+    let mut status = SERVICE_STATUS::default();
+    // SAFETY: the handle is open, and the structure is writable and outlives the call.
+    let ok = unsafe { QueryServiceStatus(service.0, &raw mut status) };
+    if ok == 0 {
+        return Err(ScmError::last("QueryServiceStatus"));
+    }
+    Ok(status)
+}
+
+/// Waits until the service leaves `pending`.
+fn settle(service: &Handle, pending: u32) -> Result<SERVICE_STATUS, ScmError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = status(service)?;
+        if now.dwCurrentState != pending {
+            return Ok(now);
+        }
+        if Instant::now() > deadline {
+            return Err(ScmError {
+                what: "waiting for the service",
+                code: WAIT_TIMEOUT,
+            });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Creates a kernel driver service that is started on demand; one that exists
+/// already is left as it is.
+pub(crate) fn create(service: &str, path: &str) -> Result<(), ScmError> {
+    let manager = manager()?;
+    let name = wide(service);
+    let path = wide(path);
+    // SAFETY: the manager's handle is open, the strings end with a NUL, and every
+    // optional argument is null.
+    let h = unsafe {
+        CreateServiceW(
+            manager.0,
+            name.as_ptr(),
+            name.as_ptr(),
+            SERVICE_ALL_ACCESS,
+            SERVICE_KERNEL_DRIVER,
+            SERVICE_DEMAND_START,
+            SERVICE_ERROR_NORMAL,
+            path.as_ptr(),
+            std::ptr::null(),
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    };
+    if h.is_null() {
+        let e = ScmError::last("CreateService");
+        return if e.code == ERROR_SERVICE_EXISTS {
+            Ok(())
+        } else {
+            Err(e)
+        };
+    }
+    drop(Handle(h));
+    Ok(())
+}
+
+/// Starts a service and waits until it runs; a driver whose `DriverEntry`
+/// fails gives that failure's Win32 code.
+pub(crate) fn start(service: &str) -> Result<(), ScmError> {
+    let service = open(service)?;
+    // SAFETY: the handle is open; no arguments are passed.
+    let ok = unsafe { StartServiceW(service.0, 0, std::ptr::null()) };
+    if ok == 0 {
+        return Err(ScmError::last("StartService"));
+    }
+    let now = settle(&service, SERVICE_START_PENDING)?;
+    if now.dwCurrentState != SERVICE_RUNNING {
+        return Err(ScmError {
+            what: "the driver did not start",
+            code: now.dwWin32ExitCode,
+        });
+    }
+    Ok(())
+}
+
+/// Stops a service and waits until it has stopped.
+pub(crate) fn stop(service: &str) -> Result<(), ScmError> {
+    let service = open(service)?;
+    let mut now = SERVICE_STATUS::default();
+    // SAFETY: the handle is open, and the structure is writable and outlives the call.
+    let ok = unsafe { ControlService(service.0, SERVICE_CONTROL_STOP, &raw mut now) };
+    if ok == 0 {
+        let e = ScmError::last("ControlService");
+        return if e.code == ERROR_SERVICE_NOT_ACTIVE {
+            Ok(())
+        } else {
+            Err(e)
+        };
+    }
+    // A driver passes through STOP_PENDING; Wine may also say RUNNING for a moment.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = settle(&service, SERVICE_STOP_PENDING)?;
+        if now.dwCurrentState == SERVICE_STOPPED {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(ScmError {
+                what: "waiting for the service",
+                code: WAIT_TIMEOUT,
+            });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The state of a service and its last exit code.
+pub(crate) fn query(service: &str) -> Result<State, ScmError> {
+    let now = status(&open(service)?)?;
+    let name = match now.dwCurrentState {
+        SERVICE_STOPPED => "stopped",
+        SERVICE_START_PENDING => "start pending",
+        SERVICE_STOP_PENDING => "stop pending",
+        SERVICE_RUNNING => "running",
+        _ => "other",
+    };
+    Ok(State {
+        name,
+        exit_code: now.dwWin32ExitCode,
+    })
+}
+
+/// Takes the service out of the database.
+pub(crate) fn delete(service: &str) -> Result<(), ScmError> {
+    let service = open(service)?;
+    // SAFETY: the handle is open.
+    let ok = unsafe { DeleteService(service.0) };
+    if ok == 0 {
+        return Err(ScmError::last("DeleteService"));
+    }
+    Ok(())
+}

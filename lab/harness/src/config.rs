@@ -1,0 +1,74 @@
+//! What the stand-ins are told when a driver is loaded: `C:\lab\lab.json`.
+
+use serde::{Deserialize, Serialize};
+
+/// The lab's configuration; the stand-ins read it anew at each driver load.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The virtual adapters there are when a filter registers.
+    pub adapters: Vec<Adapter>,
+    /// Failures to inject.
+    pub faults: Faults,
+    /// How frames are cut into chains of buffers.
+    pub shape: Shape,
+    /// Whether each pool allocation is entered in the event log.
+    pub alloc_log: bool,
+}
+
+/// One virtual Ethernet adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// Its friendly name.
+    pub name: String,
+    /// Its address, as `02:00:00:00:00:01`.
+    pub mac: String,
+    /// Its maximum transfer unit in bytes, without the link header.
+    #[serde(default = "ethernet_mtu")]
+    pub mtu: u32,
+    /// The host's UDP address that stands for the far end of its wire: frames
+    /// sent down leave as datagrams to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<String>,
+    /// The UDP port on which frames from the wire arrive, one a datagram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire_listen: Option<u16>,
+}
+
+fn ethernet_mtu() -> u32 {
+    1500
+}
+
+/// Failures to inject from the start; the control connection can add others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Faults {
+    /// The number, from 1, of the one pool allocation that fails.
+    pub alloc: Option<u64>,
+    /// Calls that fail.
+    pub points: Vec<PointFault>,
+}
+
+/// The `nth` call, from 1, at `point` (for example `wsk.WskSocket`) gives `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointFault {
+    /// The place's name.
+    pub point: String,
+    /// Which of its calls fails, from 1.
+    pub nth: u64,
+    /// The NTSTATUS it gives.
+    pub status: i32,
+}
+
+/// How the stand-ins spread frames over NET_BUFFER_LISTs, NET_BUFFERs and MDLs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// The seed of the choices: the same seed gives the same chains.
+    pub seed: u64,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { seed: 1 }
+    }
+}
