@@ -8,9 +8,8 @@
 //! On the wire there are integers only, in the machine's byte order (x86-64:
 //! little endian). What an integer *means* is an enum or a bit set of
 //! [`meaning`], reached through a checked conversion. What user mode sends is
-//! an allegation until [`message::Request::decode`] and the typed request
-//! (`TryFrom`) have accepted it; both live here so that the checks the kernel
-//! makes are tested on any host.
+//! an allegation until [`Command::decode`] has accepted it; it lives here so
+//! that the checks the kernel makes are tested on any host.
 //!
 //! A change to any name, size, offset, type or code here is a change of the
 //! contract: raise [`ABI_VERSION`] (a test in `tests/` fails otherwise).
@@ -27,6 +26,7 @@
 #[macro_use]
 mod layout;
 pub mod address;
+pub mod command;
 pub mod ioctl;
 pub mod limits;
 pub mod meaning;
@@ -35,6 +35,7 @@ pub mod record;
 pub mod status;
 
 pub use address::{AddressError, ServiceAddress};
+pub use command::{Command, CommandError};
 pub use ioctl::Ioctl;
 pub use layout::{EnumLayout, FieldLayout, Layout, Message};
 pub use meaning::{
