@@ -1,0 +1,1 @@
+#include "kit_ddk.h"

@@ -1,0 +1,296 @@
+/*
+ * Handles, enumerations and callback types of KMDF 1.31.
+ *
+ * KIT_OPAQUE and KIT_ENUM stand for types which only functions use that the
+ * project does not call: a pointer to an unknown structure, an int.
+ */
+#ifndef KIT_WDFTYPES_H
+#define KIT_WDFTYPES_H
+
+#if KMDF_VERSION_MAJOR != 1 || KMDF_VERSION_MINOR != 31
+#error "this kit describes KMDF 1.31 only"
+#endif
+
+#define KIT_HANDLE(name) typedef struct name##__ { int unused; } *name
+#define KIT_OPAQUE(name) typedef struct _##name name, *P##name
+#define KIT_ENUM(name) typedef int name
+#define KIT_CALLBACK(name) typedef VOID (NTAPI *name)(VOID)
+
+typedef HANDLE WDFOBJECT, *PWDFOBJECT;
+typedef PVOID WDFCONTEXT;
+KIT_HANDLE(WDFDRIVER);
+KIT_HANDLE(WDFDEVICE);
+KIT_HANDLE(WDFQUEUE);
+KIT_HANDLE(WDFREQUEST);
+KIT_HANDLE(WDFFILEOBJECT);
+KIT_HANDLE(WDFMEMORY);
+KIT_HANDLE(WDFSPINLOCK);
+KIT_HANDLE(WDFWAITLOCK);
+KIT_HANDLE(WDFTIMER);
+KIT_HANDLE(WDFWORKITEM);
+KIT_HANDLE(WDFDPC);
+KIT_HANDLE(WDFSTRING);
+KIT_HANDLE(WDFKEY);
+KIT_HANDLE(WDFCOLLECTION);
+KIT_HANDLE(WDFLOOKASIDE);
+KIT_HANDLE(WDFIOTARGET);
+KIT_HANDLE(WDFINTERRUPT);
+KIT_HANDLE(WDFCHILDLIST);
+KIT_HANDLE(WDFCMRESLIST);
+KIT_HANDLE(WDFIORESLIST);
+KIT_HANDLE(WDFIORESREQLIST);
+KIT_HANDLE(WDFCOMMONBUFFER);
+KIT_HANDLE(WDFDMAENABLER);
+KIT_HANDLE(WDFDMATRANSACTION);
+KIT_HANDLE(WDFCOMPANIONTARGET);
+KIT_HANDLE(WDFUSBDEVICE);
+KIT_HANDLE(WDFUSBINTERFACE);
+KIT_HANDLE(WDFUSBPIPE);
+KIT_HANDLE(WDFWMIINSTANCE);
+KIT_HANDLE(WDFWMIPROVIDER);
+
+typedef struct WDFDEVICE_INIT *PWDFDEVICE_INIT;
+
+/* Of the table one entry; each is cast to its own PFN_ type before a call. */
+typedef VOID (NTAPI *WDFFUNC)(VOID);
+
+typedef enum _WDF_EXECUTION_LEVEL {
+    WdfExecutionLevelInvalid = 0,
+    WdfExecutionLevelInheritFromParent = 1,
+    WdfExecutionLevelPassive = 2,
+    WdfExecutionLevelDispatch = 3,
+} WDF_EXECUTION_LEVEL;
+
+typedef enum _WDF_SYNCHRONIZATION_SCOPE {
+    WdfSynchronizationScopeInvalid = 0,
+    WdfSynchronizationScopeInheritFromParent = 1,
+    WdfSynchronizationScopeDevice = 2,
+    WdfSynchronizationScopeQueue = 3,
+    WdfSynchronizationScopeNone = 4,
+} WDF_SYNCHRONIZATION_SCOPE;
+
+typedef enum _WDF_TRI_STATE {
+    WdfFalse = 0,
+    WdfTrue = 1,
+    WdfUseDefault = 2,
+} WDF_TRI_STATE;
+
+typedef enum _WDF_IO_QUEUE_DISPATCH_TYPE {
+    WdfIoQueueDispatchInvalid = 0,
+    WdfIoQueueDispatchSequential = 1,
+    WdfIoQueueDispatchParallel = 2,
+    WdfIoQueueDispatchManual = 3,
+    WdfIoQueueDispatchMax = 4,
+} WDF_IO_QUEUE_DISPATCH_TYPE;
+
+/* Flags. */
+typedef enum _WDF_IO_QUEUE_STATE {
+    WdfIoQueueAcceptRequests = 0x01,
+    WdfIoQueueDispatchRequests = 0x02,
+    WdfIoQueueNoRequests = 0x04,
+    WdfIoQueueDriverNoRequests = 0x08,
+    WdfIoQueuePnpHeld = 0x10,
+} WDF_IO_QUEUE_STATE;
+
+typedef enum _WDF_FILEOBJECT_CLASS {
+    WdfFileObjectInvalid = 0,
+    WdfFileObjectNotRequired = 1,
+    WdfFileObjectWdfCanUseFsContext = 2,
+    WdfFileObjectWdfCanUseFsContext2 = 3,
+    WdfFileObjectWdfCannotUseFsContexts = 4,
+    WdfFileObjectCanBeOptional = (int)0x80000000,
+} WDF_FILEOBJECT_CLASS;
+
+/* Flags. */
+typedef enum _WDF_DRIVER_INIT_FLAGS {
+    WdfDriverInitNonPnpDriver = 0x01,
+    WdfDriverInitNoDispatchOverride = 0x02,
+    WdfVerifyOn = 0x04,
+    WdfVerifierOn = 0x08,
+    WdfDriverInitCompanion = 0x10,
+} WDF_DRIVER_INIT_FLAGS;
+
+typedef enum _WDF_DEVICE_IO_TYPE {
+    WdfDeviceIoUndefined = 0,
+    WdfDeviceIoNeither = 1,
+    WdfDeviceIoBuffered = 2,
+    WdfDeviceIoDirect = 3,
+    WdfDeviceIoBufferedOrDirect = 4,
+    WdfDeviceIoMaximum = 5,
+} WDF_DEVICE_IO_TYPE;
+
+/* Flags. */
+typedef enum _WDF_DEVICE_SHUTDOWN_FLAGS {
+    WdfDeviceShutdown = 1,
+    WdfDeviceLastChanceShutdown = 2,
+} WDF_DEVICE_SHUTDOWN_FLAGS;
+
+/* IRP_MJ_ codes, and three of the framework's own. */
+typedef enum _WDF_REQUEST_TYPE {
+    WdfRequestTypeCreate = 0x00,
+    WdfRequestTypeCreateNamedPipe = 0x01,
+    WdfRequestTypeClose = 0x02,
+    WdfRequestTypeRead = 0x03,
+    WdfRequestTypeWrite = 0x04,
+    WdfRequestTypeQueryInformation = 0x05,
+    WdfRequestTypeSetInformation = 0x06,
+    WdfRequestTypeQueryEA = 0x07,
+    WdfRequestTypeSetEA = 0x08,
+    WdfRequestTypeFlushBuffers = 0x09,
+    WdfRequestTypeQueryVolumeInformation = 0x0A,
+    WdfRequestTypeSetVolumeInformation = 0x0B,
+    WdfRequestTypeDirectoryControl = 0x0C,
+    WdfRequestTypeFileSystemControl = 0x0D,
+    WdfRequestTypeDeviceControl = 0x0E,
+    WdfRequestTypeDeviceControlInternal = 0x0F,
+    WdfRequestTypeShutdown = 0x10,
+    WdfRequestTypeLockControl = 0x11,
+    WdfRequestTypeCleanup = 0x12,
+    WdfRequestTypeCreateMailSlot = 0x13,
+    WdfRequestTypeQuerySecurity = 0x14,
+    WdfRequestTypeSetSecurity = 0x15,
+    WdfRequestTypePower = 0x16,
+    WdfRequestTypeSystemControl = 0x17,
+    WdfRequestTypeDeviceChange = 0x18,
+    WdfRequestTypeQueryQuota = 0x19,
+    WdfRequestTypeSetQuota = 0x1A,
+    WdfRequestTypePnp = 0x1B,
+    WdfRequestTypeOther = 0x1C,
+    WdfRequestTypeUsb = 0x40,
+    WdfRequestTypeNoFormat = 0xFF,
+    WdfRequestTypeMax = 0x100,
+} WDF_REQUEST_TYPE;
+
+/* Flags. */
+typedef enum _WDF_REQUEST_STOP_ACTION_FLAGS {
+    WdfRequestStopActionInvalid = 0,
+    WdfRequestStopActionSuspend = 0x01,
+    WdfRequestStopActionPurge = 0x02,
+    WdfRequestStopRequestCancelable = 0x10000000,
+} WDF_REQUEST_STOP_ACTION_FLAGS;
+
+/* Flags. */
+typedef enum _WDF_REQUEST_SEND_OPTIONS_FLAGS {
+    WDF_REQUEST_SEND_OPTION_TIMEOUT = 0x00000001,
+    WDF_REQUEST_SEND_OPTION_SYNCHRONOUS = 0x00000002,
+    WDF_REQUEST_SEND_OPTION_IGNORE_TARGET_STATE = 0x00000004,
+    WDF_REQUEST_SEND_OPTION_SEND_AND_FORGET = 0x00000008,
+    WDF_REQUEST_SEND_OPTION_IMPERSONATE_CLIENT = 0x00010000,
+    WDF_REQUEST_SEND_OPTION_IMPERSONATION_IGNORE_FAILURE = 0x00020000,
+} WDF_REQUEST_SEND_OPTIONS_FLAGS;
+
+typedef enum _WDF_REQUEST_REUSE_FLAGS {
+    WDF_REQUEST_REUSE_NO_FLAGS = 0,
+    WDF_REQUEST_REUSE_SET_NEW_IRP = 1,
+} WDF_REQUEST_REUSE_FLAGS;
+
+typedef enum _WDF_MEMORY_DESCRIPTOR_TYPE {
+    WdfMemoryDescriptorTypeInvalid = 0,
+    WdfMemoryDescriptorTypeBuffer = 1,
+    WdfMemoryDescriptorTypeMdl = 2,
+    WdfMemoryDescriptorTypeHandle = 3,
+} WDF_MEMORY_DESCRIPTOR_TYPE;
+
+/* Callbacks the project sets or may come to set. */
+typedef NTSTATUS (NTAPI *PFN_WDF_DRIVER_DEVICE_ADD)(WDFDRIVER Driver, PWDFDEVICE_INIT DeviceInit);
+typedef VOID (NTAPI *PFN_WDF_DRIVER_UNLOAD)(WDFDRIVER Driver);
+typedef VOID (NTAPI *PFN_WDF_OBJECT_CONTEXT_CLEANUP)(WDFOBJECT Object);
+typedef VOID (NTAPI *PFN_WDF_OBJECT_CONTEXT_DESTROY)(WDFOBJECT Object);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_DEFAULT)(WDFQUEUE Queue, WDFREQUEST Request);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_STOP)(WDFQUEUE Queue, WDFREQUEST Request, ULONG ActionFlags);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_RESUME)(WDFQUEUE Queue, WDFREQUEST Request);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_CANCELED_ON_QUEUE)(WDFQUEUE Queue, WDFREQUEST Request);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_READ)(WDFQUEUE Queue, WDFREQUEST Request, size_t Length);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_WRITE)(WDFQUEUE Queue, WDFREQUEST Request, size_t Length);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_DEVICE_CONTROL)(WDFQUEUE Queue, WDFREQUEST Request,
+    size_t OutputBufferLength, size_t InputBufferLength, ULONG IoControlCode);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_IO_INTERNAL_DEVICE_CONTROL)(WDFQUEUE Queue, WDFREQUEST Request,
+    size_t OutputBufferLength, size_t InputBufferLength, ULONG IoControlCode);
+typedef VOID (NTAPI *PFN_WDF_IO_QUEUE_STATE)(WDFQUEUE Queue, WDFCONTEXT Context);
+typedef VOID (NTAPI *PFN_WDF_IO_IN_CALLER_CONTEXT)(WDFDEVICE Device, WDFREQUEST Request);
+typedef VOID (NTAPI *PFN_WDF_DEVICE_FILE_CREATE)(WDFDEVICE Device, WDFREQUEST Request, WDFFILEOBJECT FileObject);
+typedef VOID (NTAPI *PFN_WDF_FILE_CLOSE)(WDFFILEOBJECT FileObject);
+typedef VOID (NTAPI *PFN_WDF_FILE_CLEANUP)(WDFFILEOBJECT FileObject);
+typedef VOID (NTAPI *PFN_WDF_TIMER)(WDFTIMER Timer);
+typedef VOID (NTAPI *PFN_WDF_WORKITEM)(WDFWORKITEM WorkItem);
+typedef VOID (NTAPI *PFN_WDF_DPC)(WDFDPC Dpc);
+typedef VOID (NTAPI *PFN_WDF_REQUEST_CANCEL)(WDFREQUEST Request);
+typedef VOID (NTAPI *PFN_WDF_DEVICE_SHUTDOWN_NOTIFICATION)(WDFDEVICE Device);
+typedef NTSTATUS (NTAPI *PFN_WDFDEVICE_WDM_IRP_PREPROCESS)(WDFDEVICE Device, PIRP Irp);
+typedef NTSTATUS (NTAPI *PFN_WDFDEVICE_WDM_IRP_DISPATCH)(WDFDEVICE Device, UCHAR MajorFunction,
+    UCHAR MinorFunction, UCHAR Code, WDFCONTEXT DriverContext, PIRP Irp, WDFCONTEXT DispatchContext);
+
+KIT_CALLBACK(PFN_WDF_DEVICE_PNP_STATE_CHANGE_NOTIFICATION);
+KIT_CALLBACK(PFN_WDF_DEVICE_POWER_POLICY_STATE_CHANGE_NOTIFICATION);
+KIT_CALLBACK(PFN_WDF_DEVICE_POWER_STATE_CHANGE_NOTIFICATION);
+KIT_CALLBACK(PFN_WDF_DMA_TRANSACTION_CONFIGURE_DMA_CHANNEL);
+KIT_CALLBACK(PFN_WDF_DMA_TRANSACTION_DMA_TRANSFER_COMPLETE);
+KIT_CALLBACK(PFN_WDF_INTERRUPT_SYNCHRONIZE);
+KIT_CALLBACK(PFN_WDF_PROGRAM_DMA);
+KIT_CALLBACK(PFN_WDF_REQUEST_COMPLETION_ROUTINE);
+KIT_CALLBACK(PFN_WDF_RESERVE_DMA);
+KIT_CALLBACK(PFN_WDF_TRACE_CALLBACK);
+
+KIT_ENUM(WDF_DEVICE_FAILED_ACTION);
+KIT_ENUM(WDF_DEVICE_PNP_STATE);
+KIT_ENUM(WDF_DEVICE_POWER_POLICY_STATE);
+KIT_ENUM(WDF_DEVICE_POWER_STATE);
+KIT_ENUM(WDF_DMA_DIRECTION);
+KIT_ENUM(WDF_INTERRUPT_POLICY);
+KIT_ENUM(WDF_INTERRUPT_PRIORITY);
+KIT_ENUM(WDF_IO_TARGET_PURGE_IO_ACTION);
+KIT_ENUM(WDF_IO_TARGET_SENT_IO_ACTION);
+KIT_ENUM(WDF_IO_TARGET_STATE);
+KIT_ENUM(WDF_RELEASE_HARDWARE_ORDER_ON_FAILURE);
+KIT_ENUM(WDF_SPECIAL_FILE_TYPE);
+KIT_ENUM(WDF_USB_PIPE_TYPE);
+KIT_ENUM(WDF_WMI_PROVIDER_CONTROL);
+
+KIT_OPAQUE(WDF_CHILD_ADDRESS_DESCRIPTION_HEADER);
+KIT_OPAQUE(WDF_CHILD_IDENTIFICATION_DESCRIPTION_HEADER);
+KIT_OPAQUE(WDF_CHILD_LIST_CONFIG);
+KIT_OPAQUE(WDF_CHILD_LIST_ITERATOR);
+KIT_OPAQUE(WDF_CHILD_RETRIEVE_INFO);
+KIT_OPAQUE(WDF_COMMON_BUFFER_CONFIG);
+KIT_OPAQUE(WDF_DEVICE_PNP_CAPABILITIES);
+KIT_OPAQUE(WDF_DEVICE_POWER_CAPABILITIES);
+KIT_OPAQUE(WDF_DEVICE_POWER_POLICY_IDLE_SETTINGS);
+KIT_OPAQUE(WDF_DEVICE_POWER_POLICY_WAKE_SETTINGS);
+KIT_OPAQUE(WDF_DEVICE_PROPERTY_DATA);
+KIT_OPAQUE(WDF_DEVICE_STATE);
+KIT_OPAQUE(WDF_DMA_ENABLER_CONFIG);
+KIT_OPAQUE(WDF_DMA_SYSTEM_PROFILE_CONFIG);
+KIT_OPAQUE(WDF_FDO_EVENT_CALLBACKS);
+KIT_OPAQUE(WDF_INTERRUPT_CONFIG);
+KIT_OPAQUE(WDF_INTERRUPT_EXTENDED_POLICY);
+KIT_OPAQUE(WDF_INTERRUPT_INFO);
+KIT_OPAQUE(WDF_IO_QUEUE_FORWARD_PROGRESS_POLICY);
+KIT_OPAQUE(WDF_IO_TARGET_OPEN_PARAMS);
+KIT_OPAQUE(WDF_PDO_EVENT_CALLBACKS);
+KIT_OPAQUE(WDF_PNPPOWER_EVENT_CALLBACKS);
+KIT_OPAQUE(WDF_POWER_FRAMEWORK_SETTINGS);
+KIT_OPAQUE(WDF_POWER_POLICY_EVENT_CALLBACKS);
+KIT_OPAQUE(WDF_QUERY_INTERFACE_CONFIG);
+KIT_OPAQUE(WDF_REMOVE_LOCK_OPTIONS);
+KIT_OPAQUE(WDF_REQUEST_COMPLETION_PARAMS);
+KIT_OPAQUE(WDF_TASK_SEND_OPTIONS);
+KIT_OPAQUE(WDF_USB_CONTINUOUS_READER_CONFIG);
+KIT_OPAQUE(WDF_USB_CONTROL_SETUP_PACKET);
+KIT_OPAQUE(WDF_USB_DEVICE_CREATE_CONFIG);
+KIT_OPAQUE(WDF_USB_DEVICE_INFORMATION);
+KIT_OPAQUE(WDF_USB_DEVICE_SELECT_CONFIG_PARAMS);
+KIT_OPAQUE(WDF_USB_INTERFACE_SELECT_SETTING_PARAMS);
+KIT_OPAQUE(WDF_USB_PIPE_INFORMATION);
+KIT_OPAQUE(WDF_WMI_INSTANCE_CONFIG);
+KIT_OPAQUE(WDF_WMI_PROVIDER_CONFIG);
+
+/* From headers the WDK includes on the way and the DDK does not. */
+typedef struct _URB *PURB;
+typedef struct _USB_DEVICE_DESCRIPTOR *PUSB_DEVICE_DESCRIPTOR;
+typedef struct _USB_INTERFACE_DESCRIPTOR *PUSB_INTERFACE_DESCRIPTOR;
+typedef PVOID USBD_CONFIGURATION_HANDLE;
+typedef PVOID USBD_PIPE_HANDLE;
+typedef UCHAR BYTE;
+typedef ULONG DEVPROPTYPE, *PDEVPROPTYPE;
+
+#endif
