@@ -1,0 +1,81 @@
+//! The event log (`C:\lab\events.jsonl`, one JSON object a line) and the end
+//! of a run.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess};
+
+use super::{Rule, callout, irql, session, stack};
+
+/// Folder the lab and its harness share.
+pub const FOLDER: &str = "C:\\lab";
+/// Exit code of the process after a violation.
+pub const EXIT_CODE: u32 = 0xDEAD;
+
+static WRITER: Mutex<()> = Mutex::new(());
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+fn write_line(value: &Value) {
+    let line = format!("{value}\n");
+    let file = OpenOptions::new().create(true).append(true).open(format!("{FOLDER}\\events.jsonl"));
+    // A lab without its folder still runs; the harness sees the missing file.
+    if let Ok(mut file) = file {
+        let _ = file.write_all(line.as_bytes());
+        let _ = file.sync_all();
+    }
+}
+
+/// Appends one event.
+pub fn event_log(value: Value) {
+    let _guard = WRITER.lock();
+    write_line(&value);
+}
+
+/// A rule was broken: writes what, by whom and how it came there, and ends
+/// the process, as a bug check ends the machine.
+pub fn violation(rule: Rule, detail: std::fmt::Arguments<'_>) -> ! {
+    if ENDING.swap(true, Ordering::SeqCst) {
+        // Another thread is writing its violation; this process is over.
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    let trace = stack::trace();
+    let caller = stack::driver_frame().map_or_else(|| "?".to_owned(), stack::describe);
+    let value = json!({
+        "event": "violation",
+        "rule": rule.name(),
+        "meaning": rule.meaning(),
+        "driver": session::name(),
+        "caller": caller,
+        "detail": detail.to_string(),
+        "irql": irql::current(),
+        "inside": callout::names(),
+        "stack": trace,
+    });
+    // The writer's lock may be held by this very thread or by one that will
+    // never run again: wait for it, but not for ever.
+    let start = Instant::now();
+    let mut guard = WRITER.try_lock();
+    while guard.is_err() && start.elapsed() < Duration::from_millis(200) {
+        std::thread::sleep(Duration::from_millis(1));
+        guard = WRITER.try_lock();
+    }
+    write_line(&value);
+    eprintln!("lab: {value}");
+    terminate()
+}
+
+/// Ends the process at once, with [`EXIT_CODE`].
+pub fn terminate() -> ! {
+    // SAFETY: takes no argument.
+    let me = unsafe { GetCurrentProcess() };
+    // SAFETY: a handle to this process; nothing runs after this call.
+    unsafe { TerminateProcess(me, EXIT_CODE) };
+    std::process::abort()
+}

@@ -1,0 +1,27 @@
+//! What every stand-in shares: the rules and what happens when one is broken,
+//! IRQL, calls into the driver, pool, fault injection, configuration, the
+//! control channel, and the session of one loaded driver.
+//!
+//! Nothing in here knows KMDF, NDIS or WSK.
+
+/// Ends the run: `violate!(Rule::X, "format {}", args)`.
+#[macro_export]
+macro_rules! violate {
+    ($rule:expr, $($arg:tt)+) => {
+        $crate::core::violation($rule, format_args!($($arg)+))
+    };
+}
+
+pub mod callout;
+pub mod config;
+pub mod control;
+pub mod event;
+pub mod fault;
+pub mod irql;
+pub mod pool;
+pub mod rules;
+pub mod session;
+pub mod stack;
+
+pub use event::{event_log, violation};
+pub use rules::Rule;

@@ -1,0 +1,123 @@
+//! The rules the lab enforces.
+//!
+//! Names are those of Driver Verifier and Static Driver Verifier where those
+//! have one (MSDN, "DDI Compliance Rules" and the rule sets for WDM, KMDF and
+//! NDIS); names of the lab's own start with `Lab`. The meaning says the bug
+//! check Windows would raise, where it would.
+
+macro_rules! rules {
+    ($($variant:ident => $meaning:literal,)+) => {
+        /// A rule a driver must keep.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Rule { $(#[doc = $meaning] $variant,)+ }
+
+        impl Rule {
+            /// Every rule, in the order of the table.
+            pub const ALL: &'static [Rule] = &[$(Rule::$variant,)+];
+
+            /// The name that tests and people see.
+            pub const fn name(self) -> &'static str {
+                match self { $(Rule::$variant => stringify!($variant),)+ }
+            }
+
+            /// One line on what the rule demands.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Rule::$variant => $meaning,)+ }
+            }
+        }
+    };
+}
+
+rules! {
+    // ---- lab itself -------------------------------------------------------
+    LabUnimplemented => "the driver called something the lab does not have",
+    LabBadParameter => "an argument the documentation forbids (null pointer, unknown constant, wrong size)",
+    LabBugCheck => "the driver called KeBugCheckEx",
+    LabException => "an unhandled exception (access violation, ...) inside driver code",
+    LabLeak => "something the driver made was still there after it unloaded",
+
+    // ---- IRQL -------------------------------------------------------------
+    IrqlExAllocatePool => "pool is allocated at IRQL <= DISPATCH_LEVEL, paged pool at <= APC_LEVEL",
+    IrqlExFree => "pool is freed at IRQL <= DISPATCH_LEVEL",
+    IrqlKeDispatchLte => "Ke functions that need IRQL <= DISPATCH_LEVEL",
+    IrqlKeWait => "a wait with a time-out other than zero needs IRQL <= APC_LEVEL",
+    IrqlKeSetEvent => "KeSetEvent needs IRQL <= DISPATCH_LEVEL, and <= APC_LEVEL with Wait",
+    IrqlKeReleaseSpinLock => "KeReleaseSpinLock restores the IRQL that the acquire returned",
+    IrqlKeRaiseLower => "KeRaiseIrql only raises, KeLowerIrql only lowers",
+    IrqlIoDispatch => "Io functions that need IRQL <= DISPATCH_LEVEL",
+    IrqlIoPassive => "Io functions that need IRQL = PASSIVE_LEVEL",
+    IrqlExPassive => "Ex functions that need IRQL <= APC_LEVEL",
+    IrqlPsPassive => "Ps functions that need IRQL = PASSIVE_LEVEL",
+    IrqlObPassive => "Ob functions that need IRQL = PASSIVE_LEVEL",
+    IrqlZwPassive => "Zw functions need IRQL = PASSIVE_LEVEL",
+    IrqlMmDispatch => "Mm functions that need IRQL <= DISPATCH_LEVEL",
+    IrqlReturn => "a driver callback returns at the IRQL it was called at",
+    IrqlKmdf => "KMDF functions are called at the IRQL their page states (KmdfIrql)",
+    IrqlNdisPassive => "NDIS functions that need IRQL = PASSIVE_LEVEL",
+    IrqlNdisDispatch => "NDIS functions that need IRQL <= DISPATCH_LEVEL",
+
+    // ---- locks ------------------------------------------------------------
+    SpinLock => "a spin lock is not acquired by the processor that already holds it",
+    SpinLockRelease => "a spin lock is released by its holder, last acquired first",
+    SpinLockSafe => "a spin lock lives in non-paged memory, was initialised, and is free when its memory is",
+    SpinLockReturn => "no spin lock is held when a driver callback returns",
+    RundownProtection => "rundown protection is released as often as acquired, waited for once",
+
+    // ---- pool -------------------------------------------------------------
+    LabPoolDoubleFree => "a pool block is freed once (bug check 0xC2, 7)",
+    LabPoolBadFree => "what is freed is a pool block (bug check 0xC2, 0x46)",
+    LabPoolWrongTag => "a pool block is freed with the tag it was allocated with (bug check 0xC2, 0xA)",
+    LabPoolOverrun => "nothing is written before or behind a pool block (bug check 0xC1 / 0x19)",
+    LabPoolUseAfterFree => "nothing is written to a pool block after it was freed (bug check 0xC5)",
+    LabPoolZeroSize => "an allocation has a size and a tag (bug check 0xC4, 0)",
+    LabPoolFreeActive => "no active timer, DPC, lock, event waiter, or MDL lies in freed memory (bug check 0xC7)",
+    LabPoolLeak => "every pool block is freed before the driver unloads (bug check 0xC4, 0x62)",
+
+    // ---- dispatcher objects, DPCs, timers, threads ------------------------
+    LabObjectUninitialized => "an event, timer or DPC is initialised before use",
+    LabTimerActive => "a timer is not initialised again while it is set",
+    LabDpcActive => "a DPC is not initialised again while it is queued",
+    LabWorkItemQueued => "a work item is not queued twice, nor freed while queued (bug check 0xE4)",
+    LabWorkItemFreed => "a work item is not used after IoFreeWorkItem",
+    LabThreadExit => "a system thread ends before its driver's image goes away (bug check 0xCE)",
+    LabHandle => "a handle or reference is closed once, and is of the right kind (bug check 0xC4, 0xF6)",
+    LabEtwHandle => "an ETW handle is registered once and unregistered once",
+
+    // ---- IRPs and MDLs ----------------------------------------------------
+    DoubleCompletion => "an IRP or request is completed once",
+    IoFreePendingIrp => "an IRP is freed only when no driver below owns it (bug check 0xC9)",
+    IoReuseIrp => "an IRP is reused only when its last request is complete",
+    IoAllocateFree => "an IRP, MDL or work item from Io* is freed once, by the matching function",
+    LabIrpSetup => "an IRP handed down has a completion routine in its next stack location",
+    LabIrpStack => "an IRP has a stack location left",
+    LabMdl => "an MDL is built once, mapped once, and describes live memory",
+
+    // ---- KMDF -------------------------------------------------------------
+    LabWdfBind => "WDF_BIND_INFO is what the loader accepts",
+    LabWdfUnbound => "no KMDF function is called before bind or after unbind",
+    DriverCreate => "WdfDriverCreate is called exactly once, at PASSIVE_LEVEL",
+    LabWdfStructSize => "the Size field of a KMDF structure is the structure's size",
+    InvalidHandle => "a KMDF handle is alive and of the right type (bug check 0x10D, 5)",
+    LabWdfGlobals => "the first argument of a KMDF function is the driver's globals",
+    InitFreeDeviceCreate => "a device-init is either consumed by WdfDeviceCreate or freed, once",
+    DeviceInitAPI => "device-init functions are called before WdfDeviceCreate",
+    CtlDeviceFinishInitDrEntry => "WdfControlFinishInitializing is called once for each control device",
+    RequestCompleted => "every request that reaches the driver is completed",
+    InvalidReqAccess => "a request is not touched after it was completed or forwarded",
+    LabRequestInformation => "a request's information does not exceed its buffer",
+    ReqNotCanceled => "a cancelable request is un-marked before it is completed",
+    MarkCancOnCancReq => "a request is marked cancelable once",
+    WdfSpinlock => "a framework spin lock is not acquired twice by one thread",
+    WdfSpinlockRelease => "a framework spin lock is released by its holder, last acquired first",
+    WdfWaitlock => "a framework wait lock is not acquired twice by one thread",
+    WdfWaitlockRelease => "a framework wait lock is released by its holder",
+    ParentObjectCheck => "an object gets a parent that may have it, or none where none is allowed",
+    ObjectReference => "a framework object is dereferenced as often as it was referenced",
+    ReqDelete => "objects the framework owns are not deleted by the driver",
+    LabWdfContext => "an object has one context of each type, and the type was declared",
+    LabWdfQueue => "a queue is created, started and stopped in a state that allows it",
+    LabWdfTimer => "a framework timer is started, stopped and parented as documented",
+
+    // ---- NDIS (lab-ndis) --------------------------------------------------
+    // ---- WSK (lab-wsk) ----------------------------------------------------
+}

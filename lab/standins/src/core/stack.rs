@@ -1,0 +1,70 @@
+//! Who called: stack frames as `module+0xRVA`.
+
+use windows_sys::Win32::System::Diagnostics::Debug::RtlCaptureStackBackTrace;
+use windows_sys::Win32::System::LibraryLoader::{
+    GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+    GetModuleFileNameW, GetModuleHandleExW,
+};
+
+use super::session;
+
+const FRAMES: usize = 48;
+
+/// Return addresses of this thread, innermost first, without `skip` of them.
+fn capture(skip: u32, frames: &mut [*mut std::ffi::c_void]) -> usize {
+    let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+    // SAFETY: the buffer holds `count` pointers; the hash is optional.
+    let got = unsafe {
+        RtlCaptureStackBackTrace(skip, count, frames.as_mut_ptr(), std::ptr::null_mut())
+    };
+    usize::from(got).min(frames.len())
+}
+
+/// `module+0xRVA` of an address, or the bare address outside of any module.
+pub fn describe(address: usize) -> String {
+    if let Some((name, rva)) = session::locate(address) {
+        return format!("{name}+0x{rva:x}");
+    }
+    let mut module = std::ptr::null_mut();
+    // SAFETY: with FROM_ADDRESS the second argument is only looked up, not read.
+    let found = unsafe {
+        GetModuleHandleExW(
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+            address as *const u16,
+            &raw mut module,
+        )
+    };
+    if found == 0 || module.is_null() {
+        return format!("0x{address:x}");
+    }
+    let mut path = [0u16; 260];
+    // SAFETY: the buffer and its length in characters belong together.
+    let len = unsafe { GetModuleFileNameW(module, path.as_mut_ptr(), 260) } as usize;
+    let path = String::from_utf16_lossy(&path[..len.min(260)]);
+    let name = path.rsplit('\\').next().unwrap_or("?");
+    format!("{name}+0x{:x}", address.wrapping_sub(module as usize))
+}
+
+/// The whole stack, innermost first.
+pub fn trace() -> Vec<String> {
+    let mut frames = [std::ptr::null_mut(); FRAMES];
+    let count = capture(1, &mut frames);
+    frames[..count].iter().map(|f| describe(*f as usize)).collect()
+}
+
+/// Address of the innermost frame in the driver's image, if there is one.
+pub fn driver_frame() -> Option<usize> {
+    let mut frames = [std::ptr::null_mut(); FRAMES];
+    let count = capture(1, &mut frames);
+    frames[..count]
+        .iter()
+        .map(|f| *f as usize)
+        .find(|f| session::locate(*f).is_some())
+}
+
+/// [`driver_frame`] as RVA in the driver's image; 0 when there is none.
+pub fn caller_rva() -> u32 {
+    driver_frame()
+        .and_then(session::locate)
+        .map_or(0, |(_, rva)| u32::try_from(rva).unwrap_or(0))
+}
