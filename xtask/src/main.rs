@@ -1,6 +1,6 @@
 //! The project's own tasks: `cargo xtask --help`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -45,9 +45,11 @@ fn main() -> Result<()> {
     }
 }
 
-/// The repository this xtask was built from.
+/// The repository this xtask is run for: cargo says which; without cargo, the
+/// one it was built from.
 fn repository() -> Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     Ok(here
         .parent()
         .context("xtask is not in a repository")?
