@@ -22,3 +22,17 @@ pub const MAX_READ_LEN: u32 = 16 * 1024 * 1024;
 pub const ADAPTER_NAME_UNITS: usize = 64;
 /// Alignment of each capture record within a read, in bytes.
 pub const RECORD_ALIGN: usize = 8;
+
+/// Every limit with its name, for the contract check.
+pub const ALL: &[(&str, u64)] = &[
+    ("MAX_ADAPTERS", MAX_ADAPTERS as u64),
+    ("MAX_READERS", MAX_READERS as u64),
+    ("MAX_SERVICES", MAX_SERVICES as u64),
+    ("MAX_SNAPLEN", MAX_SNAPLEN as u64),
+    ("MIN_BACKLOG", MIN_BACKLOG as u64),
+    ("MAX_BACKLOG", MAX_BACKLOG as u64),
+    ("MAX_FLUSH_MS", MAX_FLUSH_MS as u64),
+    ("MAX_READ_LEN", MAX_READ_LEN as u64),
+    ("ADAPTER_NAME_UNITS", ADAPTER_NAME_UNITS as u64),
+    ("RECORD_ALIGN", RECORD_ALIGN as u64),
+];

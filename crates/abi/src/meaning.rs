@@ -136,3 +136,26 @@ pub const ENUMS: &[crate::EnumLayout] = &[
     Media::LAYOUT,
     AdapterState::LAYOUT,
 ];
+
+/// The bit sets of the contract, each bit with its name, for the contract check.
+pub const BIT_SETS: &[(&str, &[(&str, u32)])] = &[
+    (
+        "Directions",
+        &[
+            ("IN", Directions::IN.bits()),
+            ("OUT", Directions::OUT.bits()),
+        ],
+    ),
+    (
+        "StatusFlags",
+        &[
+            ("FILTER_REGISTERED", StatusFlags::FILTER_REGISTERED.bits()),
+            ("WSK_READY", StatusFlags::WSK_READY.bits()),
+            ("STOPPING", StatusFlags::STOPPING.bits()),
+        ],
+    ),
+    (
+        "RecordFlags",
+        &[("TRUNCATED", RecordFlags::TRUNCATED.bits() as u32)],
+    ),
+];
