@@ -1,0 +1,3 @@
+//! What several of the end-to-end tests share.
+
+pub mod inf;
