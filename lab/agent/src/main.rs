@@ -10,7 +10,7 @@
 //! JSON object a line. The port stands in the file named by the first
 //! argument. Requests: `{"cmd":"create","service":S,"path":P}`, `start`,
 //! `stop`, `query`, `delete` (each with `service`), `ping`, `exit`.
-//! Answers: `{"ok":true,...}` or `{"ok":false,"code":WIN32,"error":TEXT}`.
+//! Answers: `{"ok":VALUE}` or `{"error":TEXT,"code":WIN32}`.
 
 #[cfg(windows)]
 mod scm;

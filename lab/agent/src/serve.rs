@@ -46,12 +46,14 @@ fn client(stream: &TcpStream) -> std::io::Result<()> {
         let line = line?;
         let reply = match serde_json::from_str::<Request>(&line) {
             Ok(Request::Exit) => {
-                writeln!(out, "{}", json!({"ok": true}))?;
+                writeln!(out, "{}", json!({"ok": null}))?;
                 std::process::exit(0);
             }
-            Ok(request) => handle(&request)
-                .unwrap_or_else(|e| json!({"ok": false, "code": e.code, "error": e.to_string()})),
-            Err(e) => json!({"ok": false, "code": 0, "error": format!("bad request: {e}")}),
+            Ok(request) => match handle(&request) {
+                Ok(value) => json!({"ok": value}),
+                Err(e) => json!({"error": e.to_string(), "code": e.code}),
+            },
+            Err(e) => json!({"error": format!("bad request: {e}")}),
         };
         writeln!(out, "{reply}")?;
     }
@@ -59,29 +61,18 @@ fn client(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 fn handle(request: &Request) -> Result<Value, ScmError> {
-    Ok(match request {
-        Request::Ping => json!({"ok": true, "pid": std::process::id()}),
-        Request::Create { service, path } => {
-            scm::create(service, path)?;
-            json!({"ok": true})
-        }
-        Request::Start { service } => {
-            scm::start(service)?;
-            json!({"ok": true})
-        }
-        Request::Stop { service } => {
-            scm::stop(service)?;
-            json!({"ok": true})
-        }
+    match request {
+        Request::Ping => return Ok(json!({"pid": std::process::id()})),
+        Request::Create { service, path } => scm::create(service, path)?,
+        Request::Start { service } => scm::start(service)?,
+        Request::Stop { service } => scm::stop(service)?,
         Request::Query { service } => {
             let state = scm::query(service)?;
-            json!({"ok": true, "state": state.name, "exit_code": state.exit_code})
+            return Ok(json!({"state": state.name, "exit_code": state.exit_code}));
         }
-        Request::Delete { service } => {
-            scm::delete(service)?;
-            json!({"ok": true})
-        }
+        Request::Delete { service } => scm::delete(service)?,
         // Answered by the caller, which then ends the process.
-        Request::Exit => json!({"ok": true}),
-    })
+        Request::Exit => {}
+    }
+    Ok(Value::Null)
 }

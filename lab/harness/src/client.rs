@@ -44,11 +44,11 @@ impl JsonClient {
         })
     }
 
-    /// Sends one request and waits for its answer.
+    /// Sends one request and waits for the value that answers it.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the answer says `"ok": false`, [`Error::Silent`]
-    /// when there is none.
+    /// [`Error::Refused`] when the answer is an error, [`Error::Silent`] when there
+    /// is none.
     pub fn ask(&mut self, request: &Value) -> Result<Value> {
         let silent = |why: String| Error::Silent {
             what: self.what,
@@ -65,22 +65,22 @@ impl JsonClient {
             Ok(_) => {}
             Err(e) => return Err(silent(e.to_string())),
         }
-        let answer: Value = serde_json::from_str(&answer).map_err(|e| silent(e.to_string()))?;
-        if answer.get("ok").and_then(Value::as_bool) == Some(false) {
-            return Err(Error::Refused {
-                what: request
-                    .get("cmd")
-                    .and_then(Value::as_str)
-                    .unwrap_or("request")
-                    .into(),
-                why: answer
-                    .get("error")
-                    .and_then(Value::as_str)
-                    .unwrap_or("no reason")
-                    .into(),
-                code: answer.get("code").and_then(Value::as_i64).unwrap_or(0),
-            });
+        let mut answer: Value = serde_json::from_str(&answer).map_err(|e| silent(e.to_string()))?;
+        if let Some(value) = answer.get_mut("ok") {
+            return Ok(value.take());
         }
-        Ok(answer)
+        Err(Error::Refused {
+            what: request
+                .get("cmd")
+                .and_then(Value::as_str)
+                .unwrap_or("request")
+                .into(),
+            why: answer
+                .get("error")
+                .and_then(Value::as_str)
+                .unwrap_or("no reason")
+                .into(),
+            code: answer.get("code").and_then(Value::as_i64).unwrap_or(0),
+        })
     }
 }
