@@ -23,6 +23,7 @@ mod control;
 mod device;
 mod driver;
 mod error;
+mod handle;
 mod kernel;
 mod ndis;
 mod queue;

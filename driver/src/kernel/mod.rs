@@ -12,4 +12,5 @@ pub(crate) mod status;
 pub(crate) mod sys;
 pub(crate) mod time;
 pub(crate) mod timer;
+pub(crate) mod wdf;
 pub(crate) mod workitem;

@@ -204,6 +204,80 @@ impl Drop for KBuf {
     }
 }
 
+impl AsRef<[u8]> for KBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsMut<[u8]> for KBuf {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// A fixed number of values in non-paged pool.
+pub(crate) struct KSlice<T> {
+    first: NonNull<T>,
+    len: usize,
+    tag: Tag,
+    owns: PhantomData<T>,
+}
+
+// SAFETY: a KSlice owns its values alone.
+unsafe impl<T: Send> Send for KSlice<T> {}
+// SAFETY: a shared KSlice gives out shared references to its values only.
+unsafe impl<T: Sync> Sync for KSlice<T> {}
+
+impl<T> KSlice<T> {
+    const ALIGNED: () = assert!(align_of::<T>() <= POOL_ALIGN && size_of::<T>() > 0);
+
+    /// `len` values (`len` > 0), each made in turn by `make` from its index, one
+    /// at a time on the stack.
+    pub(crate) fn try_from_fn(
+        len: usize,
+        tag: Tag,
+        mut make: impl FnMut(usize) -> T,
+    ) -> Result<Self> {
+        let () = Self::ALIGNED;
+        let bytes = len.checked_mul(size_of::<T>()).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
+        let first = allocate(bytes, tag)?.cast::<T>();
+        for index in 0..len {
+            // SAFETY: index < len, so within the allocation.
+            let place = unsafe { first.add(index) };
+            // SAFETY: aligned (ALIGNED), unshared, not initialised before.
+            unsafe { place.write(make(index)) };
+        }
+        Ok(Self { first, len, tag, owns: PhantomData })
+    }
+}
+
+impl<T> Deref for KSlice<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `len` initialised values, owned by the slice.
+        unsafe { core::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+    }
+}
+
+impl<T> DerefMut for KSlice<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in deref, and the slice is borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(self.first.as_ptr(), self.len) }
+    }
+}
+
+impl<T> Drop for KSlice<T> {
+    fn drop(&mut self) {
+        let values: *mut [T] = &raw mut **self;
+        // SAFETY: initialised, and dropped only here.
+        unsafe { values.drop_in_place() };
+        // SAFETY: allocated with this tag in try_from_fn, freed once.
+        unsafe { release(self.first.cast::<u8>(), self.tag) };
+    }
+}
+
 /// What a [`KArc`] points at.
 struct Shared<T> {
     references: AtomicUsize,

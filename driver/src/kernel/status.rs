@@ -27,20 +27,27 @@ impl NtStatus {
     pub(crate) const NO_SUCH_DEVICE: Self = code(0xC000_000E);
     pub(crate) const INVALID_DEVICE_REQUEST: Self = code(0xC000_0010);
     pub(crate) const MORE_PROCESSING_REQUIRED: Self = code(0xC000_0016);
+    pub(crate) const ACCESS_DENIED: Self = code(0xC000_0022);
     pub(crate) const BUFFER_TOO_SMALL: Self = code(0xC000_0023);
     pub(crate) const OBJECT_NAME_COLLISION: Self = code(0xC000_0035);
+    pub(crate) const SHARING_VIOLATION: Self = code(0xC000_0043);
     pub(crate) const QUOTA_EXCEEDED: Self = code(0xC000_0044);
+    pub(crate) const DELETE_PENDING: Self = code(0xC000_0056);
     pub(crate) const REVISION_MISMATCH: Self = code(0xC000_0059);
     pub(crate) const INSUFFICIENT_RESOURCES: Self = code(0xC000_009A);
     pub(crate) const DEVICE_NOT_READY: Self = code(0xC000_00A3);
+    pub(crate) const FILE_FORCED_CLOSED: Self = code(0xC000_00B6);
     pub(crate) const NOT_SUPPORTED: Self = code(0xC000_00BB);
+    pub(crate) const REQUEST_NOT_ACCEPTED: Self = code(0xC000_00D0);
     pub(crate) const CANCELLED: Self = code(0xC000_0120);
+    pub(crate) const FILE_CLOSED: Self = code(0xC000_0128);
     pub(crate) const INVALID_ADDRESS_COMPONENT: Self = code(0xC000_0207);
     pub(crate) const INVALID_ADDRESS: Self = code(0xC000_0141);
     pub(crate) const INVALID_DEVICE_STATE: Self = code(0xC000_0184);
     pub(crate) const INVALID_BUFFER_SIZE: Self = code(0xC000_0206);
     pub(crate) const ADDRESS_ALREADY_EXISTS: Self = code(0xC000_020A);
     pub(crate) const NOT_FOUND: Self = code(0xC000_0225);
+    pub(crate) const ADDRESS_ALREADY_ASSOCIATED: Self = code(0xC000_0238);
 
     /// `NT_SUCCESS`: success and informational codes, `STATUS_PENDING` too.
     pub(crate) const fn is_success(self) -> bool {

@@ -1,0 +1,298 @@
+//! One reader: its lock, its reads, its flush timer.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use wdk_sys::WDFREQUEST;
+use weir_abi::limits::MAX_READ_LEN;
+use weir_abi::record::FrameMeta;
+use weir_abi::{CaptureOptions, ReaderStats};
+use weir_engine::tap::{Drained, Tap};
+
+use super::TAG;
+use super::reads::{Read, Reads};
+use super::slot::{self, Inside, Slot};
+use crate::error::Error;
+use crate::handle;
+use crate::kernel::lock::SpinLock;
+use crate::kernel::pool::{KBox, KBuf};
+use crate::kernel::status::{NtStatus, Result};
+use crate::kernel::time;
+use crate::kernel::timer::Timer;
+use crate::kernel::wdf::{self, Request};
+
+/// Bytes moved from the backlog to a read while the lock is held once: some tens
+/// of microseconds of copying.
+const DRAIN_BUDGET: usize = 256 * 1024;
+
+pub(super) struct Reader {
+    id: u32,
+    /// Shortest read that is accepted.
+    min_read: usize,
+    flush_ms: u32,
+    state: SpinLock<State>,
+    timer: Timer,
+}
+
+struct State {
+    tap: Tap<KBuf>,
+    reads: Reads,
+    closing: bool,
+}
+
+impl Reader {
+    /// A reader without reads, for `slot`.
+    pub(super) fn try_new(
+        id: u32,
+        options: &CaptureOptions,
+        slot: &'static Slot,
+    ) -> Result<KBox<Self>> {
+        let too_long = NtStatus::INVALID_PARAMETER;
+        let backlog = usize::try_from(options.backlog).map_err(|_| too_long)?;
+        let min_read = usize::try_from(options.min_read()).map_err(|_| too_long)?;
+        let memory = KBuf::try_zeroed(backlog, TAG)?;
+        let reads = Reads::try_new()?;
+        let context = ptr::from_ref(slot).cast_mut().cast::<c_void>();
+        // SAFETY: the context is a static.
+        let timer = unsafe { Timer::try_new(flush, context) }?;
+        KBox::try_new(
+            Self {
+                id,
+                min_read,
+                flush_ms: options.flush_ms,
+                state: SpinLock::new(State {
+                    tap: Tap::new(*options, memory),
+                    reads,
+                    closing: false,
+                }),
+                timer,
+            },
+            TAG,
+        )
+    }
+
+    /// The reader's number.
+    pub(super) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The balance as it is now.
+    pub(super) fn stats(&self) -> ReaderStats {
+        self.state.lock().tap.stats()
+    }
+
+    /// Counts what still waits as lost, and says how many frames that are. After
+    /// [`Reader::close`], when every read has been completed.
+    pub(super) fn lost_at_close(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.tap.close();
+        state.tap.stats().lost_closed
+    }
+
+    /// A frame on the data path; `copy` copies its first bytes.
+    /// `IRQL <= DISPATCH_LEVEL`.
+    pub(super) fn on_frame(&self, meta: &FrameMeta, copy: &dyn Fn(&mut [u8]) -> usize) {
+        // At most the read the frame did not fit, and the one it went into.
+        let (mut full, mut flushed) = (None, None);
+        {
+            let mut state = self.state.lock();
+            let State { tap, reads, closing } = &mut *state;
+            if *closing {
+                return;
+            }
+            let Some(record) = tap.admit(meta) else { return };
+            loop {
+                let front = if tap.must_wait() { None } else { reads.front() };
+                let Some(front) = front else {
+                    tap.set_aside(record, copy);
+                    break;
+                };
+                let (memory, fill) = front.memory();
+                let first = fill.is_empty();
+                if tap.write(fill, memory, record, copy) {
+                    if self.flush_ms == 0 {
+                        flushed = take_front(tap, reads);
+                    } else if first {
+                        self.timer.set_ms(self.flush_ms);
+                    }
+                    break;
+                }
+                if first || full.is_some() {
+                    // An empty read holds a whole record (min_read), and behind
+                    // a read that was full all are empty: not reached, but the
+                    // frame would have to be accounted for.
+                    tap.set_aside(record, copy);
+                    break;
+                }
+                // Full. If it is being cancelled it is not given back, and the
+                // next one is the front.
+                full = take_front(tap, reads);
+            }
+        }
+        complete(full);
+        complete(flushed);
+    }
+
+    /// Takes a read. `PASSIVE_LEVEL`. `inside` stays with it until it is
+    /// completed; the caller has another entry for the time of this call.
+    pub(super) fn read(&self, request: Request, length: usize, inside: Inside) {
+        if let Err((request, error)) = self.accept(request, length, inside) {
+            request.complete(error.status(), 0);
+            return;
+        }
+        self.drain();
+    }
+
+    fn accept(
+        &self,
+        request: Request,
+        length: usize,
+        inside: Inside,
+    ) -> core::result::Result<(), (Request, Error)> {
+        if length < self.min_read {
+            return Err((request, Error::TooSmall));
+        }
+        // Maps the locked pages here, where there is time for it; later the
+        // address is just used.
+        let (memory, len) = match request.output(self.min_read) {
+            Ok(buffer) => buffer,
+            Err(status) => return Err((request, status.into())),
+        };
+        let len = len.min(usize::try_from(MAX_READ_LEN).unwrap_or(usize::MAX));
+
+        let mut state = self.state.lock();
+        if state.closing {
+            return Err((request, Error::Closing));
+        }
+        let Some(vacancy) = state.reads.vacancy() else {
+            return Err((request, Error::TooMany));
+        };
+        // Under the lock, so that the cancel callback, which takes the lock,
+        // finds the read on the list.
+        if let Err(status) = request.mark_cancelable(Some(cancel)) {
+            return Err((request, status.into()));
+        }
+        // SAFETY: the output buffer of this request, good until it is completed.
+        vacancy.fill(unsafe { Read::new(request, memory, len, inside) });
+        Ok(())
+    }
+
+    /// Moves the backlog into the reads, until one of both is used up.
+    fn drain(&self) {
+        loop {
+            let (done, again) = self.drain_some();
+            complete(done);
+            if !again {
+                return;
+            }
+        }
+    }
+
+    /// One turn of [`Reader::drain`]: a read to complete, and whether to go on.
+    fn drain_some(&self) -> (Option<Read>, bool) {
+        let mut state = self.state.lock();
+        let State { tap, reads, closing } = &mut *state;
+        if *closing || !tap.must_wait() {
+            return (None, false);
+        }
+        let Some(front) = reads.front() else { return (None, false) };
+        let (memory, fill) = front.memory();
+        match tap.drain(fill, memory, DRAIN_BUDGET) {
+            Drained::Budget => (None, true),
+            Drained::Full => (take_front(tap, reads), true),
+            Drained::Empty => {
+                // The frames have waited already: only the rest of the flush
+                // time is left.
+                match fill.due_in_ms(time::system_time_100ns(), self.flush_ms) {
+                    0 => (take_front(tap, reads), false),
+                    ms => {
+                        self.timer.set_ms(ms);
+                        (None, false)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The flush time has passed. `DISPATCH_LEVEL`. A timer set for an earlier
+    /// read may come late and find a newer one: that one is completed with less
+    /// in it than it could have, and nothing is lost.
+    fn flush(&self) {
+        let due = {
+            let mut state = self.state.lock();
+            let State { tap, reads, .. } = &mut *state;
+            match reads.front() {
+                Some(front) if !front.fill.is_empty() => take_front(tap, reads),
+                _ => None,
+            }
+        };
+        complete(due);
+    }
+
+    /// The system cancels this read, and it is still on the list: it is the
+    /// callback's to complete.
+    fn take_cancelled(&self, request: WDFREQUEST) -> Option<Read> {
+        let mut state = self.state.lock();
+        let State { tap, reads, .. } = &mut *state;
+        let read = reads.remove(request)?;
+        tap.finish(&read.fill);
+        Some(read)
+    }
+
+    /// Accepts nothing any more and completes every read that isn't being
+    /// cancelled. What waits is lost.
+    pub(super) fn close(&self) {
+        loop {
+            let (read, more) = {
+                let mut state = self.state.lock();
+                state.closing = true;
+                let State { tap, reads, .. } = &mut *state;
+                (take_front(tap, reads), reads.front().is_some())
+            };
+            complete(read);
+            if !more {
+                break;
+            }
+        }
+    }
+}
+
+/// Takes the read to fill off the list and counts its frames as delivered.
+fn take_front(tap: &mut Tap<KBuf>, reads: &mut Reads) -> Option<Read> {
+    let read = reads.take_front()?;
+    tap.finish(&read.fill);
+    Some(read)
+}
+
+/// Completes a read that was taken off the list; no lock is held.
+fn complete(read: Option<Read>) {
+    if let Some(read) = read {
+        read.complete(NtStatus::CANCELLED);
+    }
+}
+
+/// The flush timer's callback.
+///
+/// # Safety
+/// `context` is the slot given to `Timer::try_new` in [`Reader::try_new`].
+unsafe fn flush(context: *mut c_void) {
+    // SAFETY: slots are statics.
+    let slot: &'static Slot = unsafe { &*context.cast::<Slot>().cast_const() };
+    if let Some(inside) = slot.enter() {
+        inside.reader().flush();
+    }
+}
+
+/// `EvtRequestCancel` of every accepted read.
+unsafe extern "C" fn cancel(request: WDFREQUEST) {
+    let Some(handle) = handle::of_file(wdf::file_of(request)) else { return };
+    // SAFETY: the file object's context lives until this request is completed,
+    // which happens below.
+    let ticket = unsafe { (*handle).ticket() };
+    // SAFETY: the framework calls this once for a request that was accepted and
+    // whose unmarking did not succeed, so it has not been completed; it is
+    // completed below, after the last use of the reader.
+    let Some(reader) = (unsafe { slot::of_accepted_read(ticket) }) else { return };
+    let read = reader.take_cancelled(request);
+    complete(read);
+}
