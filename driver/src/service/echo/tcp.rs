@@ -1,0 +1,259 @@
+//! The TCP echo (RFC 862): a listener and its connections.
+
+use core::ffi::c_void;
+use core::net::SocketAddr;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::TAG;
+use super::connection::{Connection, Links, signal};
+use super::counters::{Counters, bump};
+use crate::kernel::lock::SpinLock;
+use crate::kernel::log;
+use crate::kernel::pool::KBox;
+use crate::kernel::rundown::Rundown;
+use crate::kernel::status::Result;
+use crate::wsk::pump::{self, Next, Task};
+use crate::wsk::{Accept, Client, Listener, Refused, Stream};
+
+/// Most connections of all services together: with their buffers, at most
+/// 256 MiB of non-paged pool. More are refused, and counted.
+const MAX_CONNECTIONS: usize = 16_384;
+
+/// Connections of all services together.
+static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// A TCP echo. Its address is in the provider's hands and in its connections'.
+pub(in crate::service) struct TcpEcho {
+    counters: Counters,
+    connections: SpinLock<Connections>,
+    /// Held by each connection, and by the failure task while it works.
+    live: Rundown,
+    /// Set before the accept event is enabled, and not changed afterwards.
+    listener: Option<Listener>,
+    /// Closes a listener that the provider has given up.
+    failure: Task,
+    has_failed: AtomicBool,
+    /// Keeps the provider captured.
+    _client: Client,
+}
+
+/// The list of connections, by the links in them.
+struct Connections {
+    first: *const Connection,
+    /// No more are taken in.
+    closing: bool,
+}
+
+// SAFETY: the pointers are to connections, which are freed only after they have
+// been unlinked under the lock; they have no affinity to a thread.
+unsafe impl Send for Connections {}
+// SAFETY: its parts are atomics, locks, and a listener that is set before the
+// service is shared; the task is the pump's to synchronise.
+unsafe impl Sync for TcpEcho {}
+// SAFETY: as above.
+unsafe impl Send for TcpEcho {}
+
+impl TcpEcho {
+    /// Starts one on `address`; the address it has got, too. `PASSIVE_LEVEL`.
+    pub(in crate::service) fn start(address: SocketAddr) -> Result<(KBox<Self>, SocketAddr)> {
+        let client = Client::acquire()?;
+        let mut echo = KBox::try_new(
+            Self {
+                counters: Counters::default(),
+                connections: SpinLock::new(Connections {
+                    first: ptr::null(),
+                    closing: false,
+                }),
+                live: Rundown::new(),
+                listener: None,
+                failure: Task::new(listener_failure),
+                has_failed: AtomicBool::new(false),
+                _client: client,
+            },
+            TAG,
+        )?;
+        echo.live.init();
+        let own = echo.as_ptr();
+        // SAFETY: the service stays where it is until `stop` has seen the task
+        // end, which `live` tells it.
+        unsafe { echo.failure.bind(own.cast::<c_void>()) };
+        // SAFETY: the handler is freed in `stop` only, after closing.
+        let listener = unsafe { Listener::open(&echo._client, address, own.cast_const()) }?;
+        echo.listener = Some(listener);
+        // From here on `stop` is the way out.
+        match echo.open_up() {
+            Ok(bound) => Ok((echo, bound)),
+            Err(status) => {
+                Self::stop(echo);
+                Err(status)
+            }
+        }
+    }
+
+    fn open_up(&self) -> Result<SocketAddr> {
+        let Some(listener) = &self.listener else {
+            return Err(crate::kernel::status::NtStatus::INVALID_DEVICE_STATE);
+        };
+        let bound = listener.local_address()?;
+        listener.enable()?;
+        Ok(bound)
+    }
+
+    /// Ends the service: no connection is taken any more, those there are get
+    /// reset, and all of it is freed. `PASSIVE_LEVEL`.
+    pub(in crate::service) fn stop(echo: KBox<Self>) {
+        if let Some(listener) = &echo.listener {
+            listener.close();
+        }
+        {
+            let mut connections = echo.connections.lock();
+            connections.closing = true;
+            let mut each = connections.first;
+            while !each.is_null() {
+                // SAFETY: in the list, under its lock, so not freed.
+                let task = unsafe { &raw const (*each).task };
+                // SAFETY: as above; the connection goes away only by a step,
+                // which unlinks it under this lock first.
+                unsafe { pump::signal(task, signal::STOP) };
+                // SAFETY: as above.
+                each = unsafe { (*each).links.get() }.next;
+            }
+        }
+        echo.live.wait();
+        drop(echo);
+    }
+
+    pub(in crate::service) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Unlinks and frees a connection. The service may be gone when this
+    /// returns.
+    ///
+    /// # Safety
+    /// The service is live; the connection is one of its, is called by its own
+    /// step, has no operation pending, and isn't used afterwards.
+    pub(super) unsafe fn forget(service: *const Self, connection: *mut Connection) {
+        // SAFETY: live, as the connection still holds `live`.
+        let service = unsafe { &*service };
+        {
+            let mut connections = service.connections.lock();
+            // SAFETY: its own step is running, so it isn't freed yet.
+            let links = unsafe { (*connection).links.get() };
+            connections.unlink(links);
+        }
+        service.counters.connections.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: into_raw of `accept`, with its tag; unlinked, so nobody else
+        // can find it, and idle.
+        drop(unsafe { KBox::from_raw(connection, TAG) });
+        CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
+        // The last use of the service: stop may free it from here on.
+        service.live.release_raw();
+    }
+
+    /// Makes a connection's block, links it and starts it.
+    fn take(&self, socket: Stream) -> core::result::Result<(), Refused> {
+        // SAFETY: the connection holds `live`, which `stop` waits for.
+        let connection = unsafe { Connection::try_new(self, socket) }.map_err(|_| Refused)?;
+        let mut connections = self.connections.lock();
+        if connections.closing {
+            drop(connections);
+            return Err(Refused);
+        }
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        bump(&self.counters.accepted, 1);
+        let connection = KBox::into_raw(connection).cast_const();
+        connections.link(connection);
+        // SAFETY: in the list, whose lock is held: it can't be stopped and
+        // freed before it has been started.
+        let task = unsafe { &raw const (*connection).task };
+        // SAFETY: as above; bound in try_new.
+        unsafe { pump::signal(task, signal::START) };
+        Ok(())
+    }
+}
+
+impl Accept for TcpEcho {
+    fn accept(&self, connection: Stream) -> core::result::Result<(), Refused> {
+        if !self.live.acquire_raw() {
+            bump(&self.counters.dropped, 1);
+            return Err(Refused);
+        }
+        let others = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let taken = if others < MAX_CONNECTIONS {
+            self.take(connection)
+        } else {
+            Err(Refused)
+        };
+        if taken.is_err() {
+            CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
+            bump(&self.counters.dropped, 1);
+            // The last use of the service, but for the provider's: its close
+            // waits for this event to return.
+            self.live.release_raw();
+        }
+        taken
+    }
+
+    fn listener_failed(&self) {
+        bump(&self.counters.errors, 1);
+        log::line(c"tcp echo: its listening socket has failed");
+        if !self.has_failed.swap(true, Ordering::Relaxed) && self.live.acquire_raw() {
+            // SAFETY: bound in start; `live`, held, keeps the service until the
+            // step lets go of it.
+            unsafe { pump::signal(&raw const self.failure, 1) };
+        }
+    }
+}
+
+impl Connections {
+    fn link(&mut self, connection: *const Connection) {
+        let links = Links {
+            previous: ptr::null(),
+            next: self.first,
+        };
+        // SAFETY: about to be in the list, so live; the lock is held.
+        unsafe { (*connection).links.set(links) };
+        // SAFETY: null or in the list, so live; the lock is held.
+        if let Some(next) = unsafe { self.first.as_ref() } {
+            let mut links = next.links.get();
+            links.previous = connection;
+            next.links.set(links);
+        }
+        self.first = connection;
+    }
+
+    /// Takes out the connection that has these links.
+    fn unlink(&mut self, links: Links) {
+        // SAFETY: null or in the list, so live; the lock is held.
+        match unsafe { links.previous.as_ref() } {
+            Some(previous) => {
+                let mut theirs = previous.links.get();
+                theirs.next = links.next;
+                previous.links.set(theirs);
+            }
+            None => self.first = links.next,
+        }
+        // SAFETY: as above.
+        if let Some(next) = unsafe { links.next.as_ref() } {
+            let mut theirs = next.links.get();
+            theirs.previous = links.previous;
+            next.links.set(theirs);
+        }
+    }
+}
+
+/// The step of the failure task: runs once.
+///
+/// # Safety
+/// `owner` is a live [`TcpEcho`] whose `live` was acquired for this step.
+unsafe fn listener_failure(owner: *mut c_void, _signals: u32) -> Next {
+    // SAFETY: kept by `live` until the last line.
+    let echo = unsafe { &*owner.cast::<TcpEcho>() };
+    if let Some(listener) = &echo.listener {
+        listener.close();
+    }
+    echo.live.release_raw();
+    Next::Gone
+}

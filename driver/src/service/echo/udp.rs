@@ -1,0 +1,291 @@
+//! The UDP echo (RFC 862): a socket and a fixed number of buffers, each with
+//! one datagram on its way in or out.
+
+use core::cell::Cell;
+use core::ffi::c_void;
+use core::net::SocketAddr;
+use core::ptr;
+
+use super::TAG;
+use super::counters::Counters;
+use super::state::{self, DatagramAction, DatagramEvent, Failure};
+use crate::kernel::pool::KBox;
+use crate::kernel::rundown::Rundown;
+use crate::kernel::status::{NtStatus, Result};
+use crate::kernel::timer::Timer;
+use crate::wsk::pump::{self, Next, Task};
+use crate::wsk::{Client, Datagram, IoBuffer, Op, Outcome, Peer, Received};
+
+/// Datagrams on their way at once. While all buffers are busy, the transport
+/// keeps what arrives in the socket's own receive buffer, and drops what
+/// doesn't fit there, as UDP may.
+const BUFFERS: usize = 16;
+
+/// Bytes of a buffer: more than any datagram that isn't a jumbogram (RFC 768
+/// has 16 bits for the length). 1 MiB for each service.
+const BUFFER_LEN: u32 = 64 * 1024;
+
+/// How long a buffer pauses after too many failures.
+const PAUSE_MS: u32 = 100;
+
+mod signal {
+    pub(super) const START: u32 = 1;
+    pub(super) const STOP: u32 = 2;
+    pub(super) const ENDED: u32 = 4;
+    pub(super) const RESUME: u32 = 8;
+}
+
+/// A UDP echo. Its address is in its buffers' hands.
+pub(in crate::service) struct UdpEcho {
+    counters: Counters,
+    /// Set before the buffers are started, and not changed afterwards.
+    socket: Option<Datagram>,
+    /// The port it is bound to.
+    port: u16,
+    /// Held by steps that may call the socket or set the timer.
+    calls: Rundown,
+    /// Held by each buffer until it has retired.
+    live: Rundown,
+    timer: Option<Timer>,
+    buffers: [Option<KBox<Slot>>; BUFFERS],
+    /// Keeps the provider captured.
+    _client: Client,
+}
+
+// SAFETY: its parts are atomics and rundowns, what is set before the service is
+// shared, and buffers that are touched by their own steps only.
+unsafe impl Sync for UdpEcho {}
+// SAFETY: as above.
+unsafe impl Send for UdpEcho {}
+
+/// A buffer with its operation. Touched by its own step only, but for `task`.
+struct Slot {
+    task: Task,
+    service: *const UdpEcho,
+    state: Cell<state::Datagram>,
+    transfer: Op,
+    buffer: IoBuffer,
+    peer: Peer,
+}
+
+impl UdpEcho {
+    /// Starts one on `address`; the address it has got, too. `PASSIVE_LEVEL`.
+    pub(in crate::service) fn start(address: SocketAddr) -> Result<(KBox<Self>, SocketAddr)> {
+        let client = Client::acquire()?;
+        let mut echo = KBox::try_new(
+            Self {
+                counters: Counters::default(),
+                socket: None,
+                port: 0,
+                calls: Rundown::new(),
+                live: Rundown::new(),
+                timer: None,
+                buffers: [const { None }; BUFFERS],
+                _client: client,
+            },
+            TAG,
+        )?;
+        echo.calls.init();
+        echo.live.init();
+        let own = echo.as_ptr();
+        // SAFETY: the timer is a part of the service, and dropped with it.
+        echo.timer = Some(unsafe { Timer::try_new(resume, own.cast::<c_void>()) }?);
+        for buffer in &mut echo.buffers {
+            // SAFETY: buffers are parts of the service, and dropped with it.
+            *buffer = Some(unsafe { Slot::try_new(own.cast_const()) }?);
+        }
+        let socket = Datagram::open(&echo._client, address)?;
+        let bound = match socket.local_address() {
+            Ok(bound) => bound,
+            Err(status) => {
+                // SAFETY: open, and nothing is in progress or will be.
+                unsafe { socket.close() };
+                return Err(status);
+            }
+        };
+        echo.port = bound.port();
+        echo.socket = Some(socket);
+        for slot in echo.buffers.iter().flatten() {
+            // Always granted: nobody waits yet.
+            if echo.live.acquire_raw() {
+                // SAFETY: bound in Slot::try_new; `live` keeps the service, and
+                // so the buffer, until its step has let go of it.
+                unsafe { pump::signal(&raw const slot.task, signal::START) };
+            }
+        }
+        Ok((echo, bound))
+    }
+
+    /// Ends the service and frees all of it. Answers that are on their way may
+    /// be lost. `PASSIVE_LEVEL`.
+    pub(in crate::service) fn stop(echo: KBox<Self>) {
+        // No step is in a call from here on, nor will be.
+        echo.calls.wait();
+        if let Some(timer) = &echo.timer {
+            timer.cancel_and_flush();
+        }
+        if let Some(socket) = &echo.socket {
+            // SAFETY: once, and with no calls in progress or to come (`calls`).
+            unsafe { socket.close() };
+        }
+        for slot in echo.buffers.iter().flatten() {
+            // SAFETY: bound; the buffer is freed below, and a task that is gone
+            // ignores signals.
+            unsafe { pump::signal(&raw const slot.task, signal::STOP) };
+        }
+        echo.live.wait();
+        drop(echo);
+    }
+
+    pub(in crate::service) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether a datagram is answered. Not: one that didn't fit; one sent to
+    /// many, whose answers would add up; one from a port that can't be answered;
+    /// and one from the echo's own port number, because two echoes would never
+    /// stop answering each other.
+    fn answers(&self, received: Received) -> bool {
+        !received.truncated && !received.to_many && received.port != 0 && received.port != self.port
+    }
+}
+
+impl Slot {
+    /// A buffer that hasn't been started.
+    ///
+    /// # Safety
+    /// `service` outlives the buffer.
+    unsafe fn try_new(service: *const UdpEcho) -> Result<KBox<Self>> {
+        let mut slot = KBox::try_new(
+            Self {
+                task: Task::new(step),
+                service,
+                state: Cell::new(state::Datagram::new()),
+                transfer: Op::try_new(signal::ENDED)?,
+                buffer: IoBuffer::try_new(BUFFER_LEN, TAG)?,
+                peer: Peer::new(),
+            },
+            TAG,
+        )?;
+        let own = slot.as_ptr();
+        // SAFETY: the block stays at its address until the service is freed,
+        // which waits for the step to return Gone.
+        unsafe { slot.task.bind(own.cast::<c_void>()) };
+        // SAFETY: `own` is the live block; no reference is made.
+        let task = unsafe { &raw const (*own).task };
+        // SAFETY: operation and task are in one block, which isn't freed while
+        // the operation is pending (state machine).
+        unsafe { slot.transfer.bind(task) };
+        Ok(slot)
+    }
+
+    /// Does what follows from `event`; true if the buffer has retired. `open`
+    /// says that calls may be made.
+    fn handle(&self, service: &UdpEcho, open: bool, mut event: DatagramEvent) -> bool {
+        loop {
+            let mut state = self.state.get();
+            let (action, tally) = state.on(event);
+            self.state.set(state);
+            service.counters.add(tally);
+            let socket = service.socket.as_ref().filter(|_| open);
+            let started = match (action, socket) {
+                (DatagramAction::Wait, _) => return false,
+                (DatagramAction::Retire, _) => return true,
+                (_, None) => Err(NtStatus::DEVICE_NOT_READY),
+                (DatagramAction::Pause, Some(_)) => {
+                    if let Some(timer) = &service.timer {
+                        timer.set_ms(PAUSE_MS);
+                    }
+                    return false;
+                }
+                (DatagramAction::Receive, Some(socket)) => {
+                    // SAFETY: `open`: not being closed; no other operation uses
+                    // this buffer, and it stays until this one has ended.
+                    unsafe { socket.receive_from(&self.transfer, &self.buffer, &self.peer) }
+                }
+                (DatagramAction::Send { length }, Some(socket)) => {
+                    // SAFETY: as for receive.
+                    unsafe { socket.send_to(&self.transfer, &self.buffer, length, &self.peer) }
+                }
+            };
+            if started.is_ok() {
+                return false;
+            }
+            event = DatagramEvent::Failed(Failure::Final);
+        }
+    }
+
+    /// What the operation that has ended was.
+    fn ended(&self, service: &UdpEcho) -> DatagramEvent {
+        let was_send = self.state.get().is_sending();
+        match length(self.transfer.finish()) {
+            Err(failure) => DatagramEvent::Failed(failure),
+            Ok(length) if was_send => DatagramEvent::Sent(length),
+            Ok(length) => {
+                // SAFETY: the operation has ended.
+                let received = unsafe { self.peer.last() };
+                DatagramEvent::Received {
+                    length,
+                    answer: service.answers(received),
+                }
+            }
+        }
+    }
+}
+
+/// The step of a buffer's task.
+///
+/// # Safety
+/// `owner` is a live [`Slot`] of a started service, and its steps don't overlap.
+unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
+    // SAFETY: live until the service is freed, which waits for `live`.
+    let slot = unsafe { &*owner.cast::<Slot>() };
+    // SAFETY: as above.
+    let service = unsafe { &*slot.service };
+    let calls = service.calls.acquire();
+    let open = calls.is_some();
+    let mut retired = false;
+    if signals & signal::ENDED != 0 {
+        let event = slot.ended(service);
+        retired = slot.handle(service, open, event);
+    }
+    if signals & signal::START != 0 {
+        retired |= slot.handle(service, open, DatagramEvent::Start);
+    }
+    if signals & signal::RESUME != 0 {
+        retired |= slot.handle(service, open, DatagramEvent::Resume);
+    }
+    if signals & signal::STOP != 0 {
+        retired |= slot.handle(service, open, DatagramEvent::Stop);
+    }
+    drop(calls);
+    if !retired {
+        return Next::Keep;
+    }
+    // The last use of the service: stop may free it, and this buffer with it.
+    service.live.release_raw();
+    Next::Gone
+}
+
+/// The timer's callback, at `DISPATCH_LEVEL`.
+///
+/// # Safety
+/// `context` is a live [`UdpEcho`].
+unsafe fn resume(context: *mut c_void) {
+    // SAFETY: `stop` waits for this callback before it frees the service.
+    let service = unsafe { &*context.cast::<UdpEcho>() };
+    for slot in service.buffers.iter().flatten() {
+        // SAFETY: bound, and freed with the service only.
+        unsafe { pump::signal(ptr::from_ref(&slot.task), signal::RESUME) };
+    }
+}
+
+/// The length of a transfer. A cancelled one means that the socket is being
+/// closed, `STATUS_FILE_FORCED_CLOSED` that it doesn't work any more.
+fn length(outcome: Outcome) -> core::result::Result<u32, Failure> {
+    match outcome.value() {
+        Ok(length) => u32::try_from(length).map_err(|_| Failure::Final),
+        Err(NtStatus::FILE_FORCED_CLOSED | NtStatus::CANCELLED) => Err(Failure::Final),
+        Err(_) => Err(Failure::Once),
+    }
+}

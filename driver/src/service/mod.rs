@@ -1,0 +1,236 @@
+//! Network services inside the kernel, started and stopped by IOCTL.
+//!
+//! # Life of a service
+//! `start` reserves a place in the table (which makes the address and port
+//! taken, for this driver), sets up the sockets without any lock, and puts the
+//! running service in its place. `stop` takes it out, which leaves the place
+//! reserved, ends it, and frees the place. So a service is stopped by one caller
+//! only, a second start of it fails until it is gone for good, and ids are never
+//! used twice. Both run at `PASSIVE_LEVEL` and may wait.
+//!
+//! # Life of a connection
+//! The accept event (`<= DISPATCH_LEVEL`) allocates one block of pool with the
+//! IRPs, the buffer and the MDL the connection will ever need, links it into
+//! its service's list and signals its task. From then on its task alone touches
+//! it: receive, send all of it, receive again; when the peer shuts down, shut
+//! down too and close; on any error, or when the service stops, close. Closing
+//! makes the provider complete what is pending. When the transfer and the close
+//! have both ended, the task unlinks and frees the block. No memory is needed
+//! on the way out.
+//!
+//! # Backpressure
+//! A connection has one buffer and does one thing at a time: it receives only
+//! when all it had received before has been sent. A peer that doesn't read
+//! stops its own sending. A UDP echo has a fixed number of buffers, each with
+//! one datagram; while all are busy, the transport holds or drops what comes.
+//!
+//! # Locks
+//! | lock | guards | held while |
+//! |---|---|---|
+//! | [`TABLE`] | the table of services | looking, copying counters |
+//! | a TCP echo's list | links of its connections, "closing" | linking, unlinking, signalling |
+//! | the pump's queue | tasks and their signals | raising signals |
+//!
+//! A list's lock comes before the pump's; `TABLE` is taken alone. What
+//! keeps things alive is not locks but rundowns: [`CALLS`] for calls into this
+//! file, each service's `live` for its connections or buffers, a UDP echo's
+//! `calls` for calls on its socket.
+
+mod echo;
+mod table;
+
+use core::net::SocketAddr;
+
+use weir_abi::{
+    ServiceAddress, ServiceInfo, ServiceKind, ServiceSpec, ServiceStartRequest, Transport,
+};
+
+use crate::kernel::lock::SpinLock;
+use crate::kernel::pool::KBox;
+use crate::kernel::rundown::Rundown;
+use crate::kernel::status::{NtStatus, Result};
+use echo::{Counts, TcpEcho, UdpEcho};
+use table::{NoPlace, Table};
+
+static TABLE: SpinLock<Table<Service>> = SpinLock::new(Table::new());
+
+/// Held by each start and stop.
+static CALLS: Rundown = Rundown::new();
+
+/// A running service.
+enum Service {
+    TcpEcho(KBox<TcpEcho>),
+    UdpEcho(KBox<UdpEcho>),
+}
+
+impl Service {
+    fn start(spec: &ServiceSpec) -> Result<(Self, SocketAddr)> {
+        match (spec.kind, spec.transport) {
+            (ServiceKind::Echo, Transport::Tcp) => {
+                let (echo, bound) = TcpEcho::start(spec.address)?;
+                Ok((Self::TcpEcho(echo), bound))
+            }
+            (ServiceKind::Echo, Transport::Udp) => {
+                let (echo, bound) = UdpEcho::start(spec.address)?;
+                Ok((Self::UdpEcho(echo), bound))
+            }
+        }
+    }
+
+    fn stop(self) {
+        match self {
+            Self::TcpEcho(echo) => TcpEcho::stop(echo),
+            Self::UdpEcho(echo) => UdpEcho::stop(echo),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        match self {
+            Self::TcpEcho(echo) => echo.counters().read(),
+            Self::UdpEcho(echo) => echo.counters().read(),
+        }
+    }
+}
+
+/// A service that has been started.
+#[derive(Clone, Copy)]
+pub(crate) struct Started {
+    /// Its id.
+    pub(crate) id: u32,
+    /// Where it listens, the port as it was chosen.
+    pub(crate) address: ServiceAddress,
+}
+
+/// All services together.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Totals {
+    /// Services that run.
+    pub(crate) services: u32,
+    /// Their connections now.
+    pub(crate) connections: u32,
+}
+
+/// Lets services be started. Once, at load, before any other call here.
+pub(crate) fn open() {
+    CALLS.init();
+}
+
+/// Starts a service. `PASSIVE_LEVEL`.
+///
+/// # Errors
+/// What `weir_abi::RequestError` says of a bad field;
+/// `STATUS_OBJECT_NAME_COLLISION` for a service that runs already;
+/// `STATUS_QUOTA_EXCEEDED` when there are too many;
+/// `STATUS_ADDRESS_ALREADY_EXISTS` when the port is somebody else's;
+/// `STATUS_INVALID_ADDRESS` when the address isn't this machine's;
+/// `STATUS_DEVICE_NOT_READY` when there is no network provider;
+/// `STATUS_DELETE_PENDING` when the driver is unloading; or what the provider
+/// says. In each case nothing has changed.
+pub(crate) fn start(request: &ServiceStartRequest) -> Result<Started> {
+    let spec = ServiceSpec::try_from(request).map_err(|error| NtStatus(error.status()))?;
+    let _call = CALLS.acquire().ok_or(NtStatus::DELETE_PENDING)?;
+    let id = TABLE.lock().reserve(spec).map_err(|error| match error {
+        NoPlace::Exists => NtStatus::OBJECT_NAME_COLLISION,
+        NoPlace::Full | NoPlace::OutOfIds => NtStatus::QUOTA_EXCEEDED,
+    })?;
+    match Service::start(&spec) {
+        Ok((service, bound)) => {
+            let refused = TABLE.lock().run(id, bound, service);
+            if let Err(service) = refused {
+                service.stop();
+                return Err(NtStatus::INVALID_DEVICE_STATE);
+            }
+            Ok(Started {
+                id,
+                address: bound.into(),
+            })
+        }
+        Err(status) => {
+            TABLE.lock().release(id);
+            Err(status)
+        }
+    }
+}
+
+/// Stops a service; all of it is gone when this returns. `PASSIVE_LEVEL`.
+///
+/// # Errors
+/// `STATUS_NOT_FOUND` if no such service runs (one that is just starting or
+/// stopping doesn't), `STATUS_DELETE_PENDING` when the driver is unloading.
+pub(crate) fn stop(id: u32) -> Result<()> {
+    let _call = CALLS.acquire().ok_or(NtStatus::DELETE_PENDING)?;
+    let service = TABLE.lock().take(id);
+    service.ok_or(NtStatus::NOT_FOUND)?.stop();
+    TABLE.lock().release(id);
+    Ok(())
+}
+
+/// Writes the running services to `out`, in the order of their ids, after the
+/// first `start` of them. How many were written, and how many run.
+pub(crate) fn list(start: u32, out: &mut [ServiceInfo]) -> (usize, u32) {
+    let table = TABLE.lock();
+    let mut total: u32 = 0;
+    let mut written: usize = 0;
+    let mut id = 0;
+    let mut out = out.iter_mut();
+    while let Some((next, spec, service)) = table.after(id) {
+        if total >= start
+            && let Some(place) = out.next()
+        {
+            *place = info(next, spec, service.counts());
+            written = written.saturating_add(1);
+        }
+        total = total.saturating_add(1);
+        id = next;
+    }
+    (written, total)
+}
+
+/// How many services and connections there are.
+pub(crate) fn totals() -> Totals {
+    let table = TABLE.lock();
+    let mut totals = Totals::default();
+    let mut id = 0;
+    while let Some((next, _, service)) = table.after(id) {
+        totals.services = totals.services.saturating_add(1);
+        let connections = service.counts().connections;
+        totals.connections = totals.connections.saturating_add(connections);
+        id = next;
+    }
+    totals
+}
+
+/// Ends every service, and lets none be started any more. `PASSIVE_LEVEL`, once,
+/// after [`open`].
+pub(crate) fn stop_all() {
+    CALLS.wait();
+    // Nobody else changes the table any more: what it has, runs.
+    loop {
+        let (id, service) = {
+            let mut table = TABLE.lock();
+            let Some((id, ..)) = table.after(0) else {
+                break;
+            };
+            (id, table.take(id))
+        };
+        if let Some(service) = service {
+            service.stop();
+        }
+        TABLE.lock().release(id);
+    }
+}
+
+fn info(id: u32, spec: &ServiceSpec, counts: Counts) -> ServiceInfo {
+    ServiceInfo {
+        id,
+        kind: spec.kind.into(),
+        transport: spec.transport.into(),
+        connections: counts.connections,
+        address: spec.address.into(),
+        accepted: counts.accepted,
+        bytes_in: counts.bytes_in,
+        bytes_out: counts.bytes_out,
+        errors: counts.errors,
+        dropped: counts.dropped,
+    }
+}

@@ -1,0 +1,184 @@
+//! Listening sockets: connections are handed over by the accept event.
+//!
+//! The event is enabled for each socket by `SO_WSK_EVENT_CALLBACK` once it is
+//! bound, not for all of them by `WSK_SET_STATIC_EVENT_CALLBACKS`: a static
+//! callback can never be disabled again, and comes from the moment of binding,
+//! before the service behind it is complete; and sockets that accept by IRP
+//! couldn't exist beside it.
+
+use core::ffi::c_void;
+use core::marker::PhantomData;
+use core::net::SocketAddr;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use super::addr::SockAddr;
+use super::client::Client;
+use super::op::Control;
+use super::socket::{self, Category, Stream};
+use super::sys;
+use crate::kernel::status::{NtStatus, Result};
+
+const CATEGORY: Category = Category {
+    socket_type: sys::SOCK_STREAM,
+    protocol: sys::IPPROTO_TCP,
+    flags: sys::WSK_FLAG_LISTEN_SOCKET,
+};
+
+/// A connection was not taken; the provider closes it.
+pub(crate) struct Refused;
+
+/// What becomes of connections. Called at `IRQL <= DISPATCH_LEVEL`, from several
+/// processors at once; must not wait.
+pub(crate) trait Accept {
+    /// Takes the connection, or refuses it.
+    fn accept(&self, connection: Stream) -> core::result::Result<(), Refused>;
+
+    /// The listening socket doesn't work any more and is to be closed soon, but
+    /// not from within this call.
+    fn listener_failed(&self);
+}
+
+/// A bound TCP socket that listens.
+pub(crate) struct Listener {
+    /// Null once somebody has begun to close it.
+    socket: AtomicPtr<sys::WskSocket>,
+    control: Control,
+}
+
+// SAFETY: a socket may be used from anywhere; `control` is used by `open` and by
+// the one closer only.
+unsafe impl Sync for Listener {}
+// SAFETY: as above.
+unsafe impl Send for Listener {}
+
+impl Listener {
+    /// A socket bound to `address` whose connections will go to `handler`, once
+    /// [`Listener::enable`] is called. `PASSIVE_LEVEL`.
+    ///
+    /// # Errors
+    /// `STATUS_ADDRESS_ALREADY_EXISTS` if the port is taken,
+    /// `STATUS_INVALID_ADDRESS` if the address isn't this machine's, or whatever
+    /// else the provider says.
+    ///
+    /// # Safety
+    /// `handler` is good until [`Listener::close`] has returned.
+    pub(crate) unsafe fn open<H: Accept>(
+        client: &Client,
+        address: SocketAddr,
+        handler: *const H,
+    ) -> Result<Self> {
+        let control = Control::try_new()?;
+        let address = SockAddr::from(address);
+        let dispatch = ptr::from_ref(&Events::<H>::TABLE).cast::<c_void>();
+        let context = handler.cast_mut().cast::<c_void>();
+        // SAFETY: a constant table of this category, whose functions expect this
+        // context; it is good until the socket is closed (caller).
+        let socket = unsafe {
+            socket::open(
+                client,
+                &control,
+                &CATEGORY,
+                address.family(),
+                context,
+                dispatch,
+            )
+        }?;
+        let listener = Self {
+            socket: AtomicPtr::new(socket.as_ptr()),
+            control,
+        };
+        // SAFETY: a listening socket, just opened.
+        let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
+        let bound = table.bind.ok_or(NtStatus::NOT_SUPPORTED).and_then(|bind| {
+            // SAFETY: an open socket and its own function.
+            unsafe { socket::bind(socket, &listener.control, bind, &address) }
+        });
+        if let Err(status) = bound {
+            listener.close();
+            return Err(status);
+        }
+        Ok(listener)
+    }
+
+    fn socket(&self) -> Result<NonNull<sys::WskSocket>> {
+        NonNull::new(self.socket.load(Ordering::Acquire)).ok_or(NtStatus::DEVICE_NOT_READY)
+    }
+
+    /// Where it listens. `PASSIVE_LEVEL`, before [`Listener::enable`].
+    pub(crate) fn local_address(&self) -> Result<SocketAddr> {
+        let socket = self.socket()?;
+        // SAFETY: a listening socket, which nobody else can be closing before
+        // events come.
+        let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
+        let get = table.get_local_address.ok_or(NtStatus::NOT_SUPPORTED)?;
+        // SAFETY: an open socket and its own function.
+        let address = unsafe { socket::local_address(socket, &self.control, get) }?;
+        SocketAddr::try_from(&address)
+    }
+
+    /// Lets connections come in. They may do so before this returns.
+    pub(crate) fn enable(&self) -> Result<()> {
+        let socket = self.socket()?;
+        // SAFETY: open, bound, and opened with a table that has this event.
+        unsafe { socket::enable_events(socket, sys::WSK_EVENT_ACCEPT) }
+    }
+
+    /// Closes the socket, if nobody has begun to; whoever has begun may still be
+    /// at it. No event comes after the closer has returned. `PASSIVE_LEVEL`.
+    pub(crate) fn close(&self) {
+        let socket = self.socket.swap(ptr::null_mut(), Ordering::AcqRel);
+        let Some(socket) = NonNull::new(socket) else {
+            return;
+        };
+        // SAFETY: open, and taken out by the swap, so closed once; the only
+        // other calls on it are those of open and start-up, which are over.
+        let closed = unsafe { socket::close_and_wait(socket, &self.control) };
+        if let Err(status) = closed {
+            crate::kernel::log::status(c"closing a listening socket", status);
+        }
+    }
+}
+
+/// The client dispatch table of listeners with a handler of type `H`.
+struct Events<H>(PhantomData<H>);
+
+impl<H: Accept> Events<H> {
+    const TABLE: sys::WskClientListenDispatch = sys::WskClientListenDispatch {
+        accept_event: Some(accept_event::<H>),
+        inspect_event: None,
+        abort_event: None,
+    };
+}
+
+/// `WskAcceptEvent`.
+unsafe extern "system" fn accept_event<H: Accept>(
+    socket_context: *mut c_void,
+    _flags: u32,
+    _local_address: *const c_void,
+    _remote_address: *const c_void,
+    accept_socket: *mut sys::WskSocket,
+    accept_socket_context: *mut *mut c_void,
+    accept_socket_dispatch: *mut *const c_void,
+) -> i32 {
+    // SAFETY: the context is the handler given to open, good until the socket is
+    // closed, which waits for this call.
+    let handler = unsafe { &*socket_context.cast::<H>() };
+    let Some(socket) = NonNull::new(accept_socket) else {
+        handler.listener_failed();
+        return NtStatus::REQUEST_NOT_ACCEPTED.0;
+    };
+    // No callbacks on the connection itself: it is driven by IRPs.
+    if !accept_socket_context.is_null() {
+        // SAFETY: the provider's variable, for us to write.
+        unsafe { *accept_socket_context = ptr::null_mut() };
+    }
+    if !accept_socket_dispatch.is_null() {
+        // SAFETY: the provider's variable, for us to write.
+        unsafe { *accept_socket_dispatch = ptr::null() };
+    }
+    match handler.accept(Stream::new(socket)) {
+        Ok(()) => NtStatus::SUCCESS.0,
+        Err(Refused) => NtStatus::REQUEST_NOT_ACCEPTED.0,
+    }
+}

@@ -1,0 +1,415 @@
+//! Raw Winsock Kernel: `wsk.h`, and the `wdm.h` routines for IRPs and MDLs that
+//! its callers need. C names are kept so that they can be looked up.
+//!
+//! The structures are declared here because the generated bindings don't cover
+//! `wsk.h`, and because `IRP` and `IO_STACK_LOCATION` are nests of anonymous
+//! unions there, numbered differently from one release of the headers to the
+//! next. Layouts are those of 64-bit Windows; the assertions keep them honest.
+//!
+//! Source: MSDN "WSK_PROVIDER_DISPATCH", "WSK_PROVIDER_LISTEN_DISPATCH",
+//! "WSK_PROVIDER_CONNECTION_DISPATCH", "WSK_PROVIDER_DATAGRAM_DISPATCH" and the
+//! pages of the functions they name.
+
+#![allow(non_snake_case)] // C names are kept so that they can be looked up
+
+use core::ffi::c_void;
+use core::mem::offset_of;
+
+/// `IRP`, the fields a WSK application may look at. Made by `IoAllocateIrp`
+/// only; it is never built here, and what follows the last field is padding.
+#[repr(C)]
+pub(super) struct Irp {
+    before_status: [u8; 48],
+    pub(super) status: IoStatusBlock,
+    between: [u8; 120],
+    /// `Tail.Overlay.CurrentStackLocation`.
+    pub(super) current_stack_location: *mut IoStackLocation,
+    after: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Irp>() == 0xD0);
+const _: () = assert!(offset_of!(Irp, status) == 48);
+const _: () = assert!(offset_of!(Irp, current_stack_location) == 184);
+
+/// `IO_STATUS_BLOCK`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct IoStatusBlock {
+    /// `Status`, in a union with a pointer.
+    pub(super) status: i32,
+    reserved: u32,
+    pub(super) information: usize,
+}
+
+const _: () = assert!(size_of::<IoStatusBlock>() == 0x10);
+const _: () = assert!(offset_of!(IoStatusBlock, information) == 8);
+
+/// `IO_STACK_LOCATION`, the fields `IoSetCompletionRoutine` writes.
+#[repr(C)]
+pub(super) struct IoStackLocation {
+    before: [u8; 3],
+    pub(super) control: u8,
+    parameters: [u64; 6],
+    /// After `Parameters`, `DeviceObject` and `FileObject`.
+    pub(super) completion_routine: IoCompletionRoutine,
+    pub(super) context: *mut c_void,
+}
+
+const _: () = assert!(size_of::<IoStackLocation>() == 72);
+const _: () = assert!(offset_of!(IoStackLocation, control) == 3);
+const _: () = assert!(offset_of!(IoStackLocation, completion_routine) == 56);
+const _: () = assert!(offset_of!(IoStackLocation, context) == 64);
+
+/// `IO_COMPLETION_ROUTINE`, called at `IRQL <= DISPATCH_LEVEL`.
+pub(super) type IoCompletionRoutine =
+    unsafe extern "system" fn(device: *mut c_void, irp: *mut Irp, context: *mut c_void) -> i32;
+
+/// `SL_INVOKE_ON_CANCEL | SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR`, which is
+/// what `IoSetCompletionRoutine` makes of TRUE, TRUE, TRUE.
+pub(super) const SL_INVOKE_ALWAYS: u8 = 0xE0;
+
+/// `MDL`, opaque.
+#[repr(C)]
+pub(super) struct Mdl {
+    opaque: [u64; 6],
+}
+
+const _: () = assert!(size_of::<Mdl>() == 0x30);
+
+/// `WSK_CLIENT`, opaque.
+#[repr(C)]
+pub(super) struct WskClient {
+    opaque: [u8; 0],
+}
+
+/// `WSK_SOCKET`.
+#[repr(C)]
+pub(crate) struct WskSocket {
+    /// One of the `WSK_PROVIDER_..._DISPATCH` tables, by the socket's category.
+    pub(super) dispatch: *const c_void,
+}
+
+const _: () = assert!(size_of::<WskSocket>() == 0x8);
+
+/// `WSK_BUF`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct WskBuf {
+    pub(super) mdl: *mut Mdl,
+    pub(super) offset: u32,
+    pub(super) length: usize,
+}
+
+const _: () = assert!(size_of::<WskBuf>() == 0x18);
+const _: () = assert!(offset_of!(WskBuf, offset) == 8);
+const _: () = assert!(offset_of!(WskBuf, length) == 16);
+
+/// `NPIID`, a `GUID`.
+#[repr(C)]
+pub(super) struct NpiId {
+    pub(super) data1: u32,
+    pub(super) data2: u16,
+    pub(super) data3: u16,
+    pub(super) data4: [u8; 8],
+}
+
+const _: () = assert!(size_of::<NpiId>() == 16);
+
+/// `NPI_WSK_INTERFACE_ID`.
+pub(super) static NPI_WSK_INTERFACE_ID: NpiId = NpiId {
+    data1: 0x2227_E803,
+    data2: 0x8D8B,
+    data3: 0x11D4,
+    data4: [0xAB, 0xAD, 0x00, 0x90, 0x27, 0x71, 0x9E, 0x09],
+};
+
+/// `WSK_EVENT_CALLBACK_CONTROL`.
+#[repr(C)]
+pub(super) struct WskEventCallbackControl {
+    pub(super) npi_id: *const NpiId,
+    pub(super) event_mask: u32,
+}
+
+const _: () = assert!(size_of::<WskEventCallbackControl>() == 0x10);
+const _: () = assert!(offset_of!(WskEventCallbackControl, event_mask) == 8);
+
+/// `WSK_CLIENT_DISPATCH`.
+#[repr(C)]
+pub(super) struct WskClientDispatch {
+    pub(super) version: u16,
+    pub(super) reserved: u16,
+    /// `WskClientEvent`: no such event is defined, so none is handled.
+    pub(super) client_event: *const c_void,
+}
+
+const _: () = assert!(size_of::<WskClientDispatch>() == 0x10);
+const _: () = assert!(offset_of!(WskClientDispatch, client_event) == 8);
+// SAFETY: constant data without interior mutability; the pointer is null.
+unsafe impl Sync for WskClientDispatch {}
+
+/// `WSK_CLIENT_NPI`.
+#[repr(C)]
+pub(super) struct WskClientNpi {
+    pub(super) client_context: *mut c_void,
+    pub(super) dispatch: *const WskClientDispatch,
+}
+
+const _: () = assert!(size_of::<WskClientNpi>() == 0x10);
+// SAFETY: constant data; its pointer is to a constant of the same kind.
+unsafe impl Sync for WskClientNpi {}
+
+/// `WSK_REGISTRATION`, the provider's to fill.
+#[repr(C)]
+pub(super) struct WskRegistration {
+    pub(super) state: u64,
+    pub(super) context: *mut c_void,
+    pub(super) lock: usize,
+}
+
+const _: () = assert!(size_of::<WskRegistration>() == 0x18);
+
+/// `WSK_PROVIDER_NPI`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct WskProviderNpi {
+    pub(super) client: *mut WskClient,
+    pub(super) dispatch: *const WskProviderDispatch,
+}
+
+const _: () = assert!(size_of::<WskProviderNpi>() == 0x10);
+
+/// `PFN_WSK_SOCKET`.
+pub(super) type WskSocketFn = unsafe extern "system" fn(
+    client: *mut WskClient,
+    address_family: u16,
+    socket_type: u16,
+    protocol: u32,
+    flags: u32,
+    socket_context: *mut c_void,
+    dispatch: *const c_void,
+    owning_process: *mut c_void,
+    owning_thread: *mut c_void,
+    security_descriptor: *mut c_void,
+    irp: *mut Irp,
+) -> i32;
+
+/// `WSK_PROVIDER_DISPATCH`.
+#[repr(C)]
+pub(super) struct WskProviderDispatch {
+    pub(super) version: u16,
+    pub(super) reserved: u16,
+    pub(super) socket: Option<WskSocketFn>,
+    /// `WskSocketConnect`, `WskControlClient`, `WskGetAddressInfo`,
+    /// `WskFreeAddressInfo`, `WskGetNameInfo`.
+    unused: [*const c_void; 5],
+}
+
+const _: () = assert!(size_of::<WskProviderDispatch>() == 0x38);
+const _: () = assert!(offset_of!(WskProviderDispatch, socket) == 8);
+
+/// `PFN_WSK_CONTROL_SOCKET`.
+pub(super) type WskControlSocketFn = unsafe extern "system" fn(
+    socket: *mut WskSocket,
+    request_type: u32,
+    control_code: u32,
+    level: u32,
+    input_size: usize,
+    input_buffer: *mut c_void,
+    output_size: usize,
+    output_buffer: *mut c_void,
+    output_size_returned: *mut usize,
+    irp: *mut Irp,
+) -> i32;
+/// `PFN_WSK_CLOSE_SOCKET`.
+pub(super) type WskCloseSocketFn =
+    unsafe extern "system" fn(socket: *mut WskSocket, irp: *mut Irp) -> i32;
+/// `PFN_WSK_BIND`.
+pub(super) type WskBindFn = unsafe extern "system" fn(
+    socket: *mut WskSocket,
+    local_address: *const c_void,
+    flags: u32,
+    irp: *mut Irp,
+) -> i32;
+/// `PFN_WSK_GET_LOCAL_ADDRESS`.
+pub(super) type WskGetLocalAddressFn = unsafe extern "system" fn(
+    socket: *mut WskSocket,
+    local_address: *mut c_void,
+    irp: *mut Irp,
+) -> i32;
+/// `PFN_WSK_SEND` and `PFN_WSK_RECEIVE`; `PFN_WSK_DISCONNECT` too, whose buffer
+/// may be null.
+pub(super) type WskTransferFn = unsafe extern "system" fn(
+    socket: *mut WskSocket,
+    buffer: *const WskBuf,
+    flags: u32,
+    irp: *mut Irp,
+) -> i32;
+/// `PFN_WSK_SEND_TO`.
+pub(super) type WskSendToFn = unsafe extern "system" fn(
+    socket: *mut WskSocket,
+    buffer: *const WskBuf,
+    flags: u32,
+    remote_address: *const c_void,
+    control_info_length: u32,
+    control_info: *const c_void,
+    irp: *mut Irp,
+) -> i32;
+/// `PFN_WSK_RECEIVE_FROM`.
+pub(super) type WskReceiveFromFn = unsafe extern "system" fn(
+    socket: *mut WskSocket,
+    buffer: *const WskBuf,
+    flags: u32,
+    remote_address: *mut c_void,
+    control_length: *mut u32,
+    control_info: *mut c_void,
+    control_flags: *mut u32,
+    irp: *mut Irp,
+) -> i32;
+
+/// `WSK_PROVIDER_BASIC_DISPATCH`, the start of every other table.
+#[repr(C)]
+pub(super) struct WskProviderBasicDispatch {
+    pub(super) control_socket: Option<WskControlSocketFn>,
+    pub(super) close_socket: Option<WskCloseSocketFn>,
+}
+
+const _: () = assert!(size_of::<WskProviderBasicDispatch>() == 0x10);
+
+/// `WSK_PROVIDER_LISTEN_DISPATCH`.
+#[repr(C)]
+pub(super) struct WskProviderListenDispatch {
+    pub(super) basic: WskProviderBasicDispatch,
+    pub(super) bind: Option<WskBindFn>,
+    /// `WskAccept`, `WskInspectComplete`.
+    unused: [*const c_void; 2],
+    pub(super) get_local_address: Option<WskGetLocalAddressFn>,
+}
+
+const _: () = assert!(size_of::<WskProviderListenDispatch>() == 0x30);
+const _: () = assert!(offset_of!(WskProviderListenDispatch, bind) == 16);
+const _: () = assert!(offset_of!(WskProviderListenDispatch, get_local_address) == 40);
+
+/// `WSK_PROVIDER_CONNECTION_DISPATCH`.
+#[repr(C)]
+pub(super) struct WskProviderConnectionDispatch {
+    pub(super) basic: WskProviderBasicDispatch,
+    /// `WskBind`, `WskConnect`, `WskGetLocalAddress`, `WskGetRemoteAddress`.
+    unused: [*const c_void; 4],
+    pub(super) send: Option<WskTransferFn>,
+    pub(super) receive: Option<WskTransferFn>,
+    pub(super) disconnect: Option<WskTransferFn>,
+    /// `WskRelease`, `WskConnectEx`, `WskSendEx`, `WskReceiveEx`.
+    unused2: [*const c_void; 4],
+}
+
+const _: () = assert!(size_of::<WskProviderConnectionDispatch>() == 0x68);
+const _: () = assert!(offset_of!(WskProviderConnectionDispatch, send) == 48);
+const _: () = assert!(offset_of!(WskProviderConnectionDispatch, receive) == 56);
+const _: () = assert!(offset_of!(WskProviderConnectionDispatch, disconnect) == 64);
+
+/// `WSK_PROVIDER_DATAGRAM_DISPATCH`.
+#[repr(C)]
+pub(super) struct WskProviderDatagramDispatch {
+    pub(super) basic: WskProviderBasicDispatch,
+    pub(super) bind: Option<WskBindFn>,
+    pub(super) send_to: Option<WskSendToFn>,
+    pub(super) receive_from: Option<WskReceiveFromFn>,
+    /// `WskRelease`.
+    unused: *const c_void,
+    pub(super) get_local_address: Option<WskGetLocalAddressFn>,
+    /// `WskSendMessages`.
+    unused2: *const c_void,
+}
+
+const _: () = assert!(size_of::<WskProviderDatagramDispatch>() == 0x40);
+const _: () = assert!(offset_of!(WskProviderDatagramDispatch, send_to) == 24);
+const _: () = assert!(offset_of!(WskProviderDatagramDispatch, receive_from) == 32);
+const _: () = assert!(offset_of!(WskProviderDatagramDispatch, get_local_address) == 48);
+
+/// `PFN_WSK_ACCEPT_EVENT`.
+pub(super) type WskAcceptEventFn = unsafe extern "system" fn(
+    socket_context: *mut c_void,
+    flags: u32,
+    local_address: *const c_void,
+    remote_address: *const c_void,
+    accept_socket: *mut WskSocket,
+    accept_socket_context: *mut *mut c_void,
+    accept_socket_dispatch: *mut *const c_void,
+) -> i32;
+
+/// `WSK_CLIENT_LISTEN_DISPATCH`.
+#[repr(C)]
+pub(super) struct WskClientListenDispatch {
+    pub(super) accept_event: Option<WskAcceptEventFn>,
+    /// `WskInspectEvent`, `WskAbortEvent`: conditional accept, not used.
+    pub(super) inspect_event: Option<unsafe extern "system" fn()>,
+    pub(super) abort_event: Option<unsafe extern "system" fn()>,
+}
+
+const _: () = assert!(size_of::<WskClientListenDispatch>() == 0x18);
+
+/// `MAKE_WSK_VERSION(1, 0)`: all this driver needs, and what every Windows has.
+pub(super) const WSK_VERSION_1_0: u16 = 0x100;
+/// `WSK_NO_WAIT`.
+pub(super) const WSK_NO_WAIT: u32 = 0;
+/// `WSK_FLAG_LISTEN_SOCKET`.
+pub(super) const WSK_FLAG_LISTEN_SOCKET: u32 = 1;
+/// `WSK_FLAG_DATAGRAM_SOCKET`.
+pub(super) const WSK_FLAG_DATAGRAM_SOCKET: u32 = 4;
+/// `WskSetOption` of `WSK_CONTROL_SOCKET_TYPE`.
+pub(super) const WSK_SET_OPTION: u32 = 0;
+/// `SO_WSK_EVENT_CALLBACK`.
+pub(super) const SO_WSK_EVENT_CALLBACK: u32 = 0x4002;
+/// `WSK_EVENT_ACCEPT`.
+pub(super) const WSK_EVENT_ACCEPT: u32 = 0x200;
+/// `SOL_SOCKET`.
+pub(super) const SOL_SOCKET: u32 = 0xFFFF;
+/// `AF_INET`.
+pub(super) const AF_INET: u16 = 2;
+/// `AF_INET6`.
+pub(super) const AF_INET6: u16 = 23;
+/// `SOCK_STREAM`.
+pub(super) const SOCK_STREAM: u16 = 1;
+/// `SOCK_DGRAM`.
+pub(super) const SOCK_DGRAM: u16 = 2;
+/// `IPPROTO_TCP`.
+pub(super) const IPPROTO_TCP: u32 = 6;
+/// `IPPROTO_UDP`.
+pub(super) const IPPROTO_UDP: u32 = 17;
+/// `MSG_TRUNC` of ws2def.h: the datagram was longer than the buffer.
+pub(super) const MSG_TRUNC: u32 = 0x0100;
+/// `MSG_BCAST`: received as a broadcast.
+pub(super) const MSG_BCAST: u32 = 0x0400;
+/// `MSG_MCAST`: received as a multicast.
+pub(super) const MSG_MCAST: u32 = 0x0800;
+
+#[link(name = "netio.sys", kind = "raw-dylib", modifiers = "+verbatim")]
+unsafe extern "system" {
+    pub(super) fn WskRegister(
+        client_npi: *const WskClientNpi,
+        registration: *mut WskRegistration,
+    ) -> i32;
+    pub(super) fn WskDeregister(registration: *mut WskRegistration);
+    pub(super) fn WskCaptureProviderNPI(
+        registration: *mut WskRegistration,
+        wait_timeout_ms: u32,
+        provider_npi: *mut WskProviderNpi,
+    ) -> i32;
+    pub(super) fn WskReleaseProviderNPI(registration: *mut WskRegistration);
+}
+
+unsafe extern "system" {
+    pub(super) fn IoAllocateIrp(stack_size: i8, charge_quota: u8) -> *mut Irp;
+    pub(super) fn IoFreeIrp(irp: *mut Irp);
+    pub(super) fn IoReuseIrp(irp: *mut Irp, status: i32);
+
+    pub(super) fn IoAllocateMdl(
+        virtual_address: *mut c_void,
+        length: u32,
+        secondary_buffer: u8,
+        charge_quota: u8,
+        irp: *mut Irp,
+    ) -> *mut Mdl;
+    pub(super) fn IoFreeMdl(mdl: *mut Mdl);
+    pub(super) fn MmBuildMdlForNonPagedPool(mdl: *mut Mdl);
+}
