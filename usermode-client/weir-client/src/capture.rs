@@ -1,0 +1,281 @@
+//! Reading captured frames.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use weir_abi::{
+    CaptureOptions, FrameRecord, OpenCaptureReply, ReaderStats, ReaderStatsRequest, RecordError,
+    RequestHeader, limits, status,
+};
+
+use crate::channel::{Channel, Completion, Pending};
+use crate::device::call;
+use crate::error::{Error, Failure, NtStatus};
+
+/// How many reads are outstanding, and how long each is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadAhead {
+    /// Reads outstanding at once; at least 1 is used.
+    pub reads: usize,
+    /// Bytes of each; raised to what the driver needs for one whole record.
+    pub bytes: usize,
+}
+
+impl Default for ReadAhead {
+    fn default() -> Self {
+        ReadAhead {
+            reads: 4,
+            bytes: 512 * 1024,
+        }
+    }
+}
+
+/// A handle in the capture role with reads outstanding.
+///
+/// Reads are delivered in the order they were started, so frames come in the
+/// order the driver saw them. Dropping a capture cancels its reads and waits
+/// until the last has ended.
+///
+/// Windows cancels the I/O of a thread that ends, so the thread that opens and
+/// reads a capture has to live as long as it.
+pub struct Capture {
+    // Before `channel`: these are waited for in drop while it is still open.
+    reads: VecDeque<Box<dyn Pending>>,
+    channel: Box<dyn Channel>,
+    spare: Vec<Vec<u8>>,
+    read_len: usize,
+    reader: u32,
+    snaplen: u32,
+    flush: Duration,
+    received: u64,
+    stopping: bool,
+    // Why a read could not be started again; told after what is outstanding.
+    broken: Option<Error>,
+}
+
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capture")
+            .field("reader", &self.reader)
+            .field("outstanding", &self.reads.len())
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One captured frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What the driver says about it.
+    pub record: FrameRecord,
+    /// Its bytes, up to the snap length.
+    pub bytes: &'a [u8],
+}
+
+/// The frames of one read.
+#[derive(Debug)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    frames: usize,
+}
+
+impl Batch {
+    fn new(bytes: Vec<u8>) -> Result<Batch, RecordError> {
+        let frames = weir_abi::records(&bytes).try_fold(0, |n, record| record.map(|_| n + 1))?;
+        Ok(Batch { bytes, frames })
+    }
+
+    /// How many frames there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.frames
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
+    /// The frames, in the order the driver saw them.
+    pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        // All records were found good when the batch was made.
+        weir_abi::records(&self.bytes)
+            .flatten()
+            .map(|(record, bytes)| Frame { record, bytes })
+    }
+}
+
+impl Capture {
+    pub(crate) fn start(
+        channel: Box<dyn Channel>,
+        options: &CaptureOptions,
+        reply: &OpenCaptureReply,
+        ahead: ReadAhead,
+    ) -> Result<Capture, Error> {
+        let read_len = ahead
+            .bytes
+            .max(reply.min_read as usize)
+            .min(limits::MAX_READ_LEN as usize);
+        let mut capture = Capture {
+            reads: VecDeque::new(),
+            channel,
+            spare: Vec::new(),
+            read_len,
+            reader: reply.reader,
+            snaplen: reply.snaplen,
+            flush: Duration::from_millis(options.flush_ms.into()),
+            received: 0,
+            stopping: false,
+            broken: None,
+        };
+        for _ in 0..ahead.reads.max(1) {
+            capture.start_read()?;
+        }
+        tracing::debug!(
+            reader = reply.reader,
+            snaplen = reply.snaplen,
+            read_len,
+            "capture open"
+        );
+        Ok(capture)
+    }
+
+    /// The reader's number in the driver.
+    #[must_use]
+    pub const fn reader(&self) -> u32 {
+        self.reader
+    }
+
+    /// The snap length in force.
+    #[must_use]
+    pub const fn snaplen(&self) -> u32 {
+        self.snaplen
+    }
+
+    /// Frames received so far.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The reader's balance.
+    pub fn stats(&self) -> Result<ReaderStats, Error> {
+        let request = ReaderStatsRequest {
+            header: RequestHeader::of::<ReaderStatsRequest>(),
+        };
+        Ok(call(&*self.channel, &request)?.stats)
+    }
+
+    /// Waits up to `timeout` for the next read to end. `None` when the time is
+    /// over, or when the reads have been stopped and the last is delivered.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Batch>, Error> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let Some(read) = self.reads.front_mut() else {
+                return self.broken.take().map_or(Ok(None), Err);
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(completion) = read.wait(Some(left)) else {
+                return Ok(None);
+            };
+            self.reads.pop_front();
+            if let Some(batch) = self.take(completion)? {
+                return Ok(Some(batch));
+            }
+        }
+    }
+
+    /// Gives a batch's memory back for another read.
+    pub fn recycle(&mut self, batch: Batch) {
+        if self.spare.len() < 2 {
+            self.spare.push(batch.bytes);
+        }
+    }
+
+    /// Ends the capture without losing what was seen before: goes on reading
+    /// until every frame the reader had accepted by now is here (at most the
+    /// flush time and a second), stops the reads, and hands every batch to
+    /// `sink`. Returns the reader's final balance.
+    pub fn finish<E: From<Error>>(
+        mut self,
+        mut sink: impl FnMut(Batch) -> Result<(), E>,
+    ) -> Result<ReaderStats, E> {
+        let stats = self.stats()?;
+        let accepted = stats.delivered.saturating_add(stats.queued);
+        let deadline = Instant::now() + self.flush + Duration::from_secs(1);
+        while self.received < accepted {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.next(left)? {
+                Some(batch) => sink(batch)?,
+                None => break,
+            }
+        }
+        self.stop();
+        while let Some(mut read) = self.reads.pop_front() {
+            if let Some(completion) = read.wait(None)
+                && let Some(batch) = self.take(completion)?
+            {
+                sink(batch)?;
+            }
+        }
+        let stats = self.stats()?;
+        tracing::debug!(reader = self.reader, ?stats, "capture finished");
+        Ok(stats)
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.channel.cancel();
+    }
+
+    fn start_read(&mut self) -> Result<(), Error> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.resize(self.read_len, 0);
+        let read = self.channel.read(buffer).map_err(refused)?;
+        self.reads.push_back(read);
+        Ok(())
+    }
+
+    /// The frames of a read that ended, if it has any. Starts the next read in
+    /// its place first.
+    fn take(&mut self, completion: Completion) -> Result<Option<Batch>, Error> {
+        let Completion { result, mut buffer } = completion;
+        let len = match result {
+            Ok(len) => len,
+            Err(Failure {
+                status: NtStatus(status::CANCELLED),
+                ..
+            }) if self.stopping => return Ok(None),
+            Err(failure) => return Err(refused(failure)),
+        };
+        if !self.stopping && self.broken.is_none() {
+            self.broken = self.start_read().err();
+        }
+        buffer.truncate(len);
+        let batch = Batch::new(buffer)?;
+        tracing::trace!(frames = batch.len(), bytes = len, "read");
+        self.received += batch.len() as u64;
+        if batch.is_empty() {
+            self.recycle(batch);
+            return Ok(None);
+        }
+        Ok(Some(batch))
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.stop();
+        for mut read in self.reads.drain(..) {
+            read.wait(None);
+        }
+    }
+}
+
+fn refused(failure: Failure) -> Error {
+    Error::Refused {
+        operation: "capture read",
+        failure,
+    }
+}

@@ -1,0 +1,28 @@
+//! Talks to `weir.sys`.
+//!
+//! [`Device::open`] opens the control device for overlapped I/O and checks that
+//! both sides speak the same version of the contract. Its calls are typed;
+//! [`Device::open_capture`] gives a [`Capture`] that keeps several reads
+//! outstanding. Errors keep the NTSTATUS and the Win32 code, and say what to do.
+//!
+//! The driver runs on Windows only. Everything here but the `windows` module is
+//! portable and is tested on any host against a channel in memory; elsewhere
+//! [`Device::open`] returns [`Error::Unsupported`].
+
+mod capture;
+pub mod channel;
+mod device;
+mod error;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod model;
+#[cfg(test)]
+mod tests;
+#[cfg(windows)]
+mod windows;
+
+pub use capture::{Batch, Capture, Frame, ReadAhead};
+pub use device::Device;
+pub use error::{Error, Failure, NtStatus};
+pub use model::{Adapter, DriverStatus, DriverVersion, Service, StartedService, filetime};
+pub use weir_abi as abi;

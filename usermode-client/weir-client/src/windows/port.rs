@@ -1,0 +1,130 @@
+//! The completion port and the thread that serves it.
+
+use std::io;
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE;
+use windows_sys::Win32::System::IO::{
+    CreateIoCompletionPort, GetQueuedCompletionStatusEx, OVERLAPPED_ENTRY,
+    PostQueuedCompletionStatus,
+};
+
+use super::op::Operation;
+
+/// Key of the packets of device handles.
+const KEY_DEVICE: usize = 0;
+/// Key of the packet that ends the worker.
+const KEY_STOP: usize = 1;
+/// No time limit (MSDN "GetQueuedCompletionStatusEx function").
+const INFINITE: u32 = u32::MAX;
+/// Packets taken at once.
+const BATCH: usize = 16;
+
+/// A completion port with its worker. Dropped when no handle uses it any more.
+pub(super) struct Port {
+    handle: Arc<OwnedHandle>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Port {
+    /// A port with nothing on it.
+    pub(super) fn new() -> io::Result<Port> {
+        // SAFETY: INVALID_HANDLE_VALUE and no existing port ask for a new
+        // port; no pointer is passed.
+        let raw = unsafe {
+            CreateIoCompletionPort(INVALID_HANDLE_VALUE, std::ptr::null_mut(), KEY_DEVICE, 1)
+        };
+        if raw.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call above succeeded, so this is a handle that is open
+        // and that nobody else closes.
+        let handle = Arc::new(unsafe { OwnedHandle::from_raw_handle(raw) });
+        let served = Arc::clone(&handle);
+        let worker = std::thread::Builder::new()
+            .name("weir-completions".to_owned())
+            .spawn(move || serve(&served))?;
+        Ok(Port {
+            handle,
+            worker: Some(worker),
+        })
+    }
+
+    /// Makes the completions of `device` come to this port.
+    pub(super) fn associate(&self, device: &OwnedHandle) -> io::Result<()> {
+        // SAFETY: both handles are open: they are borrowed from their owners.
+        let port = unsafe {
+            CreateIoCompletionPort(
+                device.as_raw_handle(),
+                self.handle.as_raw_handle(),
+                KEY_DEVICE,
+                0,
+            )
+        };
+        if port.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // SAFETY: the port is open, and this key's packets carry no pointer.
+        let posted = unsafe {
+            PostQueuedCompletionStatus(self.handle.as_raw_handle(), 0, KEY_STOP, std::ptr::null())
+        };
+        if posted == 0 {
+            // The worker keeps its own reference to the port and sleeps on.
+            tracing::error!(error = %io::Error::last_os_error(), "the completion worker stays");
+            return;
+        }
+        if let Some(worker) = self.worker.take() {
+            // It can't have panicked: it would have ended the process.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Takes packets off the port until told to stop.
+fn serve(port: &OwnedHandle) {
+    let mut entries = [OVERLAPPED_ENTRY::default(); BATCH];
+    loop {
+        let mut count = 0;
+        // SAFETY: `entries` has room for BATCH packets and `count` for their
+        // number, both live through the call; the port is open.
+        let ok = unsafe {
+            GetQueuedCompletionStatusEx(
+                port.as_raw_handle(),
+                entries.as_mut_ptr(),
+                BATCH as u32,
+                &mut count,
+                INFINITE,
+                0,
+            )
+        };
+        if ok == 0 {
+            // The port is ours and open, so this doesn't happen. If it does,
+            // every wait for an operation would last for ever and the kernel
+            // would write to memory nobody takes back: end the process.
+            tracing::error!(error = %io::Error::last_os_error(), "the completion port failed");
+            std::process::abort();
+        }
+        let mut stop = false;
+        for entry in entries.iter().take(count as usize) {
+            if entry.lpCompletionKey == KEY_STOP {
+                stop = true;
+                continue;
+            }
+            // SAFETY: handles are associated with this port only by
+            // DeviceHandle, which starts I/O only through Operation::start, and
+            // the kernel queues one packet for each operation.
+            unsafe { Operation::finish(entry.lpOverlapped) };
+        }
+        if stop {
+            return;
+        }
+    }
+}
