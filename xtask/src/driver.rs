@@ -116,6 +116,12 @@ pub fn out_dir(root: &Path) -> PathBuf {
     root.join("target/weir")
 }
 
+/// Where [`build`] puts the driver's image.
+#[must_use]
+pub fn sys_path(root: &Path) -> PathBuf {
+    out_dir(root).join("weir.sys")
+}
+
 /// Makes or refreshes the kit and the generated workspace; returns its folder.
 ///
 /// # Errors
@@ -183,8 +189,20 @@ fn link(target: &Path, link: &Path) -> Result<()> {
     if link.symlink_metadata().is_ok() {
         fs::remove_file(link).with_context(|| format!("removing {}", link.display()))?;
     }
-    std::os::unix::fs::symlink(target, link)
+    symlink(target, link)
         .with_context(|| format!("linking {} to {}", link.display(), target.display()))
+}
+
+#[cfg(unix)]
+use std::os::unix::fs::symlink;
+
+/// The real WDK is there on Windows, and nothing need stand in for it.
+#[cfg(not(unix))]
+fn symlink(_target: &Path, _link: &Path) -> std::io::Result<()> {
+    Err(std::io::Error::new(
+        std::io::ErrorKind::Unsupported,
+        "on Windows the driver is built with `cargo make`",
+    ))
 }
 
 /// The repository's own workspace manifest.
