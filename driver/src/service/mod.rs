@@ -41,9 +41,7 @@ mod table;
 
 use core::net::SocketAddr;
 
-use weir_abi::{
-    ServiceAddress, ServiceInfo, ServiceKind, ServiceSpec, ServiceStartRequest, Transport,
-};
+use weir_abi::{ServiceAddress, ServiceInfo, ServiceKind, ServiceSpec, Transport};
 
 use crate::kernel::lock::SpinLock;
 use crate::kernel::pool::KBox;
@@ -118,7 +116,6 @@ pub(crate) fn open() {
 /// Starts a service. `PASSIVE_LEVEL`.
 ///
 /// # Errors
-/// What `weir_abi::RequestError` says of a bad field;
 /// `STATUS_OBJECT_NAME_COLLISION` for a service that runs already;
 /// `STATUS_QUOTA_EXCEEDED` when there are too many;
 /// `STATUS_ADDRESS_ALREADY_EXISTS` when the port is somebody else's;
@@ -126,14 +123,13 @@ pub(crate) fn open() {
 /// `STATUS_DEVICE_NOT_READY` when there is no network provider;
 /// `STATUS_DELETE_PENDING` when the driver is unloading; or what the provider
 /// says. In each case nothing has changed.
-pub(crate) fn start(request: &ServiceStartRequest) -> Result<Started> {
-    let spec = ServiceSpec::try_from(request).map_err(|error| NtStatus(error.status()))?;
+pub(crate) fn start(spec: &ServiceSpec) -> Result<Started> {
     let _call = CALLS.acquire().ok_or(NtStatus::DELETE_PENDING)?;
-    let id = TABLE.lock().reserve(spec).map_err(|error| match error {
+    let id = TABLE.lock().reserve(*spec).map_err(|error| match error {
         NoPlace::Exists => NtStatus::OBJECT_NAME_COLLISION,
         NoPlace::Full | NoPlace::OutOfIds => NtStatus::QUOTA_EXCEEDED,
     })?;
-    match Service::start(&spec) {
+    match Service::start(spec) {
         Ok((service, bound)) => {
             let refused = TABLE.lock().run(id, bound, service);
             if let Err(service) = refused {
