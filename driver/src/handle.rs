@@ -39,6 +39,24 @@ pub(crate) struct Handle {
 pub(crate) static HANDLE_TYPE: ContextType =
     ContextType::new::<Handle>(c"WeirHandle", &raw const HANDLE_TYPE);
 
+/// Handles that are open.
+static OPEN: AtomicU32 = AtomicU32::new(0);
+
+/// How many handles are open.
+pub(crate) fn count() -> u32 {
+    OPEN.load(Ordering::Relaxed)
+}
+
+/// Counts one more handle.
+pub(crate) fn opened() {
+    OPEN.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts one handle less.
+pub(crate) fn closed() {
+    OPEN.fetch_sub(1, Ordering::Relaxed);
+}
+
 /// The handle a request came through. `None` if the request has no file object,
 /// which nothing from user mode lacks.
 pub(crate) fn of_request(request: &Request) -> Option<&Handle> {
@@ -101,6 +119,8 @@ impl Handle {
     }
 
     fn change(&self, from: u32, to: u32) -> Result<(), u32> {
-        self.role.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).map(|_| ())
+        self.role
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
     }
 }

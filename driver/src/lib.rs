@@ -30,9 +30,8 @@ mod queue;
 mod service;
 mod wsk;
 
-extern crate wdk_panic;
-
 use wdk_alloc::WdkAllocator;
+use wdk_panic as _;
 
 #[global_allocator]
 static GLOBAL_ALLOCATOR: WdkAllocator = WdkAllocator;

@@ -135,7 +135,9 @@ pub(crate) fn on_frame(frame: &Frame<'_>) {
 pub(crate) fn open(options: &CaptureOptions) -> Result<Ticket, Error> {
     let _open = GATE.acquire().ok_or(Error::Unloading)?;
     let id = LAST_ID
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| last.checked_add(1))
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            last.checked_add(1)
+        })
         .map_err(|_| Error::TooMany)?
         .wrapping_add(1);
     slot::open(id, options)

@@ -96,11 +96,17 @@ impl Reader {
         let (mut full, mut flushed) = (None, None);
         {
             let mut state = self.state.lock();
-            let State { tap, reads, closing } = &mut *state;
+            let State {
+                tap,
+                reads,
+                closing,
+            } = &mut *state;
             if *closing {
                 return;
             }
-            let Some(record) = tap.admit(meta) else { return };
+            let Some(record) = tap.admit(meta) else {
+                return;
+            };
             loop {
                 let front = if tap.must_wait() { None } else { reads.front() };
                 let Some(front) = front else {
@@ -191,11 +197,17 @@ impl Reader {
     /// One turn of [`Reader::drain`]: a read to complete, and whether to go on.
     fn drain_some(&self) -> (Option<Read>, bool) {
         let mut state = self.state.lock();
-        let State { tap, reads, closing } = &mut *state;
+        let State {
+            tap,
+            reads,
+            closing,
+        } = &mut *state;
         if *closing || !tap.must_wait() {
             return (None, false);
         }
-        let Some(front) = reads.front() else { return (None, false) };
+        let Some(front) = reads.front() else {
+            return (None, false);
+        };
         let (memory, fill) = front.memory();
         match tap.drain(fill, memory, DRAIN_BUDGET) {
             Drained::Budget => (None, true),
@@ -285,14 +297,18 @@ unsafe fn flush(context: *mut c_void) {
 
 /// `EvtRequestCancel` of every accepted read.
 unsafe extern "C" fn cancel(request: WDFREQUEST) {
-    let Some(handle) = handle::of_file(wdf::file_of(request)) else { return };
+    let Some(handle) = handle::of_file(wdf::file_of(request)) else {
+        return;
+    };
     // SAFETY: the file object's context lives until this request is completed,
     // which happens below.
     let ticket = unsafe { (*handle).ticket() };
     // SAFETY: the framework calls this once for a request that was accepted and
     // whose unmarking did not succeed, so it has not been completed; it is
     // completed below, after the last use of the reader.
-    let Some(reader) = (unsafe { slot::of_accepted_read(ticket) }) else { return };
+    let Some(reader) = (unsafe { slot::of_accepted_read(ticket) }) else {
+        return;
+    };
     let read = reader.take_cancelled(request);
     complete(read);
 }

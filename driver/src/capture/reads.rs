@@ -37,7 +37,14 @@ impl Read {
         len: usize,
         inside: Inside,
     ) -> Self {
-        Self { request, memory, len, fill: Fill::new(), cancelled: false, inside }
+        Self {
+            request,
+            memory,
+            len,
+            fill: Fill::new(),
+            cancelled: false,
+            inside,
+        }
     }
 
     /// The read's memory, and what is in it.
@@ -53,8 +60,17 @@ impl Read {
     /// Completes the read, with no lock held: with its frames, or with `empty`
     /// if it has none. Its entry into the slot ends after that.
     pub(super) fn complete(self, empty: NtStatus) {
-        let Self { request, fill, inside, .. } = self;
-        let status = if fill.is_empty() { empty } else { NtStatus::SUCCESS };
+        let Self {
+            request,
+            fill,
+            inside,
+            ..
+        } = self;
+        let status = if fill.is_empty() {
+            empty
+        } else {
+            NtStatus::SUCCESS
+        };
         request.complete(status, fill.used());
         drop(inside);
     }
@@ -82,18 +98,28 @@ impl Vacancy<'_> {
 
 impl Reads {
     pub(super) fn try_new() -> Result<Self> {
-        Ok(Self { entries: KSlice::try_from_fn(MAX_READS, TAG, |_| None)?, len: 0 })
+        Ok(Self {
+            entries: KSlice::try_from_fn(MAX_READS, TAG, |_| None)?,
+            len: 0,
+        })
     }
 
     /// Room for one more, if there is any.
     pub(super) fn vacancy(&mut self) -> Option<Vacancy<'_>> {
         let entry = self.entries.get_mut(self.len)?;
-        Some(Vacancy { entry, len: &mut self.len })
+        Some(Vacancy {
+            entry,
+            len: &mut self.len,
+        })
     }
 
     /// The read to fill: the oldest that isn't being cancelled.
     pub(super) fn front(&mut self) -> Option<&mut Read> {
-        self.entries.iter_mut().take(self.len).flatten().find(|read| !read.cancelled)
+        self.entries
+            .iter_mut()
+            .take(self.len)
+            .flatten()
+            .find(|read| !read.cancelled)
     }
 
     /// Takes the read to fill off the list, to be completed by the caller.
@@ -113,7 +139,9 @@ impl Reads {
     pub(super) fn remove(&mut self, request: WDFREQUEST) -> Option<Read> {
         let used = self.entries.get_mut(..self.len)?;
         let is_it = |entry: &Option<Read>| {
-            entry.as_ref().is_some_and(|read| read.request.raw() == request)
+            entry
+                .as_ref()
+                .is_some_and(|read| read.request.raw() == request)
         };
         let index = used.iter().position(is_it)?;
         let tail = used.get_mut(index..)?;

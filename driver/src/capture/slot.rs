@@ -49,7 +49,10 @@ impl Ticket {
     /// From one integer.
     #[expect(clippy::cast_possible_truncation, reason = "each half is 32 bits")]
     pub(crate) const fn unpack(packed: u64) -> Self {
-        Self { slot: (packed >> 32) as u32, id: packed as u32 }
+        Self {
+            slot: (packed >> 32) as u32,
+            id: packed as u32,
+        }
     }
 
     /// The reader's number.
@@ -109,7 +112,9 @@ impl Slot {
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
-        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
 

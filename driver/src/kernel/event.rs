@@ -44,7 +44,8 @@ impl Event {
 
     /// Blocks until set. `IRQL <= APC_LEVEL`.
     pub(crate) fn wait(&self) {
-        self.wait_for(ptr::null());
+        // Without a timeout only the event ends the wait.
+        let _ = self.wait_for(ptr::null());
     }
 
     /// Blocks until set or until `ms` milliseconds have passed; false means

@@ -240,7 +240,9 @@ impl<T> KSlice<T> {
         mut make: impl FnMut(usize) -> T,
     ) -> Result<Self> {
         let () = Self::ALIGNED;
-        let bytes = len.checked_mul(size_of::<T>()).ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
+        let bytes = len
+            .checked_mul(size_of::<T>())
+            .ok_or(NtStatus::INSUFFICIENT_RESOURCES)?;
         let first = allocate(bytes, tag)?.cast::<T>();
         for index in 0..len {
             // SAFETY: index < len, so within the allocation.
@@ -248,7 +250,12 @@ impl<T> KSlice<T> {
             // SAFETY: aligned (ALIGNED), unshared, not initialised before.
             unsafe { place.write(make(index)) };
         }
-        Ok(Self { first, len, tag, owns: PhantomData })
+        Ok(Self {
+            first,
+            len,
+            tag,
+            owns: PhantomData,
+        })
     }
 }
 

@@ -84,6 +84,7 @@ unsafe extern "system" {
     pub(crate) fn KeFlushQueuedDpcs();
 
     pub(crate) fn KeGetCurrentIrql() -> u8;
+    pub(crate) fn KeQueryPerformanceCounter(frequency: *mut i64) -> i64;
     pub(crate) fn KeQuerySystemTimePrecise(time: *mut i64);
     pub(crate) fn KeQueryMaximumProcessorCountEx(group: u16) -> u32;
     pub(crate) fn KeGetCurrentProcessorNumberEx(number: *mut c_void) -> u32;

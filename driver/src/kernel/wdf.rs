@@ -14,7 +14,7 @@ use core::ptr;
 
 use wdk_sys::{
     _WDF_DEVICE_IO_TYPE, _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, DEVICE_OBJECT,
-    DRIVER_OBJECT, PFN_WDF_REQUEST_CANCEL, PWDF_DRIVER_GLOBALS, PWDFDEVICE_INIT,
+    DRIVER_OBJECT, PFN_WDF_REQUEST_CANCEL, PWDF_DRIVER_GLOBALS, PWDFDEVICE_INIT, ULONG_PTR,
     UNICODE_STRING, WDF_DRIVER_CONFIG, WDF_FILEOBJECT_CONFIG, WDF_IO_QUEUE_CONFIG,
     WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFDEVICE, WDFDRIVER, WDFFILEOBJECT,
     WDFFUNC, WDFQUEUE, WDFREQUEST,
@@ -56,18 +56,22 @@ macro_rules! function {
 const ABSENT: i32 = NtStatus::NOT_SUPPORTED.0;
 
 /// The `Size` field of a framework structure.
-#[expect(clippy::cast_possible_truncation, reason = "structures are far below 4 GiB")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "structures are far below 4 GiB"
+)]
 const fn size_field<T>() -> u32 {
     size_of::<T>() as u32
 }
 
-/// A string constant as UTF-16 for [`unicode`]; ASCII only.
-pub(crate) const fn utf16<const N: usize>(ascii: &[u8; N]) -> [u16; N] {
+/// A string constant as UTF-16 for [`unicode`]; ASCII only, `N` its length.
+pub(crate) const fn utf16<const N: usize>(ascii: &str) -> [u16; N] {
     let mut wide = [0u16; N];
-    let mut rest: &[u8] = ascii;
+    let mut rest = ascii.as_bytes();
+    assert!(rest.len() == N);
     let mut out: &mut [u16] = &mut wide;
     while let ([byte, bytes @ ..], [unit, units @ ..]) = (rest, out) {
-        assert!(*byte < 0x80);
+        assert!(byte.is_ascii());
         *unit = *byte as u16;
         rest = bytes;
         out = units;
@@ -78,7 +82,11 @@ pub(crate) const fn utf16<const N: usize>(ascii: &[u8; N]) -> [u16; N] {
 /// A counted string over a constant. The system only reads it.
 pub(crate) fn unicode(units: &'static [u16]) -> UNICODE_STRING {
     let bytes = u16::try_from(size_of_val(units)).unwrap_or(0);
-    UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: units.as_ptr().cast_mut() }
+    UNICODE_STRING {
+        Length: bytes,
+        MaximumLength: bytes,
+        Buffer: units.as_ptr().cast_mut(),
+    }
 }
 
 /// `WDF_OBJECT_ATTRIBUTES_INIT`, with callbacks at `PASSIVE_LEVEL` and no
@@ -94,7 +102,10 @@ pub(crate) fn passive_attributes() -> WDF_OBJECT_ATTRIBUTES {
 
 /// `WDF_DRIVER_CONFIG_INIT`.
 pub(crate) fn driver_config() -> WDF_DRIVER_CONFIG {
-    WDF_DRIVER_CONFIG { Size: size_field::<WDF_DRIVER_CONFIG>(), ..WDF_DRIVER_CONFIG::default() }
+    WDF_DRIVER_CONFIG {
+        Size: size_field::<WDF_DRIVER_CONFIG>(),
+        ..WDF_DRIVER_CONFIG::default()
+    }
 }
 
 /// `WDF_FILEOBJECT_CONFIG_INIT` without callbacks.
@@ -166,7 +177,14 @@ pub(crate) unsafe fn driver_create(
     // SAFETY: DriverEntry's own arguments (the caller's word), an initialised
     // config, no attributes, and a place for the handle.
     let status = unsafe {
-        create(globals(), driver, registry_path, ptr::null_mut(), config, &raw mut handle)
+        create(
+            globals(),
+            driver,
+            registry_path,
+            ptr::null_mut(),
+            config,
+            &raw mut handle,
+        )
     };
     NtStatus(status).into_result().map(|()| handle)
 }
@@ -178,22 +196,28 @@ impl DeviceInit {
     /// `WdfControlDeviceInitAllocate`, with who may open the device as an SDDL
     /// string. `PASSIVE_LEVEL`.
     pub(crate) fn control(driver: WDFDRIVER, sddl: &'static [u16]) -> Result<Self> {
-        let Some(allocate) =
-            function!(PFN_WDFCONTROLDEVICEINITALLOCATE, WdfControlDeviceInitAllocateTableIndex)
-        else {
+        let Some(allocate) = function!(
+            PFN_WDFCONTROLDEVICEINITALLOCATE,
+            WdfControlDeviceInitAllocateTableIndex
+        ) else {
             return Err(NtStatus(ABSENT));
         };
         let sddl = unicode(sddl);
         // SAFETY: the handle of this driver, and a string that lives over the call.
         let init = unsafe { allocate(globals(), driver, &raw const sddl) };
-        if init.is_null() { Err(NtStatus::INSUFFICIENT_RESOURCES) } else { Ok(Self(init)) }
+        if init.is_null() {
+            Err(NtStatus::INSUFFICIENT_RESOURCES)
+        } else {
+            Ok(Self(init))
+        }
     }
 
     /// `WdfDeviceInitAssignName`: the device's name in the kernel's name space.
     pub(crate) fn assign_name(&mut self, name: &'static [u16]) -> Result<()> {
-        let Some(assign) =
-            function!(PFN_WDFDEVICEINITASSIGNNAME, WdfDeviceInitAssignNameTableIndex)
-        else {
+        let Some(assign) = function!(
+            PFN_WDFDEVICEINITASSIGNNAME,
+            WdfDeviceInitAssignNameTableIndex
+        ) else {
             return Err(NtStatus(ABSENT));
         };
         let name = unicode(name);
@@ -204,9 +228,10 @@ impl DeviceInit {
     /// `WdfDeviceInitSetDeviceType` and `WdfDeviceInitSetCharacteristics` (the
     /// latter added to what is set already).
     pub(crate) fn set_type(&mut self, device_type: u32, characteristics: u32) {
-        if let Some(set) =
-            function!(PFN_WDFDEVICEINITSETDEVICETYPE, WdfDeviceInitSetDeviceTypeTableIndex)
-        {
+        if let Some(set) = function!(
+            PFN_WDFDEVICEINITSETDEVICETYPE,
+            WdfDeviceInitSetDeviceTypeTableIndex
+        ) {
             // SAFETY: a live init structure.
             unsafe { set(globals(), self.0, device_type) };
         }
@@ -274,9 +299,10 @@ pub(crate) struct Device(WDFDEVICE);
 impl Device {
     /// `WdfDeviceCreateSymbolicLink`. `PASSIVE_LEVEL`.
     pub(crate) fn create_link(self, name: &'static [u16]) -> Result<()> {
-        let Some(create) =
-            function!(PFN_WDFDEVICECREATESYMBOLICLINK, WdfDeviceCreateSymbolicLinkTableIndex)
-        else {
+        let Some(create) = function!(
+            PFN_WDFDEVICECREATESYMBOLICLINK,
+            WdfDeviceCreateSymbolicLinkTableIndex
+        ) else {
             return Err(NtStatus(ABSENT));
         };
         let name = unicode(name);
@@ -301,7 +327,10 @@ impl Device {
 
     /// `WdfDeviceWdmGetDeviceObject`.
     pub(crate) fn wdm(self) -> *mut DEVICE_OBJECT {
-        match function!(PFN_WDFDEVICEWDMGETDEVICEOBJECT, WdfDeviceWdmGetDeviceObjectTableIndex) {
+        match function!(
+            PFN_WDFDEVICEWDMGETDEVICEOBJECT,
+            WdfDeviceWdmGetDeviceObjectTableIndex
+        ) {
             // SAFETY: a live device.
             Some(get) => unsafe { get(globals(), self.0) },
             None => ptr::null_mut(),
@@ -310,9 +339,10 @@ impl Device {
 
     /// `WdfControlFinishInitializing`: from here on the device can be opened.
     pub(crate) fn finish_initializing(self) {
-        if let Some(finish) =
-            function!(PFN_WDFCONTROLFINISHINITIALIZING, WdfControlFinishInitializingTableIndex)
-        {
+        if let Some(finish) = function!(
+            PFN_WDFCONTROLFINISHINITIALIZING,
+            WdfControlFinishInitializingTableIndex
+        ) {
             // SAFETY: a live control device, finished once.
             unsafe { finish(globals(), self.0) };
         }
@@ -342,7 +372,10 @@ pub(crate) fn file_context<T>(file: WDFFILEOBJECT, kind: &'static ContextType) -
 
 /// The file object of a request that has not been completed.
 pub(crate) fn file_of(request: WDFREQUEST) -> WDFFILEOBJECT {
-    match function!(PFN_WDFREQUESTGETFILEOBJECT, WdfRequestGetFileObjectTableIndex) {
+    match function!(
+        PFN_WDFREQUESTGETFILEOBJECT,
+        WdfRequestGetFileObjectTableIndex
+    ) {
         // SAFETY: a live request.
         Some(get) => unsafe { get(globals(), request) },
         None => ptr::null_mut(),
@@ -377,7 +410,7 @@ impl Request {
             WdfRequestCompleteWithInformationTableIndex
         ) {
             // SAFETY: owned, and given up here: completed once.
-            unsafe { complete(globals(), self.0, status.0, information) };
+            unsafe { complete(globals(), self.0, status.0, information as ULONG_PTR) };
         }
     }
 
@@ -389,42 +422,47 @@ impl Request {
     /// `WdfRequestRetrieveInputBuffer`: at least `minimum` bytes, in memory
     /// that stays until the request is completed.
     pub(crate) fn input(&self, minimum: usize) -> Result<(*const u8, usize)> {
-        let Some(retrieve) =
-            function!(PFN_WDFREQUESTRETRIEVEINPUTBUFFER, WdfRequestRetrieveInputBufferTableIndex)
-        else {
+        let Some(retrieve) = function!(
+            PFN_WDFREQUESTRETRIEVEINPUTBUFFER,
+            WdfRequestRetrieveInputBufferTableIndex
+        ) else {
             return Err(NtStatus(ABSENT));
         };
         let mut buffer: *mut c_void = ptr::null_mut();
         let mut len = 0usize;
         // SAFETY: a live request and two places for the answers.
-        let status =
-            unsafe { retrieve(globals(), self.0, minimum, &raw mut buffer, &raw mut len) };
-        NtStatus(status).into_result().map(|()| (buffer.cast::<u8>().cast_const(), len))
+        let status = unsafe { retrieve(globals(), self.0, minimum, &raw mut buffer, &raw mut len) };
+        NtStatus(status)
+            .into_result()
+            .map(|()| (buffer.cast::<u8>().cast_const(), len))
     }
 
     /// `WdfRequestRetrieveOutputBuffer`: at least `minimum` bytes. For a direct
     /// read this is the system's mapping of the reader's locked pages, made
     /// here if need be. Stays until the request is completed.
     pub(crate) fn output(&self, minimum: usize) -> Result<(*mut u8, usize)> {
-        let Some(retrieve) =
-            function!(PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER, WdfRequestRetrieveOutputBufferTableIndex)
-        else {
+        let Some(retrieve) = function!(
+            PFN_WDFREQUESTRETRIEVEOUTPUTBUFFER,
+            WdfRequestRetrieveOutputBufferTableIndex
+        ) else {
             return Err(NtStatus(ABSENT));
         };
         let mut buffer: *mut c_void = ptr::null_mut();
         let mut len = 0usize;
         // SAFETY: a live request and two places for the answers.
-        let status =
-            unsafe { retrieve(globals(), self.0, minimum, &raw mut buffer, &raw mut len) };
-        NtStatus(status).into_result().map(|()| (buffer.cast::<u8>(), len))
+        let status = unsafe { retrieve(globals(), self.0, minimum, &raw mut buffer, &raw mut len) };
+        NtStatus(status)
+            .into_result()
+            .map(|()| (buffer.cast::<u8>(), len))
     }
 
     /// `WdfRequestMarkCancelableEx`. On an error (cancelled already) `cancel`
     /// will not be called.
     pub(crate) fn mark_cancelable(&self, cancel: PFN_WDF_REQUEST_CANCEL) -> Result<()> {
-        let Some(mark) =
-            function!(PFN_WDFREQUESTMARKCANCELABLEEX, WdfRequestMarkCancelableExTableIndex)
-        else {
+        let Some(mark) = function!(
+            PFN_WDFREQUESTMARKCANCELABLEEX,
+            WdfRequestMarkCancelableExTableIndex
+        ) else {
             return Err(NtStatus(ABSENT));
         };
         // SAFETY: a live request that isn't marked yet.
@@ -434,9 +472,10 @@ impl Request {
     /// `WdfRequestUnmarkCancelable`. On `STATUS_CANCELLED` the cancel callback
     /// has been or will be called, and the request is its to complete.
     pub(crate) fn unmark_cancelable(&self) -> Result<()> {
-        let Some(unmark) =
-            function!(PFN_WDFREQUESTUNMARKCANCELABLE, WdfRequestUnmarkCancelableTableIndex)
-        else {
+        let Some(unmark) = function!(
+            PFN_WDFREQUESTUNMARKCANCELABLE,
+            WdfRequestUnmarkCancelableTableIndex
+        ) else {
             return Err(NtStatus(ABSENT));
         };
         // SAFETY: a live request: whoever could complete it waits for the lock

@@ -1,0 +1,91 @@
+//! IOCTLs, from the bytes to the reply.
+//!
+//! `METHOD_BUFFERED` gives request and reply the same memory. So the request is
+//! decoded to a [`Command`] of its own, and only then the memory is looked at
+//! again, as room for the reply. The memory is the system's copy: user mode
+//! can't change it meanwhile.
+
+mod get_adapter_stats;
+mod get_reader_stats;
+mod get_status;
+mod get_version;
+mod list_adapters;
+mod open_capture;
+mod reply;
+mod service_list;
+mod service_start;
+mod service_stop;
+
+use weir_abi::Command;
+
+use crate::error::Error;
+use crate::handle;
+use crate::kernel::pool::Tag;
+use crate::kernel::rundown::Rundown;
+use crate::kernel::status::NtStatus;
+use crate::kernel::wdf::Request;
+use reply::Reply;
+
+const TAG: Tag = Tag::new(*b"WrCo");
+
+/// Open while IOCTLs are taken.
+static GATE: Rundown = Rundown::new();
+
+/// Makes ready. Before the device exists.
+pub(crate) fn start() {
+    GATE.init();
+}
+
+/// Refuses IOCTLs from now on and waits for those that run. `PASSIVE_LEVEL`.
+pub(crate) fn stop() {
+    GATE.wait();
+}
+
+/// Does what an IOCTL asks for, and completes it. `PASSIVE_LEVEL`.
+pub(crate) fn dispatch(request: Request, code: u32, input_len: usize, output_len: usize) {
+    match handle(&request, code, input_len, output_len) {
+        Ok(written) => request.complete(NtStatus::SUCCESS, written),
+        Err(error) => request.complete(error.status(), 0),
+    }
+}
+
+fn handle(
+    request: &Request,
+    code: u32,
+    input_len: usize,
+    output_len: usize,
+) -> Result<usize, Error> {
+    let _open = GATE.acquire().ok_or(Error::Unloading)?;
+    let command = decode(request, code, input_len, output_len)?;
+    let handle = handle::of_request(request).ok_or(Error::WrongRole)?;
+    let reply = Reply::to(request)?;
+    match command {
+        Command::GetVersion => get_version::handle(reply),
+        Command::GetStatus => get_status::handle(reply),
+        Command::ListAdapters { start } => list_adapters::handle(start, reply),
+        Command::GetAdapterStats { adapter } => get_adapter_stats::handle(adapter, reply),
+        Command::OpenCapture(options) => open_capture::handle(&options, handle, reply),
+        Command::GetReaderStats => get_reader_stats::handle(handle, reply),
+        Command::ServiceStart(spec) => service_start::handle(&spec, reply),
+        Command::ServiceList { start } => service_list::handle(start, reply),
+        Command::ServiceStop { id } => service_stop::handle(id, reply),
+    }
+}
+
+/// The command in the request's bytes.
+fn decode(
+    request: &Request,
+    code: u32,
+    input_len: usize,
+    output_len: usize,
+) -> Result<Command, Error> {
+    if input_len == 0 {
+        // The framework has no buffer to give then.
+        return Ok(Command::decode(code, &[], output_len)?);
+    }
+    let (input, len) = request.input(1)?;
+    // SAFETY: `len` bytes of the system's copy, which stays until the request is
+    // completed and which nobody writes before `Reply` is made of it, below.
+    let input = unsafe { core::slice::from_raw_parts(input, len) };
+    Ok(Command::decode(code, input, output_len)?)
+}

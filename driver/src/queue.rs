@@ -1,0 +1,53 @@
+//! The device's one queue: parallel, callbacks at `PASSIVE_LEVEL` in the
+//! caller's thread.
+
+use wdk_sys::{WDFQUEUE, WDFREQUEST};
+
+use crate::capture;
+use crate::control;
+use crate::error::Error;
+use crate::handle;
+use crate::kernel::status::Result;
+use crate::kernel::wdf::{self, Device, Request};
+
+/// Makes the default queue.
+pub(crate) fn create(device: Device) -> Result<()> {
+    let mut config = wdf::default_queue_config();
+    config.EvtIoDeviceControl = Some(evt_io_device_control);
+    config.EvtIoRead = Some(evt_io_read);
+    config.EvtIoWrite = Some(evt_io_write);
+    // An empty read is a read too small for a record, not a success.
+    config.AllowZeroLengthRequests = 1;
+    device
+        .create_queue(&mut config, &mut wdf::passive_attributes())
+        .map(|_| ())
+}
+
+unsafe extern "C" fn evt_io_device_control(
+    _queue: WDFQUEUE,
+    request: WDFREQUEST,
+    output_len: usize,
+    input_len: usize,
+    code: u32,
+) {
+    // SAFETY: the framework hands the request over here, once.
+    let request = unsafe { Request::from_raw(request) };
+    control::dispatch(request, code, input_len, output_len);
+}
+
+unsafe extern "C" fn evt_io_read(_queue: WDFQUEUE, request: WDFREQUEST, length: usize) {
+    // SAFETY: the framework hands the request over here, once.
+    let request = unsafe { Request::from_raw(request) };
+    let reader = handle::of_request(&request).ok_or(Error::WrongRole);
+    match reader.and_then(|handle| handle.reader()) {
+        Ok(ticket) => capture::read(ticket, request, length),
+        Err(error) => request.complete(error.status(), 0),
+    }
+}
+
+/// No role takes writes yet.
+unsafe extern "C" fn evt_io_write(_queue: WDFQUEUE, request: WDFREQUEST, _length: usize) {
+    // SAFETY: the framework hands the request over here, once.
+    let request = unsafe { Request::from_raw(request) };
+    request.complete(Error::WrongRole.status(), 0);
+}
