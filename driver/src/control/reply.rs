@@ -21,9 +21,8 @@ impl<'a> Reply<'a> {
         let (room, len) = request.output(1)?;
         // SAFETY: `len` bytes of the system's copy, good until the request is
         // completed, which ends the borrow; no other reference to it is alive.
-        Ok(Self {
-            room: unsafe { core::slice::from_raw_parts_mut(room, len) },
-        })
+        let room = unsafe { core::slice::from_raw_parts_mut(room, len) };
+        Ok(Self { room })
     }
 
     /// A reply of fixed size.
