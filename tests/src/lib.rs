@@ -1,3 +1,4 @@
 //! What several of the end-to-end tests share.
 
 pub mod inf;
+pub mod lab;

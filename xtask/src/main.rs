@@ -1,10 +1,11 @@
 //! The project's own tasks: `cargo xtask --help`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use xtask::driver;
+use xtask::{checks, demo, driver, image, play, setup, speakeasy};
 
 #[derive(Parser)]
 #[command(about = "Weir's own tasks", version)]
@@ -15,6 +16,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// See it work: the driver under Wine, on real frames, with real clients
+    Demo,
+    /// Run every check and test there is
+    Test,
+    /// Install what a fresh Debian or Ubuntu lacks; the other tasks do it too
+    Setup,
+    /// Bring up a lab with weir.sys in it, to play in
+    #[command(subcommand)]
+    Lab(play::LabTask),
     /// Build target/weir/weir.sys, weir.pdb and weir.map without a WDK
     Driver {
         /// Cargo's profile
@@ -27,20 +37,47 @@ enum Task {
         #[arg(long, requires = "check")]
         quick: bool,
     },
+    /// Check that an image is one Windows would load as this driver
+    Image {
+        /// The image; its .pdb and .map are looked for beside it
+        path: Option<PathBuf>,
+    },
+    /// Let the emulator speakeasy load the driver and run its DriverEntry
+    Speakeasy {
+        /// The image
+        path: Option<PathBuf>,
+    },
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let root = repository()?;
     match Cli::parse().task {
+        Task::Lab(task) => return play::run(&root, task),
+        task => run(&root, task)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(root: &Path, task: Task) -> Result<()> {
+    match task {
+        Task::Demo => demo::run(root),
+        Task::Test => checks::test(root),
+        Task::Setup => setup::everything(),
+        // Answered by the caller: its exit code may be another program's.
+        Task::Lab(_) => Ok(()),
         Task::Driver {
             check: true, quick, ..
-        } => driver::check(&root, quick),
+        } => driver::check(root, quick),
         Task::Driver { profile, .. } => {
-            let made = driver::build(&root, profile)?;
+            let made = driver::build(root, profile)?;
             for path in [&made.sys, &made.pdb, &made.map] {
                 println!("{}", path.display());
             }
             Ok(())
+        }
+        Task::Image { path } => image::run(&path.unwrap_or_else(|| driver::sys_path(root))),
+        Task::Speakeasy { path } => {
+            speakeasy::run(root, &path.unwrap_or_else(|| driver::sys_path(root)))
         }
     }
 }

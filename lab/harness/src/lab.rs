@@ -129,12 +129,15 @@ impl Lab {
         fs::write(&path, text).map_err(Error::file(&path))
     }
 
+    /// Copies to a file of its own: what has that name now may be a link into
+    /// the template.
     fn copy(&self, from: &Path, to: &Path) -> Result<()> {
+        let _not_there = fs::remove_file(to);
         fs::copy(from, to).map(drop).map_err(Error::file(from))
     }
 
-    /// A prefix takes Wine some ten seconds to make and a copy two: one is made
-    /// beside the labs, and each lab gets a copy of it.
+    /// A prefix takes Wine some ten seconds to make: one is made beside the labs,
+    /// and each lab gets a copy of it.
     fn make_prefix(&self) -> Result<()> {
         if self.prefix().join("system.reg").is_file() {
             return Ok(());
@@ -159,13 +162,21 @@ impl Lab {
             )?;
             fs::rename(&fresh, &template).map_err(Error::file(&template))?;
         }
+        // Links for the hundreds of megabytes nobody writes to; Wine's registry is
+        // written in place where it has several names, so it is copied.
         self.host(
             Command::new("cp")
-                .arg("-a")
+                .arg("-al")
                 .arg(&template)
                 .arg(self.prefix()),
             "cp",
-        )
+        )?;
+        for hive in ["system.reg", "user.reg", "userdef.reg"] {
+            let (from, to) = (template.join(hive), self.prefix().join(hive));
+            fs::remove_file(&to).map_err(Error::file(&to))?;
+            self.copy(&from, &to)?;
+        }
+        Ok(())
     }
 
     fn host(&self, command: &mut Command, program: &str) -> Result<()> {

@@ -1,0 +1,266 @@
+//! A lab for one test: brought up, a driver loaded, checked and taken down.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use weir_lab_harness::{Adapter, Artifacts, Config, Lab, windows_path};
+
+/// The service the driver is loaded as.
+pub const SERVICE: &str = "weir";
+
+/// The adapter every fixture has.
+pub const ADAPTER: &str = "lab0";
+
+/// The repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// The image that ships.
+#[must_use]
+pub fn weir_sys() -> PathBuf {
+    root().join("target/weir/weir.sys")
+}
+
+/// A committed capture.
+#[must_use]
+pub fn capture(name: &str) -> PathBuf {
+    root().join("tests/captures").join(name)
+}
+
+/// One adapter, as every test that doesn't say otherwise has it.
+#[must_use]
+pub fn config() -> Config {
+    Config {
+        adapters: vec![Adapter {
+            name: ADAPTER.into(),
+            mac: "02:00:00:00:00:01".into(),
+            mtu: 1500,
+            wire: None,
+            wire_listen: None,
+        }],
+        ..Config::default()
+    }
+}
+
+/// A lab that is up, and ends with the test.
+pub struct Fixture {
+    /// The lab.
+    pub lab: Lab,
+}
+
+impl Fixture {
+    /// A lab named after its test, without a driver.
+    ///
+    /// # Panics
+    /// When it doesn't come up.
+    #[must_use]
+    pub fn bare(name: &str) -> Self {
+        let parts = Artifacts::in_dir(root().join("target/weir/lab"));
+        let lab = Lab::open(root().join("target/lab").join(name), parts);
+        lab.destroy()
+            .expect("an earlier lab of this name can be taken away");
+        lab.up(&config()).expect("the lab comes up");
+        Self { lab }
+    }
+
+    /// A lab with weir.sys loaded.
+    ///
+    /// # Panics
+    /// When the driver doesn't load.
+    #[must_use]
+    pub fn weir(name: &str) -> Self {
+        let fixture = Self::bare(name);
+        fixture
+            .lab
+            .install_driver(SERVICE, &weir_sys())
+            .expect("the driver is installed");
+        fixture
+            .lab
+            .start_driver(SERVICE)
+            .expect("the driver starts");
+        fixture
+    }
+
+    /// A weirctl command, not yet run.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let weirctl = root().join("target/weir/lab/weirctl.exe");
+        let mut command = self.lab.command(&windows_path(&weirctl));
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs weirctl to its end.
+    ///
+    /// # Panics
+    /// When Wine can't be run.
+    #[must_use]
+    pub fn weirctl(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("wine runs")
+    }
+
+    /// What weirctl prints with `--json`.
+    ///
+    /// # Panics
+    /// When it fails, or prints no JSON.
+    #[must_use]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let out = self.weirctl(&[arguments, &["--json"]].concat());
+        assert!(
+            out.status.success(),
+            "weirctl {arguments:?}: {}\n{}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr)
+        );
+        serde_json::from_slice(&out.stdout).expect("weirctl --json prints JSON")
+    }
+
+    /// What weirctl says when it fails, and its exit code.
+    ///
+    /// # Panics
+    /// When it succeeds.
+    #[must_use]
+    pub fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let out = self.weirctl(arguments);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success(), "weirctl {arguments:?} succeeded");
+        (out.status.code().unwrap_or(-1), said)
+    }
+
+    /// A request to the stand-ins.
+    ///
+    /// # Panics
+    /// When it is refused, or a rule is broken.
+    pub fn ask(&self, request: &Value) -> Value {
+        self.lab
+            .ask(request)
+            .unwrap_or_else(|e| panic!("{request}: {e}"))
+    }
+
+    /// Replays a capture through the adapter once, as fast as it goes, and waits.
+    pub fn replay(&self, file: &Path) -> Value {
+        self.ask(&json!({
+            "cmd": "replay", "adapter": ADAPTER, "file": windows_path(file),
+            "speed": 0, "loops": 1, "wait": true,
+        }))
+    }
+
+    /// A number of `weirctl status`.
+    #[must_use]
+    pub fn status(&self, field: &str) -> u64 {
+        let status = self.json(&["status"]);
+        status
+            .get(field)
+            .and_then(Value::as_u64)
+            .unwrap_or_else(|| panic!("no {field} in {status}"))
+    }
+
+    /// Waits until a number of `weirctl status` is what it should be.
+    ///
+    /// # Panics
+    /// After 30 seconds.
+    pub fn until(&self, field: &str, wanted: u64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let now = self.status(field);
+            if now == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{field} is {now}, not {wanted}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The balance of the adapter in one direction, after checking that it and
+    /// every other one closes.
+    ///
+    /// # Panics
+    /// When one doesn't.
+    #[must_use]
+    pub fn balance(&self, direction: &str) -> Balance {
+        let stats = self.json(&["stats"]);
+        let adapters = stats["adapters"].as_array().expect("stats has adapters");
+        for adapter in adapters {
+            for direction in ["in", "out"] {
+                Balance::of(&adapter[direction]["balance"]).check();
+            }
+        }
+        Balance::of(&adapters[0][direction]["balance"])
+    }
+
+    /// Stops the driver: nothing may be left, and no rule have been broken.
+    ///
+    /// # Panics
+    /// When something is.
+    pub fn unload(&self) {
+        self.lab
+            .stop_driver(SERVICE)
+            .expect("the driver stops cleanly");
+        self.lab.check().expect("no rule was broken");
+        let unload = self
+            .lab
+            .events()
+            .into_iter()
+            .rev()
+            .find(|e| e.kind() == "unload");
+        let unload = unload.expect("the stand-ins report the unload");
+        assert_eq!(unload.0["leaks"], json!([]), "{}", unload.0);
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for event in self.lab.events().iter().filter(|e| e.is_fatal()) {
+                eprintln!("the lab: {}", event.0);
+            }
+        }
+        // A lab that won't end must not hide why the test failed.
+        let _ended = self.lab.destroy();
+    }
+}
+
+/// `seen = passed + dropped + diverted + lost`, as weirctl shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// Frames that came.
+    pub seen: u64,
+    /// Frames that went on.
+    pub passed: u64,
+    /// Frames a rule dropped.
+    pub dropped: u64,
+    /// Frames a rule diverted.
+    pub diverted: u64,
+    /// Frames lost, for all reasons.
+    pub lost: u64,
+}
+
+impl Balance {
+    fn of(value: &Value) -> Self {
+        let number = |field: &str| {
+            value
+                .get(field)
+                .and_then(Value::as_u64)
+                .unwrap_or_else(|| panic!("no {field} in {value}"))
+        };
+        Self {
+            seen: number("seen"),
+            passed: number("passed"),
+            dropped: number("dropped"),
+            diverted: number("diverted"),
+            lost: number("lost"),
+        }
+    }
+
+    /// # Panics
+    /// When the balance doesn't close.
+    pub fn check(&self) {
+        let sum = self.passed + self.dropped + self.diverted + self.lost;
+        assert_eq!(self.seen, sum, "the balance does not close: {self:?}");
+    }
+}

@@ -1,0 +1,193 @@
+//! The kernel's echo services, asked by the host's own clients.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use weir_tests::lab::Fixture;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts an echo service and returns its id and where it listens.
+fn start(fixture: &Fixture, transport: &str, address: &str) -> (u64, SocketAddr) {
+    let started = fixture.json(&["service", "start", "echo", transport, address]);
+    let id = started["id"].as_u64().expect("an id");
+    let at = started["address"]
+        .as_str()
+        .expect("an address")
+        .parse()
+        .expect("an address");
+    (id, at)
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the service accepts");
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout is set");
+    stream
+}
+
+/// What nc gets back for what it sends.
+fn nc(options: &[&str], address: SocketAddr, text: &[u8]) -> Vec<u8> {
+    let mut nc = Command::new("nc")
+        .args(options)
+        .args([address.ip().to_string(), address.port().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("nc is installed");
+    nc.stdin
+        .take()
+        .expect("a pipe")
+        .write_all(text)
+        .expect("nc reads");
+    nc.wait_with_output().expect("nc ends").stdout
+}
+
+fn service(fixture: &Fixture, id: u64) -> Value {
+    let list = fixture.json(&["service", "list"]);
+    let services = list["services"].as_array().expect("a list");
+    services
+        .iter()
+        .find(|s| s["id"].as_u64() == Some(id))
+        .expect("the service is listed")
+        .clone()
+}
+
+#[test]
+fn nc_gets_back_what_it_sends() {
+    let fixture = Fixture::weir("echo-nc");
+    let long: Vec<u8> = (0..2_000_000_u32).map(|i| (i % 251) as u8).collect();
+    for any in ["127.0.0.1:0", "[::1]:0"] {
+        let (id, address) = start(&fixture, "--tcp", any);
+        for text in [&b"x"[..], b"hello, kernel\n", &long] {
+            assert!(
+                nc(&["-N", "-w", "20"], address, text) == text,
+                "{} bytes",
+                text.len()
+            );
+        }
+        let counted = service(&fixture, id);
+        let bytes = 1 + 14 + long.len() as u64;
+        assert_eq!(counted["bytes_in"].as_u64(), Some(bytes), "{counted}");
+        assert_eq!(counted["bytes_out"].as_u64(), Some(bytes), "{counted}");
+        let (_, address) = start(&fixture, "--udp", any);
+        assert_eq!(
+            nc(&["-u", "-w", "1"], address, b"one datagram"),
+            b"one datagram"
+        );
+    }
+    fixture.unload();
+}
+
+#[test]
+fn a_thousand_connections_at_once_and_none_left() {
+    let fixture = Fixture::weir("echo-many");
+    let (id, address) = start(&fixture, "--tcp", "127.0.0.1:0");
+    let mut open: Vec<TcpStream> = (0..1000).map(|_| connect(address)).collect();
+    for round in 0..3_u32 {
+        for (i, stream) in open.iter_mut().enumerate() {
+            write!(stream, "{round:04}{i:08}").expect("it takes data");
+        }
+        for (i, stream) in open.iter_mut().enumerate() {
+            let mut back = [0; 12];
+            stream.read_exact(&mut back).expect("it answers");
+            assert_eq!(back, *format!("{round:04}{i:08}").as_bytes());
+        }
+    }
+    assert_eq!(fixture.status("connections"), 1000);
+    // Half are closed in good order, half reset.
+    for (i, stream) in open.drain(..).enumerate() {
+        if i % 2 == 0 {
+            stream.shutdown(Shutdown::Write).expect("still open");
+            let mut rest = Vec::new();
+            let end = (&stream)
+                .read_to_end(&mut rest)
+                .expect("the other side closes too");
+            assert_eq!(end, 0);
+        } else {
+            reset(stream);
+        }
+    }
+    fixture.until("connections", 0);
+    assert_eq!(service(&fixture, id)["accepted"].as_u64(), Some(1000));
+    fixture.unload();
+}
+
+/// Closes a connection with a reset, as a program that dies with data unread does.
+fn reset(stream: TcpStream) {
+    let socket = socket2::SockRef::from(&stream);
+    socket
+        .set_linger(Some(Duration::ZERO))
+        .expect("linger is set");
+}
+
+/// A client that sends and never reads holds up nobody, itself included.
+#[test]
+fn a_client_that_never_reads_is_held_back() {
+    let fixture = Fixture::weir("echo-backpressure");
+    let (id, address) = start(&fixture, "--tcp", "127.0.0.1:0");
+    let mut greedy = connect(address);
+    greedy
+        .set_write_timeout(Some(Duration::from_secs(2)))
+        .expect("a timeout is set");
+    let block = vec![7_u8; 1 << 20];
+    let mut sent = 0_u64;
+    // What fits in the sockets' buffers goes, then no more.
+    let stuck = (0..256).any(|_| match greedy.write(&block) {
+        Ok(n) => {
+            sent += n as u64;
+            false
+        }
+        Err(_) => true,
+    });
+    assert!(
+        stuck,
+        "{sent} bytes went to a service that can't answer them"
+    );
+    let mut other = connect(address);
+    other
+        .write_all(b"still here")
+        .expect("another connection is served");
+    let mut back = [0; 10];
+    other.read_exact(&mut back).expect("and answered");
+    assert_eq!(&back, b"still here");
+    // Stopped with both connections open: nothing is left.
+    let stopped = fixture.weirctl(&["service", "stop", &id.to_string()]);
+    assert!(stopped.status.success());
+    assert_eq!(fixture.status("connections"), 0);
+    assert_eq!(fixture.status("services"), 0);
+    fixture.unload();
+}
+
+#[test]
+fn datagrams_of_every_size_come_back() {
+    let fixture = Fixture::weir("echo-udp");
+    for (any, own) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")] {
+        let (_, address) = start(&fixture, "--udp", any);
+        let socket = UdpSocket::bind(own).expect("a socket");
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout is set");
+        for size in [0, 1, 1472, 9000, 65_000] {
+            let sent = vec![size as u8; size];
+            socket.send_to(&sent, address).expect("it goes out");
+            let mut back = vec![0; 70_000];
+            let (n, from) = socket.recv_from(&mut back).expect("it comes back");
+            assert_eq!((n, from), (size, address));
+            assert!(back[..n] == sent[..]);
+        }
+        // A peer that is gone when the answer comes must not end the service.
+        for _ in 0..20 {
+            let gone = UdpSocket::bind(own).expect("a socket");
+            gone.send_to(b"bye", address).expect("it goes out");
+        }
+        socket.send_to(b"after", address).expect("it goes out");
+        let mut back = [0; 16];
+        assert_eq!(socket.recv(&mut back).expect("still served"), 5);
+    }
+    fixture.unload();
+}

@@ -1,0 +1,249 @@
+//! Frames through the filter: counted, captured, passed on unchanged.
+
+use std::fs::File;
+use std::path::Path;
+
+use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use serde_json::{Value, json};
+use weir_tests::lab::{ADAPTER, Fixture, capture};
+
+const HOST: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// The frames of a capture file, in order.
+fn frames(file: &Path) -> Vec<Vec<u8>> {
+    let file = File::open(file).expect("the capture is there");
+    let mut reader = PcapReader::new(file).expect("a pcap file");
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        frames.push(packet.expect("a whole capture").data.into_owned());
+    }
+    frames
+}
+
+/// One frame of a pcapng file: what there is of it, and how long it was.
+struct Captured {
+    data: Vec<u8>,
+    original: u32,
+}
+
+/// What weirctl wrote: the frames, and the interface statistics blocks.
+fn captured(file: &Path) -> (Vec<Captured>, usize) {
+    let file = File::open(file).expect("weirctl wrote the file");
+    let mut reader = PcapNgReader::new(file).expect("a pcapng file");
+    let (mut frames, mut statistics) = (Vec::new(), 0);
+    while let Some(block) = reader.next_block() {
+        match block.expect("a whole pcapng file") {
+            Block::EnhancedPacket(p) => {
+                frames.push(Captured {
+                    data: p.data.into_owned(),
+                    original: p.original_len,
+                });
+            }
+            Block::InterfaceStatistics(_) => statistics += 1,
+            _ => {}
+        }
+    }
+    (frames, statistics)
+}
+
+/// Starts a capture and waits until the driver has its reader.
+fn start_capture(fixture: &Fixture, file: &Path, options: &[&str]) -> std::process::Child {
+    let before = fixture.status("readers");
+    let name = weir_lab_harness::windows_path(file);
+    let child = fixture
+        .command(&[&["capture", "-i", ADAPTER, "-w", &name], options].concat())
+        .spawn()
+        .expect("weirctl starts");
+    fixture.until("readers", before + 1);
+    child
+}
+
+/// The engine above and below must have got what went in, bytes and order alike.
+fn passed_unchanged(fixture: &Fixture) {
+    let adapters = fixture.ask(&json!({"cmd": "adapters"}));
+    let adapter = &adapters["adapters"][0];
+    for direction in ["up", "down"] {
+        let side = &adapter[direction];
+        assert_eq!(side["frames_in"], side["frames_out"], "{direction}: {side}");
+        assert_eq!(side["hash_in"], side["hash_out"], "{direction}: {side}");
+    }
+}
+
+#[test]
+fn a_capture_holds_every_frame_that_passed() {
+    let fixture = Fixture::weir("frames-capture");
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.pcapng");
+    let sent = frames(&capture("mixed.pcap"));
+    let count = sent.len().to_string();
+    let mut child = start_capture(&fixture, &file, &["-c", &count, "--duration", "60"]);
+    fixture.replay(&capture("mixed.pcap"));
+    assert!(child.wait().expect("weirctl ends").success());
+
+    let (got, statistics) = captured(&file);
+    assert_eq!(got.len(), sent.len());
+    assert!(statistics >= 1, "no interface statistics block");
+    // Each direction keeps its order; between the two there is none to keep.
+    let up = |frame: &[u8]| frame.get(6..12) != Some(&HOST[..]);
+    for direction in [true, false] {
+        let sent: Vec<&[u8]> = sent
+            .iter()
+            .map(Vec::as_slice)
+            .filter(|f| up(f) == direction)
+            .collect();
+        let got: Vec<&[u8]> = got
+            .iter()
+            .map(|c| c.data.as_slice())
+            .filter(|f| up(f) == direction)
+            .collect();
+        assert!(sent == got, "direction up={direction}: the frames differ");
+        let balance = fixture.balance(if direction { "in" } else { "out" });
+        assert_eq!(balance.seen, sent.len() as u64);
+        assert_eq!(balance.passed, sent.len() as u64);
+    }
+    passed_unchanged(&fixture);
+    fixture.unload();
+}
+
+#[test]
+fn a_snap_length_cuts_and_keeps_the_length() {
+    let fixture = Fixture::weir("frames-snap");
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.pcapng");
+    let sent = frames(&capture("odd.pcap"));
+    let count = sent.len().to_string();
+    let mut child = start_capture(
+        &fixture,
+        &file,
+        &["-s", "40", "-c", &count, "--duration", "60"],
+    );
+    fixture.replay(&capture("odd.pcap"));
+    assert!(child.wait().expect("weirctl ends").success());
+    let (got, _) = captured(&file);
+    assert_eq!(got.len(), sent.len());
+    for frame in &got {
+        let whole = sent.iter().any(|s| {
+            s.len() == frame.original as usize && s.get(..40.min(s.len())) == Some(&frame.data[..])
+        });
+        assert!(
+            whole,
+            "{:02x?} of {} bytes was never sent",
+            frame.data, frame.original
+        );
+    }
+    fixture.unload();
+}
+
+/// Every prefix of some real frames, and bytes that are no frame at all.
+#[test]
+fn hostile_frames_are_counted_and_passed_on_unchanged() {
+    let fixture = Fixture::weir("frames-hostile");
+    let mut hostile: Vec<Vec<u8>> = Vec::new();
+    for frame in frames(&capture("odd.pcap"))
+        .iter()
+        .filter(|f| f.len() < 200)
+    {
+        hostile.extend((1..=frame.len()).map(|n| frame[..n].to_vec()));
+    }
+    // A small generator with a fixed seed: the same bytes on every run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..500 {
+        let length = 1 + (next() % 1600) as usize;
+        hostile.push((0..length).map(|_| (next() >> 32) as u8).collect());
+    }
+    for (direction, name) in [("up", "in"), ("down", "out")] {
+        for some in hostile.chunks(64) {
+            let some: Vec<String> = some.iter().map(|f| hex(f)).collect();
+            fixture.ask(&json!({
+                "cmd": "inject", "adapter": ADAPTER, "dir": direction, "frames": some, "wait": true,
+            }));
+        }
+        let balance = fixture.balance(name);
+        assert_eq!(balance.seen, hostile.len() as u64);
+        assert_eq!(balance.passed, hostile.len() as u64);
+    }
+    passed_unchanged(&fixture);
+    fixture.unload();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A reader that is too slow loses frames; it knows how many, and the adapter
+/// loses none.
+#[test]
+fn what_a_slow_reader_loses_is_counted() {
+    let fixture = Fixture::weir("frames-slow");
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("out.pcapng");
+    let sent = frames(&capture("mixed.pcap")).len() as u64;
+    // The smallest backlog, and a program that is stopped while frames pass.
+    let child = start_capture(&fixture, &file, &["--backlog", "65536", "--json"]);
+    let group = |signal: &str| {
+        // Wine's loader execs: the child's pid is the Windows program's.
+        let done = std::process::Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(done.expect("kill runs").success());
+    };
+    group("-STOP");
+    for _ in 0..4 {
+        fixture.replay(&capture("mixed.pcap"));
+    }
+    group("-CONT");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    group("-INT");
+    let out = child.wait_with_output().expect("weirctl ends");
+    let balance_in = fixture.balance("in");
+    let balance_out = fixture.balance("out");
+    assert_eq!(balance_in.passed + balance_out.passed, 4 * sent);
+    let (got, _) = captured(&file);
+    assert!(
+        (got.len() as u64) < 4 * sent,
+        "nothing was lost: the test is too gentle"
+    );
+    if out.status.success() && !out.stdout.is_empty() {
+        let said: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let reader = &said["reader"];
+        let number = |f: &str| {
+            reader[f]
+                .as_u64()
+                .unwrap_or_else(|| panic!("no {f} in {said}"))
+        };
+        assert_eq!(number("seen"), 4 * sent);
+        assert_eq!(
+            number("seen"),
+            number("delivered") + number("queued") + number("lost")
+        );
+    }
+    fixture.until("readers", 0);
+    fixture.unload();
+}
+
+/// OID requests, status indications and events pass the filter both ways.
+#[test]
+fn requests_and_indications_pass() {
+    let fixture = Fixture::weir("frames-oid");
+    for oid in [
+        json!({"cmd": "oid", "adapter": ADAPTER, "type": "query", "oid": 0x0001_0106, "len": 4}),
+        json!({"cmd": "oid", "adapter": ADAPTER, "type": "set", "oid": 0x0001_010e, "len": 4}),
+        json!({"cmd": "oid", "adapter": ADAPTER, "type": "query", "oid": 0xff01_0203_u32, "len": 64}),
+    ] {
+        fixture.ask(&oid);
+    }
+    fixture.ask(&json!({"cmd": "status_indicate", "adapter": ADAPTER}));
+    fixture.ask(&json!({"cmd": "pnp", "adapter": ADAPTER}));
+    fixture.ask(&json!({"cmd": "pause", "adapter": ADAPTER}));
+    fixture.ask(&json!({"cmd": "restart", "adapter": ADAPTER}));
+    fixture.replay(&capture("odd.pcap"));
+    passed_unchanged(&fixture);
+    fixture.unload();
+}

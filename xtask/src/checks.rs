@@ -1,0 +1,118 @@
+//! `cargo xtask test`: every check there is, in the order that fails soonest.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::kit::run;
+use crate::{driver, image, parts, setup, speakeasy};
+
+/// Packages that are built for Windows alone, or differ there.
+const WINDOWS_PACKAGES: &[&str] = &[
+    "lab-standins",
+    "lab-agent",
+    "lab-bcrypt",
+    "weir-client",
+    "weirctl",
+];
+
+fn cargo(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).args(arguments);
+    command
+}
+
+/// Runs the steps, says how long each took, and stops at the first that fails.
+///
+/// # Errors
+/// The step that failed.
+pub fn test(root: &Path) -> Result<()> {
+    let mut steps = Steps::default();
+    steps.run("set-up", setup::everything)?;
+    steps.run("formatting", || {
+        run(&mut cargo(root, &["fmt", "--all", "--check"]))
+    })?;
+    steps.run("lints, host", || {
+        let all = [
+            "clippy",
+            "--locked",
+            "--quiet",
+            "--all-targets",
+            "--all-features",
+        ];
+        run(cargo(root, &all).args(["--", "-D", "warnings"]))
+    })?;
+    steps.run("lints, Windows", || {
+        let target = [
+            "clippy",
+            "--locked",
+            "--quiet",
+            "--target",
+            "x86_64-pc-windows-gnu",
+        ];
+        let mut command = cargo(root, &target);
+        // Beside the parts' own build, whose dependencies it then shares.
+        command
+            .arg("--profile")
+            .arg("lab")
+            .arg("--target-dir")
+            .arg(driver::out_dir(root).join("parts"));
+        for package in WINDOWS_PACKAGES {
+            command.args(["--package", package]);
+        }
+        run(command.args(["--", "-D", "warnings"]))
+    })?;
+    steps.run("lints, driver", || driver::check(root, false))?;
+    steps.run("tests, host", || {
+        run(&mut cargo(root, &["test", "--locked"]))
+    })?;
+    steps.run("weir.sys", || {
+        driver::build(root, driver::Profile::Release).map(drop)
+    })?;
+    steps.run("the image", || image::run(&driver::sys_path(root)))?;
+    steps.run("speakeasy", || {
+        speakeasy::run(root, &driver::sys_path(root))
+    })?;
+    steps.run("the lab's parts", || parts::build(root).map(drop))?;
+    steps.run("tests, lab", || {
+        let lab = [
+            "test",
+            "--locked",
+            "--package",
+            "weir-tests",
+            "--features",
+            "lab",
+        ];
+        // One lab at a time: they would only take each other's processor.
+        run(cargo(root, &lab).args(["--", "--test-threads=1"]))
+    })?;
+    steps.print();
+    Ok(())
+}
+
+#[derive(Default)]
+struct Steps {
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    fn run(&mut self, name: &'static str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        println!("== {name}");
+        let start = Instant::now();
+        let result = step();
+        self.done.push((name, start.elapsed()));
+        result.with_context(|| {
+            self.print();
+            format!("the step `{name}` failed")
+        })
+    }
+
+    fn print(&self) {
+        println!("\nstep                seconds");
+        for (name, took) in &self.done {
+            println!("{name:<20}{:>7.1}", took.as_secs_f64());
+        }
+    }
+}
