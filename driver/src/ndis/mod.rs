@@ -1,10 +1,130 @@
-//! The lightweight filter.
+//! The lightweight filter: on every Ethernet adapter, between its driver and
+//! the protocols, seeing each frame both ways.
+//!
+//! # Who calls what, at which IRQL
+//!
+//! | callbacks | file | IRQL | at once |
+//! |---|---|---|---|
+//! | attach, detach, restart, pause | `filter.rs` | `PASSIVE_LEVEL` | one at a time for a module |
+//! | send, send complete, cancel | `send.rs` | `<= DISPATCH_LEVEL` | on all processors |
+//! | receive, return | `receive.rs` | `<= DISPATCH_LEVEL` | on all processors |
+//! | OID request, complete, cancel | `oid.rs` | `<= DISPATCH_LEVEL` | one ordinary request at a time for a module; any number of direct ones |
+//! | status | `status.rs` | `<= DISPATCH_LEVEL` | on all processors |
+//! | PnP events | `status.rs` | `PASSIVE_LEVEL` | |
+//! | [`start`], [`stop`] | load, unload | `PASSIVE_LEVEL` | once |
+//! | [`list_adapters`], [`adapter_stats`], ... | control | `PASSIVE_LEVEL` | any number |
+//!
+//! A set DISPATCH_LEVEL flag in a call says that the IRQL is that; a clear one
+//! says nothing. The flags go on with the frames they came with.
+//!
+//! # Who owns a frame
+//! A `NET_BUFFER_LIST` is the filter's from the callback that brings it to the
+//! one `NdisF...` call, made within that callback, that hands it on: the data
+//! path queues nothing and allocates nothing. Between the two the filter reads
+//! it. It writes to it in one case only, the `Status` of sends it refuses.
+//! With `NDIS_RECEIVE_FLAGS_RESOURCES` the frames go back when the callback
+//! returns, and no call returns them. The filter originates no frames, so all
+//! it is given back is its neighbour's and goes on.
+//!
+//! # The gate
+//! Each module has rundown protection that is open while it is Running. Send and
+//! receive hold it from before they look at a frame until the call that hands
+//! it on has returned. Restart opens it; pause shuts it and waits until nobody
+//! is inside. So no frame is handed on after pause has returned, without a lock
+//! on the data path: going through the gate is one interlocked operation. (Going
+//! in fails while pause waits, so a send from within a receive indication that
+//! pause waits for is refused and doesn't hold it up.)
+//!
+//! # Pausing
+//! A filter has to wait for the frames it originated and return those it queued
+//! (MSDN, "Pausing a Filter Module"); this one has neither. For frames it has
+//! passed on, and which come back later, it doesn't wait: they are the sender's
+//! or the adapter's, and NDIS makes these wait for them when it pauses them in
+//! turn. The way back is therefore open in every state. `in_flight` counts them,
+//! for people to look at; no decision hangs on it.
+//!
+//! # Locks
+//! One spin lock in each cell of counters, one around what is known of an
+//! adapter. Both are leaves: nothing is called under them. Counting costs a
+//! chain of frames one lock that hardly anyone else takes; a reader that holds
+//! a cell's lock sees each frame of it entered in `seen` and in its verdict's
+//! term, or in neither. That is why the balance is closed at any time.
+//!
+//! # What keeps what alive
+//! A module is made in attach and freed in detach. NDIS makes no callback for it
+//! outside of that. IOCTLs find modules through a table of [`MAX_ADAPTERS`]
+//! slots, each with rundown protection: detach empties the slot, waits for those
+//! inside, and then frees.
 
-use crate::kernel::status::Result;
+mod adapter;
+mod filter;
+mod inspect;
+pub(crate) mod nb;
+mod nbl;
+mod oid;
+mod receive;
+mod send;
+mod status;
+mod sys;
+mod view;
+
 use wdk_sys::DRIVER_OBJECT;
+use weir_abi::{AdapterInfo, AdapterStats};
 
-pub(crate) fn start(_driver_object: *mut DRIVER_OBJECT) -> Result<()> {
-    Ok(())
+use crate::kernel::pool::Tag;
+use crate::kernel::status::Result;
+
+/// Adapters the filter can be attached to at once.
+pub(crate) const MAX_ADAPTERS: usize = 64;
+
+const TAG: Tag = Tag::new(*b"WrNd");
+
+/// Registers the filter. NDIS may attach it to adapters before this returns.
+/// `PASSIVE_LEVEL`, once.
+pub(crate) fn start(driver_object: *mut DRIVER_OBJECT) -> Result<()> {
+    adapter::init();
+    filter::register(driver_object)
 }
 
-pub(crate) fn stop() {}
+/// Takes the filter out of every adapter. After it no callback of this module
+/// runs. Does nothing after a `start` that failed or never was. `PASSIVE_LEVEL`.
+pub(crate) fn stop() {
+    filter::deregister();
+}
+
+/// Whether the filter is registered.
+pub(crate) fn is_registered() -> bool {
+    filter::is_registered()
+}
+
+/// The NDIS version the filter declares: `0x0006_0055` is 6.85.
+pub(crate) fn version() -> u32 {
+    filter::version()
+}
+
+/// How many adapters it is attached to.
+pub(crate) fn adapter_count() -> u32 {
+    let mut count = 0u32;
+    adapter::each_info(|_| count = count.saturating_add(1));
+    count
+}
+
+/// Every adapter it is attached to.
+pub(crate) fn list_adapters(each: impl FnMut(&AdapterInfo)) {
+    adapter::each_info(each);
+}
+
+/// The counters of one adapter; `None` if there is none with this id.
+pub(crate) fn adapter_stats(id: u32) -> Option<AdapterStats> {
+    adapter::stats(id)
+}
+
+/// The module a callback is about.
+///
+/// # Safety
+/// `context` is the module context of a callback that has not returned.
+unsafe fn module<'a>(context: sys::NDIS_HANDLE) -> &'a adapter::Module {
+    // SAFETY: attach gave NDIS this pointer, detach takes it back, and NDIS makes
+    // no callback with it outside of that.
+    unsafe { &*context.cast::<adapter::Module>() }
+}
