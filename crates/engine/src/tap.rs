@@ -210,8 +210,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
                 return Drained::Budget;
             }
             let size = bytes.len();
-            let end = fill.used.saturating_add(size);
-            let Some(place) = buffer.get_mut(fill.used..end) else {
+            let free = buffer.get_mut(fill.used..);
+            let Some((place, _)) = free.and_then(|free| free.split_at_mut_checked(size)) else {
                 return Drained::Full;
             };
             place.copy_from_slice(bytes);
