@@ -34,7 +34,10 @@ pub fn call<R>(name: &'static str, level: u8, f: impl FnOnce() -> R) -> R {
         );
     }
     if after != level {
-        violate!(Rule::IrqlReturn, "{name} was called at IRQL {level} and returned at {after}");
+        violate!(
+            Rule::IrqlReturn,
+            "{name} was called at IRQL {level} and returned at {after}"
+        );
     }
     irql::set(before);
     NAMES.set((NAMES.get().0, depth));

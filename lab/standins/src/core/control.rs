@@ -68,21 +68,25 @@ fn listen() -> std::io::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let port = listener.local_addr()?.port();
     std::fs::write(format!("{FOLDER}\\control.port"), port.to_string())?;
-    std::thread::Builder::new().name("lab-control".to_owned()).spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let spawned = std::thread::Builder::new()
-                .name("lab-control-client".to_owned())
-                .spawn(move || serve(stream));
-            if let Err(error) = spawned {
-                event_log(json!({ "event": "control", "error": error.to_string() }));
+    std::thread::Builder::new()
+        .name("lab-control".to_owned())
+        .spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let spawned = std::thread::Builder::new()
+                    .name("lab-control-client".to_owned())
+                    .spawn(move || serve(stream));
+                if let Err(error) = spawned {
+                    event_log(json!({ "event": "control", "error": error.to_string() }));
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }
 
 fn serve(stream: TcpStream) {
-    let Ok(mut out) = stream.try_clone() else { return };
+    let Ok(mut out) = stream.try_clone() else {
+        return;
+    };
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return };
         let answer = match answer(&line) {
@@ -97,7 +101,10 @@ fn serve(stream: TcpStream) {
 
 fn answer(line: &str) -> Result<Value, String> {
     let request: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
-    let cmd = request.get("cmd").and_then(Value::as_str).ok_or("no \"cmd\"")?;
+    let cmd = request
+        .get("cmd")
+        .and_then(Value::as_str)
+        .ok_or("no \"cmd\"")?;
     let handler = HANDLERS
         .lock()
         .map_err(|e| e.to_string())?

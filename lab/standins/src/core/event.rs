@@ -22,7 +22,10 @@ static ENDING: AtomicBool = AtomicBool::new(false);
 
 fn write_line(value: &Value) {
     let line = format!("{value}\n");
-    let file = OpenOptions::new().create(true).append(true).open(format!("{FOLDER}\\events.jsonl"));
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(format!("{FOLDER}\\events.jsonl"));
     // A lab without its folder still runs; the harness sees the missing file.
     if let Ok(mut file) = file {
         let _ = file.write_all(line.as_bytes());
@@ -39,6 +42,12 @@ pub fn event_log(value: Value) {
 /// A rule was broken: writes what, by whom and how it came there, and ends
 /// the process, as a bug check ends the machine.
 pub fn violation(rule: Rule, detail: std::fmt::Arguments<'_>) -> ! {
+    violation_at(rule, 0, detail)
+}
+
+/// [`violation`] at a known address (of an exception); 0 = the caller is
+/// looked for on the stack.
+pub fn violation_at(rule: Rule, address: usize, detail: std::fmt::Arguments<'_>) -> ! {
     if ENDING.swap(true, Ordering::SeqCst) {
         // Another thread is writing its violation; this process is over.
         loop {
@@ -46,7 +55,12 @@ pub fn violation(rule: Rule, detail: std::fmt::Arguments<'_>) -> ! {
         }
     }
     let trace = stack::trace();
-    let caller = stack::driver_frame().map_or_else(|| "?".to_owned(), stack::describe);
+    let caller = if session::in_image(address) {
+        Some(address)
+    } else {
+        stack::driver_frame()
+    };
+    let caller = caller.map_or_else(|| "?".to_owned(), stack::describe);
     let value = json!({
         "event": "violation",
         "rule": rule.name(),

@@ -17,7 +17,10 @@ struct Points {
     passed: BTreeMap<String, u64>,
 }
 
-static POINTS: Mutex<Points> = Mutex::new(Points { points: Vec::new(), passed: BTreeMap::new() });
+static POINTS: Mutex<Points> = Mutex::new(Points {
+    points: Vec::new(),
+    passed: BTreeMap::new(),
+});
 
 /// Starts a session: counters at zero, faults as configured.
 pub fn begin(config: &Config) {
@@ -70,7 +73,11 @@ pub fn take(point: &str) -> Option<i32> {
         let passed = state.passed.entry(point.to_owned()).or_insert(0);
         *passed += 1;
         let passed = *passed;
-        state.points.iter().find(|p| p.point == point && p.nth == passed).map(|p| p.status)
+        state
+            .points
+            .iter()
+            .find(|p| p.point == point && p.nth == passed)
+            .map(|p| p.status)
     };
     if let Some(status) = status {
         event_log(json!({ "event": "fault", "what": point, "status": status }));

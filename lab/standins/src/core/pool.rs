@@ -32,13 +32,18 @@ struct State {
     freed_bytes: usize,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { live: BTreeMap::new(), freed: VecDeque::new(), freed_bytes: 0 });
+static STATE: Mutex<State> = Mutex::new(State {
+    live: BTreeMap::new(),
+    freed: VecDeque::new(),
+    freed_bytes: 0,
+});
 
 fn with<R>(f: impl FnOnce(&mut State) -> R) -> R {
     // A poisoned lock means a panic inside; the state is still consistent
     // enough to name the block in question.
-    let mut state = STATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut state = STATE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     f(&mut state)
 }
 
@@ -46,7 +51,13 @@ fn with<R>(f: impl FnOnce(&mut State) -> R) -> R {
 pub fn tag_name(tag: u32) -> String {
     tag.to_le_bytes()
         .iter()
-        .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' })
+        .map(|b| {
+            if b.is_ascii_graphic() || *b == b' ' {
+                char::from(*b)
+            } else {
+                '.'
+            }
+        })
         .collect()
 }
 
@@ -65,7 +76,11 @@ pub fn alloc(size: usize, tag: u32, zero: bool) -> *mut u8 {
     if size == 0 || tag == 0 {
         violate!(Rule::LabPoolZeroSize, "{size} bytes with tag {tag:#x}");
     }
-    irql::require_max_rule(Rule::IrqlExAllocatePool, "pool allocation", irql::DISPATCH_LEVEL);
+    irql::require_max_rule(
+        Rule::IrqlExAllocatePool,
+        "pool allocation",
+        irql::DISPATCH_LEVEL,
+    );
     if fault::alloc_should_fail_named(&tag_name(tag)) {
         return std::ptr::null_mut();
     }
@@ -112,10 +127,21 @@ fn describe(address: usize, b: &Block) -> String {
 fn check_canaries(address: usize, b: &Block) {
     let front = address - b.base;
     if bytes(b.base, front).iter().any(|v| *v != CANARY) {
-        violate!(Rule::LabPoolOverrun, "written in front of {}", describe(address, b));
+        violate!(
+            Rule::LabPoolOverrun,
+            "written in front of {}",
+            describe(address, b)
+        );
     }
-    if let Some(at) = bytes(address + b.size, GUARD).iter().position(|v| *v != CANARY) {
-        violate!(Rule::LabPoolOverrun, "written {at} bytes behind the end of {}", describe(address, b));
+    if let Some(at) = bytes(address + b.size, GUARD)
+        .iter()
+        .position(|v| *v != CANARY)
+    {
+        violate!(
+            Rule::LabPoolOverrun,
+            "written {at} bytes behind the end of {}",
+            describe(address, b)
+        );
     }
 }
 
@@ -142,7 +168,10 @@ pub fn free(ptr: *mut u8, tag: Option<u32>) {
                 describe(address, &b)
             );
         }
-        violate!(Rule::LabPoolBadFree, "{address:#x} is not the start of a pool block");
+        violate!(
+            Rule::LabPoolBadFree,
+            "{address:#x} is not the start of a pool block"
+        );
     };
     if let Some(tag) = tag
         && tag != block.tag
@@ -156,12 +185,20 @@ pub fn free(ptr: *mut u8, tag: Option<u32>) {
     }
     check_canaries(address, &block);
     if let Some((rule, what)) = active::inside(address, block.size) {
-        violate!(rule, "{what} in freed memory: {}", describe(address, &block));
+        violate!(
+            rule,
+            "{what} in freed memory: {}",
+            describe(address, &block)
+        );
     }
     let by = stack::caller_rva();
     let removed = with(|s| s.live.remove(&address));
     if removed.is_none() {
-        violate!(Rule::LabPoolDoubleFree, "freed by two threads: {}", describe(address, &block));
+        violate!(
+            Rule::LabPoolDoubleFree,
+            "freed by two threads: {}",
+            describe(address, &block)
+        );
     }
     fill(address, block.size, FREED);
     let out = with(|s| {
@@ -169,7 +206,9 @@ pub fn free(ptr: *mut u8, tag: Option<u32>) {
         s.freed_bytes += block.layout.size();
         let mut out = Vec::new();
         while s.freed_bytes > QUARANTINE_BYTES {
-            let Some(entry) = s.freed.pop_front() else { break };
+            let Some(entry) = s.freed.pop_front() else {
+                break;
+            };
             s.freed_bytes -= entry.1.layout.size();
             out.push(entry);
         }
@@ -200,7 +239,11 @@ pub fn find(address: usize) -> Option<(usize, usize)> {
 
 /// Whether `address` lies in a block that was freed (and is in quarantine).
 pub fn is_freed(address: usize) -> bool {
-    with(|s| s.freed.iter().any(|(start, b, _)| (*start..*start + b.size).contains(&address)))
+    with(|s| {
+        s.freed
+            .iter()
+            .any(|(start, b, _)| (*start..*start + b.size).contains(&address))
+    })
 }
 
 /// Live blocks and bytes by tag.
@@ -224,7 +267,10 @@ pub fn leaks() -> Vec<String> {
 /// Checks the canaries of all live blocks and the poison of all freed ones.
 pub fn verify() {
     let (live, freed): (Vec<_>, Vec<_>) = with(|s| {
-        (s.live.iter().map(|(a, b)| (*a, *b)).collect(), s.freed.iter().copied().collect())
+        (
+            s.live.iter().map(|(a, b)| (*a, *b)).collect(),
+            s.freed.iter().copied().collect(),
+        )
     });
     for (address, block) in live {
         check_canaries(address, &block);

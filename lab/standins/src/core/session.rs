@@ -19,7 +19,10 @@ static NAME: Mutex<String> = Mutex::new(String::new());
 /// Starts the session of the driver whose image is at `base`.
 /// False when another one is running.
 pub fn begin(driver: *mut DRIVER_OBJECT, base: usize, size: usize, name: &str) -> bool {
-    if DRIVER.compare_exchange(0, driver as usize, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+    if DRIVER
+        .compare_exchange(0, driver as usize, Ordering::SeqCst, Ordering::SeqCst)
+        .is_err()
+    {
         return false;
     }
     if let Ok(mut stored) = NAME.lock() {
@@ -56,10 +59,18 @@ pub fn end() {
         "allocs": fault::alloc_count(),
     }));
     if let Some(first) = leaks.first() {
-        violate!(Rule::LabLeak, "{} left at unload, first: {first}", leaks.len());
+        violate!(
+            Rule::LabLeak,
+            "{} left at unload, first: {first}",
+            leaks.len()
+        );
     }
     if let Some(first) = pool_leaks.first() {
-        violate!(Rule::LabPoolLeak, "{} block(s) left at unload, first: {first}", pool_leaks.len());
+        violate!(
+            Rule::LabPoolLeak,
+            "{} block(s) left at unload, first: {first}",
+            pool_leaks.len()
+        );
     }
     crate::wsk::session_end();
     crate::ndis::session_end();

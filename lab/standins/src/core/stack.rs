@@ -14,9 +14,8 @@ const FRAMES: usize = 48;
 fn capture(skip: u32, frames: &mut [*mut std::ffi::c_void]) -> usize {
     let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
     // SAFETY: the buffer holds `count` pointers; the hash is optional.
-    let got = unsafe {
-        RtlCaptureStackBackTrace(skip, count, frames.as_mut_ptr(), std::ptr::null_mut())
-    };
+    let got =
+        unsafe { RtlCaptureStackBackTrace(skip, count, frames.as_mut_ptr(), std::ptr::null_mut()) };
     usize::from(got).min(frames.len())
 }
 
@@ -49,7 +48,10 @@ pub fn describe(address: usize) -> String {
 pub fn trace() -> Vec<String> {
     let mut frames = [std::ptr::null_mut(); FRAMES];
     let count = capture(1, &mut frames);
-    frames[..count].iter().map(|f| describe(*f as usize)).collect()
+    frames[..count]
+        .iter()
+        .map(|f| describe(*f as usize))
+        .collect()
 }
 
 /// Address of the innermost frame in the driver's image, if there is one.
@@ -67,4 +69,22 @@ pub fn caller_rva() -> u32 {
     driver_frame()
         .and_then(session::locate)
         .map_or(0, |(_, rva)| u32::try_from(rva).unwrap_or(0))
+}
+
+/// Whether an address lies in lab.sys itself.
+pub fn in_lab(address: usize) -> bool {
+    let module = |at: usize| {
+        let mut module = std::ptr::null_mut();
+        // SAFETY: with FROM_ADDRESS the second argument is only looked up.
+        let found = unsafe {
+            GetModuleHandleExW(
+                GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS
+                    | GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+                at as *const u16,
+                &raw mut module,
+            )
+        };
+        (found != 0).then_some(module as usize)
+    };
+    module(address).is_some_and(|m| Some(m) == module(in_lab as *const () as usize))
 }

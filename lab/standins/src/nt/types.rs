@@ -54,7 +54,6 @@ macro_rules! layout {
     };
 }
 
-
 /// Doubly linked list entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +95,13 @@ pub struct DISPATCHER_HEADER {
     /// Threads that wait.
     pub WaitListHead: LIST_ENTRY,
 }
-layout!(DISPATCHER_HEADER, 24, Size = 2, SignalState = 4, WaitListHead = 8);
+layout!(
+    DISPATCHER_HEADER,
+    24,
+    Size = 2,
+    SignalState = 4,
+    WaitListHead = 8
+);
 
 /// Event.
 #[repr(C)]
@@ -124,7 +129,15 @@ pub struct KTIMER {
     /// Period in milliseconds; 0 = once.
     pub Period: u32,
 }
-layout!(KTIMER, 64, DueTime = 24, TimerListEntry = 32, Dpc = 48, Processor = 56, Period = 60);
+layout!(
+    KTIMER,
+    64,
+    DueTime = 24,
+    TimerListEntry = 32,
+    Dpc = 48,
+    Processor = 56,
+    Period = 60
+);
 
 /// Deferred procedure call.
 #[repr(C)]
@@ -150,9 +163,16 @@ pub struct KDPC {
     pub DpcData: *mut c_void,
 }
 layout!(
-    KDPC, 64,
-    Importance = 1, Number = 2, DpcListEntry = 8, DeferredRoutine = 24, DeferredContext = 32,
-    SystemArgument1 = 40, SystemArgument2 = 48, DpcData = 56,
+    KDPC,
+    64,
+    Importance = 1,
+    Number = 2,
+    DpcListEntry = 8,
+    DeferredRoutine = 24,
+    DeferredContext = 32,
+    SystemArgument1 = 40,
+    SystemArgument2 = 48,
+    DpcData = 56,
 );
 
 /// A DPC's routine: (dpc, context, argument 1, argument 2).
@@ -196,9 +216,16 @@ pub struct MDL {
     pub ByteOffset: u32,
 }
 layout!(
-    MDL, 48,
-    Next = 0, Size = 8, MdlFlags = 10, Process = 16, MappedSystemVa = 24, StartVa = 32,
-    ByteCount = 40, ByteOffset = 44,
+    MDL,
+    48,
+    Next = 0,
+    Size = 8,
+    MdlFlags = 10,
+    Process = 16,
+    MappedSystemVa = 24,
+    StartVa = 32,
+    ByteCount = 40,
+    ByteOffset = 44,
 );
 
 /// Cancel routine: (device, irp); releases the cancel spin lock.
@@ -274,12 +301,29 @@ pub struct IRP {
     pub TailRest: usize,
 }
 layout!(
-    IRP, 208,
-    MdlAddress = 8, Flags = 16, SystemBuffer = 24, ThreadListEntry = 32, IoStatus = 48,
-    RequestorMode = 64, PendingReturned = 65, StackCount = 66, CurrentLocation = 67, Cancel = 68,
-    CancelIrql = 69, AllocationFlags = 71, UserIosb = 72, UserEvent = 80, CancelRoutine = 104,
-    UserBuffer = 112, DriverContext = 120, Thread = 152, ListEntry = 168,
-    CurrentStackLocation = 184, OriginalFileObject = 192,
+    IRP,
+    208,
+    MdlAddress = 8,
+    Flags = 16,
+    SystemBuffer = 24,
+    ThreadListEntry = 32,
+    IoStatus = 48,
+    RequestorMode = 64,
+    PendingReturned = 65,
+    StackCount = 66,
+    CurrentLocation = 67,
+    Cancel = 68,
+    CancelIrql = 69,
+    AllocationFlags = 71,
+    UserIosb = 72,
+    UserEvent = 80,
+    CancelRoutine = 104,
+    UserBuffer = 112,
+    DriverContext = 120,
+    Thread = 152,
+    ListEntry = 168,
+    CurrentStackLocation = 184,
+    OriginalFileObject = 192,
 );
 
 /// One driver's part of an IRP.
@@ -308,8 +352,13 @@ pub struct IO_STACK_LOCATION {
     pub Context: *mut c_void,
 }
 layout!(
-    IO_STACK_LOCATION, 72,
-    Control = 3, Parameters = 8, DeviceObject = 40, FileObject = 48, CompletionRoutine = 56,
+    IO_STACK_LOCATION,
+    72,
+    Control = 3,
+    Parameters = 8,
+    DeviceObject = 40,
+    FileObject = 48,
+    CompletionRoutine = 56,
     Context = 64,
 );
 
@@ -363,9 +412,16 @@ pub struct DRIVER_OBJECT {
     pub MajorFunction: [Option<DRIVER_DISPATCH>; 28],
 }
 layout!(
-    DRIVER_OBJECT, 336,
-    DeviceObject = 8, DriverStart = 24, DriverSize = 32, DriverSection = 40,
-    DriverExtension = 48, DriverName = 56, DriverInit = 88, DriverUnload = 104,
+    DRIVER_OBJECT,
+    336,
+    DeviceObject = 8,
+    DriverStart = 24,
+    DriverSize = 32,
+    DriverSection = 40,
+    DriverExtension = 48,
+    DriverName = 56,
+    DriverInit = 88,
+    DriverUnload = 104,
     MajorFunction = 112,
 );
 
@@ -406,9 +462,16 @@ pub struct DEVICE_OBJECT {
     pub Rest: [usize; 31],
 }
 layout!(
-    DEVICE_OBJECT, 328,
-    DriverObject = 8, NextDevice = 16, Flags = 48, Characteristics = 52, DeviceExtension = 64,
-    DeviceType = 72, StackSize = 76, Rest = 80,
+    DEVICE_OBJECT,
+    328,
+    DriverObject = 8,
+    NextDevice = 16,
+    Flags = 48,
+    Characteristics = 52,
+    DeviceExtension = 64,
+    DeviceType = 72,
+    StackSize = 76,
+    Rest = 80,
 );
 
 /// `DEVICE_OBJECT::Flags`.
@@ -440,7 +503,13 @@ pub struct FILE_OBJECT {
     /// Everything else.
     pub Rest: [usize; 22],
 }
-layout!(FILE_OBJECT, 216, DeviceObject = 8, FsContext = 24, FsContext2 = 32);
+layout!(
+    FILE_OBJECT,
+    216,
+    DeviceObject = 8,
+    FsContext = 24,
+    FsContext2 = 32
+);
 
 /// Rundown protection: twice the count of holders, bit 0 = run down.
 #[repr(C)]

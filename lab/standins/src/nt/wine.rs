@@ -17,7 +17,10 @@ pub fn resolve(name: &CStr) -> *const c_void {
     // SAFETY: a module handle (or null, which fails) and a terminated string.
     match unsafe { GetProcAddress(module, name.as_ptr().cast()) } {
         Some(f) => f as *const c_void,
-        None => violate!(Rule::LabUnimplemented, "Wine's ntoskrnl.exe has no {name:?}"),
+        None => violate!(
+            Rule::LabUnimplemented,
+            "Wine's ntoskrnl.exe has no {name:?}"
+        ),
     }
 }
 
