@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::dump::Dump;
-use super::engine::{Gate, HandleKind, Module, lock, new_handle};
+use super::engine::{HandleKind, Module, lock, new_handle};
 use super::frame::Dir;
 use super::prng::Prng;
 use super::shape::Shape;
@@ -119,6 +119,8 @@ pub(crate) enum Later {
     Nbl(usize, usize),
     /// An OID request to complete, by address.
     Oid(usize),
+    /// A frame the host above sends down again.
+    Send(Vec<u8>),
 }
 
 /// The list of things one end will finish, each not before its time.
@@ -131,6 +133,17 @@ pub(crate) struct Queue {
 impl Queue {
     pub(crate) fn push(&self, due: Instant, item: Later) {
         lock(&self.items).push_back((due, item));
+        self.filled.notify_one();
+    }
+
+    /// Makes due at once what `hit` says yes to.
+    pub(crate) fn hasten(&self, mut hit: impl FnMut(&Later) -> bool) {
+        let now = Instant::now();
+        for (due, item) in lock(&self.items).iter_mut() {
+            if hit(item) {
+                *due = now;
+            }
+        }
         self.filled.notify_one();
     }
 
@@ -149,13 +162,17 @@ impl Queue {
                 .0;
         }
         let now = Instant::now();
-        let Some(first) = items.iter().map(|(due, _)| *due).min() else { return Vec::new() };
+        let Some(first) = items.iter().map(|(due, _)| *due).min() else {
+            return Vec::new();
+        };
         if first > now {
             drop(items);
             std::thread::sleep(first.duration_since(now).min(patience));
             return Vec::new();
         }
-        let (ready, rest) = std::mem::take(&mut *items).into_iter().partition(|(due, _)| *due <= now);
+        let (ready, rest) = std::mem::take(&mut *items)
+            .into_iter()
+            .partition(|(due, _)| *due <= now);
         *items = rest;
         let ready: VecDeque<(Instant, Later)> = ready;
         ready.into_iter().map(|(_, item)| item).collect()
@@ -188,6 +205,8 @@ pub(crate) struct Adapter {
     module: Mutex<Option<Arc<Module>>>,
     /// One PnP operation at a time.
     pub(crate) pnp: Mutex<()>,
+    /// One regular OID request at a time.
+    pub(crate) oid: Mutex<()>,
     rng: Mutex<Prng>,
     stats: [Mutex<Stats>; 2],
     sequence: [AtomicU64; 2],
@@ -203,16 +222,10 @@ pub(crate) struct Adapter {
     pub(crate) lookahead: AtomicU32,
     /// What arrived above or below of indications and events.
     pub(crate) arrivals: Mutex<BTreeMap<String, u64>>,
-    /// Replays running now; the adapter waits for them when it goes.
-    pub(crate) busy: AtomicUsize,
-    /// Closed while the adapter goes away, so that no new traffic starts.
-    pub(crate) traffic: Gate,
 }
 
 impl Adapter {
     pub(crate) fn new(name: &str, mac: [u8; 6], mtu: u32, index: u32, shape: Shape) -> Arc<Self> {
-        let traffic = Gate::new();
-        traffic.open();
         Arc::new(Self {
             name: name.to_owned(),
             mac,
@@ -224,6 +237,7 @@ impl Adapter {
             loop_above: AtomicBool::new(false),
             module: Mutex::new(None),
             pnp: Mutex::new(()),
+            oid: Mutex::new(()),
             stats: [Mutex::default(), Mutex::default()],
             sequence: [AtomicU64::new(1), AtomicU64::new(1)],
             below: Queue::default(),
@@ -234,8 +248,6 @@ impl Adapter {
             packet_filter: AtomicU32::new(0),
             lookahead: AtomicU32::new(128),
             arrivals: Mutex::default(),
-            busy: AtomicUsize::new(0),
-            traffic,
         })
     }
 

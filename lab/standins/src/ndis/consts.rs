@@ -8,7 +8,6 @@ pub(crate) const STATUS_FAILURE: Status = 0xC000_0001_u32 as i32;
 pub(crate) const STATUS_RESOURCES: Status = 0xC000_009A_u32 as i32;
 pub(crate) const STATUS_NOT_SUPPORTED: Status = 0xC000_00BB_u32 as i32;
 pub(crate) const STATUS_INVALID_PARAMETER: Status = 0xC000_000D_u32 as i32;
-pub(crate) const STATUS_PAUSED: Status = 0xC023_002A_u32 as i32;
 pub(crate) const STATUS_SEND_ABORTED: Status = 0xC023_000C_u32 as i32;
 pub(crate) const STATUS_BAD_VERSION: Status = 0xC001_0004_u32 as i32;
 pub(crate) const STATUS_BAD_CHARACTERISTICS: Status = 0xC001_0005_u32 as i32;
@@ -18,7 +17,6 @@ pub(crate) const STATUS_BUFFER_TOO_SHORT: Status = 0xC001_0016_u32 as i32;
 
 /// Status codes of indications (`NDIS_STATUS_INDICATION::StatusCode`).
 pub(crate) const INDICATE_LINK_STATE: u32 = 0x4001_0017;
-pub(crate) const INDICATE_NETWORK_CHANGE: u32 = 0x4001_0018;
 
 /// `NDIS_OBJECT_TYPE_*`.
 pub(crate) mod object {
@@ -46,7 +44,6 @@ pub(crate) const RECEIVE_SINGLE_ETHER_TYPE: u32 = 0x100;
 pub(crate) const CLONE_USE_ORIGINAL_MDLS: u32 = 2;
 
 /// `NDIS_PAUSE_*`.
-pub(crate) const PAUSE_ATTACH_FILTER: u32 = 0x10;
 pub(crate) const PAUSE_DETACH_FILTER: u32 = 0x20;
 pub(crate) const PAUSE_RESTART_STACK: u32 = 0x40;
 

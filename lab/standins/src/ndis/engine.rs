@@ -33,8 +33,14 @@ pub(crate) enum State {
 }
 
 impl State {
-    const ALL: [Self; 6] =
-        [Self::Detached, Self::Attaching, Self::Paused, Self::Restarting, Self::Running, Self::Pausing];
+    const ALL: [Self; 6] = [
+        Self::Detached,
+        Self::Attaching,
+        Self::Paused,
+        Self::Restarting,
+        Self::Running,
+        Self::Pausing,
+    ];
 }
 
 /// A registered filter driver.
@@ -73,7 +79,10 @@ pub(crate) struct Module {
     /// Inside FilterSetModuleOptions, the only place for partial characteristics.
     pub(crate) in_set_options: AtomicBool,
     pub(crate) data_handlers: Mutex<PartialCharacteristics>,
+    /// Open while frames may be offered.
     pub(crate) gate: Gate,
+    /// Open from attach to detach: every other callback passes here.
+    pub(crate) calls: Gate,
     /// FilterPause has returned; frames offered from now on must be refused.
     pub(crate) pause_returned: AtomicBool,
     transition: Mutex<Transition>,
@@ -95,6 +104,7 @@ impl Module {
             in_set_options: AtomicBool::new(false),
             data_handlers: Mutex::new(default_data_handlers(&handlers)),
             gate: Gate::new(),
+            calls: Gate::new(),
             pause_returned: AtomicBool::new(false),
             transition: Mutex::new(Transition::Idle),
             transition_done: Condvar::new(),
@@ -103,13 +113,18 @@ impl Module {
             driver,
             adapter,
         });
-        lock(&TABLES).modules.insert(module.handle, Arc::clone(&module));
+        lock(&TABLES)
+            .modules
+            .insert(module.handle, Arc::clone(&module));
         module
     }
 
     pub(crate) fn state(&self) -> State {
         let now = self.state.load(Ordering::SeqCst);
-        State::ALL.into_iter().find(|s| *s as u32 == now).unwrap_or(State::Detached)
+        State::ALL
+            .into_iter()
+            .find(|s| *s as u32 == now)
+            .unwrap_or(State::Detached)
     }
 
     pub(crate) fn set_state(&self, state: State) {
@@ -122,7 +137,8 @@ impl Module {
     }
 
     pub(crate) fn set_context(&self, context: Handle) {
-        self.context.store(context.expose_provenance(), Ordering::SeqCst);
+        self.context
+            .store(context.expose_provenance(), Ordering::SeqCst);
         self.attributes_set.store(true, Ordering::SeqCst);
     }
 
@@ -207,8 +223,12 @@ pub(crate) struct Gate {
 pub(crate) struct Inside<'a>(&'a Gate);
 
 impl Gate {
+    /// A closed gate.
     pub(crate) fn new() -> Self {
-        Self { open: AtomicBool::new(false), inside: AtomicUsize::new(0) }
+        Self {
+            open: AtomicBool::new(false),
+            inside: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn open(&self) {
@@ -271,8 +291,11 @@ pub(crate) struct Tables {
     pub(crate) adapters: Vec<Arc<Adapter>>,
 }
 
-static TABLES: Mutex<Tables> =
-    Mutex::new(Tables { drivers: BTreeMap::new(), modules: BTreeMap::new(), adapters: Vec::new() });
+static TABLES: Mutex<Tables> = Mutex::new(Tables {
+    drivers: BTreeMap::new(),
+    modules: BTreeMap::new(),
+    adapters: Vec::new(),
+});
 
 /// The tables, for a moment.
 pub(crate) fn tables() -> MutexGuard<'static, Tables> {
@@ -283,7 +306,10 @@ pub(crate) fn tables() -> MutexGuard<'static, Tables> {
 pub(crate) fn module(api: &str, handle: Handle) -> Arc<Module> {
     let found = tables().modules.get(&handle.addr()).cloned();
     let Some(module) = found else {
-        violate!(Rule::LabNdisHandle, "{api}: {handle:p} is no handle of an attached filter module");
+        violate!(
+            Rule::LabNdisHandle,
+            "{api}: {handle:p} is no handle of an attached filter module"
+        );
     };
     module
 }
@@ -302,7 +328,9 @@ pub(crate) fn adapter(name: Option<&str>) -> Result<Arc<Adapter>, String> {
     };
     found.cloned().ok_or_else(|| {
         let names: Vec<&str> = tables.adapters.iter().map(|a| a.name.as_str()).collect();
-        format!("no adapter {name:?}; there are {names:?} (adapters exist while a filter is registered)")
+        format!(
+            "no adapter {name:?}; there are {names:?} (adapters exist while a filter is registered)"
+        )
     })
 }
 

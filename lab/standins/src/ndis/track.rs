@@ -98,12 +98,15 @@ struct Table {
     graves: VecDeque<(usize, Dir, Option<Box<LabNbl>>)>,
 }
 
-static TABLE: LazyLock<Mutex<Table>> =
-    LazyLock::new(|| Mutex::new(Table { live: HashMap::new(), graves: VecDeque::new() }));
+static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(|| {
+    Mutex::new(Table {
+        live: HashMap::new(),
+        graves: VecDeque::new(),
+    })
+});
 
 /// A list came home whole: what its originator wants to know.
 pub(crate) struct Home {
-    pub(crate) sequence: u64,
     /// Whether it went all the way through and back.
     pub(crate) passed: bool,
     pub(crate) frames: Vec<(u64, u32)>,
@@ -155,12 +158,22 @@ pub(crate) fn release(api: &str, nbl: *mut NetBufferList) {
             table.live.remove(&address);
         }
         Some((Origin::Filter, place)) => {
-            violate!(Rule::LabNdisNblFree, "{api}: NBL {nbl:p} is still {place:?}");
+            violate!(
+                Rule::LabNdisNblFree,
+                "{api}: NBL {nbl:p} is still {place:?}"
+            );
         }
         Some((Origin::Lab, _)) => {
-            violate!(Rule::LabNdisNblFree, "{api}: NBL {nbl:p} belongs to the {}", "driver that originated it");
+            violate!(
+                Rule::LabNdisNblFree,
+                "{api}: NBL {nbl:p} belongs to the {}",
+                "driver that originated it"
+            );
         }
-        None => violate!(Rule::LabNdisNblFree, "{api}: NBL {nbl:p} is not allocated (freed twice?)"),
+        None => violate!(
+            Rule::LabNdisNblFree,
+            "{api}: NBL {nbl:p} is not allocated (freed twice?)"
+        ),
     }
 }
 
@@ -170,7 +183,10 @@ pub(crate) fn chain(api: &str, first: *mut NetBufferList) -> Vec<*mut NetBufferL
     let mut addresses = std::collections::BTreeSet::new();
     for nbl in lists(first) {
         if !addresses.insert(nbl.addr()) {
-            violate!(Rule::LabNdisNblChain, "{api}: NBL {nbl:p} occurs twice in the chain");
+            violate!(
+                Rule::LabNdisNblChain,
+                "{api}: NBL {nbl:p} occurs twice in the chain"
+            );
         }
         seen.push(nbl);
     }
@@ -183,19 +199,33 @@ pub(crate) fn chain(api: &str, first: *mut NetBufferList) -> Vec<*mut NetBufferL
 /// Takes a list from the filter on its way out, and says whose it is.
 ///
 /// `to_resources`: an indication with `NDIS_RECEIVE_FLAGS_RESOURCES`.
-pub(crate) fn leave_filter(module: &Module, nbl: *mut NetBufferList, way: Way, to_resources: bool) -> (Origin, u64) {
+pub(crate) fn leave_filter(
+    module: &Module,
+    nbl: *mut NetBufferList,
+    way: Way,
+    to_resources: bool,
+) -> (Origin, u64) {
     let api = way.api();
     let address = nbl.addr();
     let mut table = lock(&TABLE);
     let Some(record) = table.live.get_mut(&address) else {
         if let Some((_, dir, _)) = table.graves.iter().rev().find(|g| g.0 == address) {
             let dir = dir.name();
-            violate!(Rule::LabNdisNblDoubleReturn, "{api}: NBL {nbl:p} ({dir}) went home before");
+            violate!(
+                Rule::LabNdisNblDoubleReturn,
+                "{api}: NBL {nbl:p} ({dir}) went home before"
+            );
         }
-        violate!(Rule::LabNdisNblNotOwned, "{api}: NBL {nbl:p} is unknown to NDIS");
+        violate!(
+            Rule::LabNdisNblNotOwned,
+            "{api}: NBL {nbl:p} is unknown to NDIS"
+        );
     };
     if record.place == Place::Home {
-        violate!(Rule::LabNdisNblDoubleReturn, "{api}: NBL {nbl:p} is being handed back by another thread too");
+        violate!(
+            Rule::LabNdisNblDoubleReturn,
+            "{api}: NBL {nbl:p} is being handed back by another thread too"
+        );
     }
     if record.place != Place::Filter {
         violate!(
@@ -205,7 +235,10 @@ pub(crate) fn leave_filter(module: &Module, nbl: *mut NetBufferList, way: Way, t
         );
     }
     if record.origin == Origin::Lab && record.module != module.handle {
-        violate!(Rule::LabNdisNblNotOwned, "{api}: NBL {nbl:p} was given to another filter module");
+        violate!(
+            Rule::LabNdisNblNotOwned,
+            "{api}: NBL {nbl:p} was given to another filter module"
+        );
     }
     check_way(record, nbl, way, to_resources);
     if let Some(storage) = &record.storage
@@ -222,7 +255,11 @@ pub(crate) fn leave_filter(module: &Module, nbl: *mut NetBufferList, way: Way, t
             );
         }
         record.module = module.handle;
-        record.dir = if way == Way::SendDown { Dir::Down } else { Dir::Up };
+        record.dir = if way == Way::SendDown {
+            Dir::Down
+        } else {
+            Dir::Up
+        };
     }
     match way {
         Way::SendDown => record.place = Place::Below,
@@ -256,7 +293,10 @@ fn check_way(record: &Record, nbl: *mut NetBufferList, way: Way, to_resources: b
         );
     }
     if record.done && matches!(way, Way::SendDown | Way::IndicateUp) {
-        violate!(Rule::LabNdisNblWrongDirection, "{api}: NBL {nbl:p} has been there and come back already");
+        violate!(
+            Rule::LabNdisNblWrongDirection,
+            "{api}: NBL {nbl:p} has been there and come back already"
+        );
     }
     if record.resources && way == Way::ReturnDown {
         violate!(
@@ -279,6 +319,15 @@ fn check_way(record: &Record, nbl: *mut NetBufferList, way: Way, to_resources: b
     }
 }
 
+/// Fails the run if one of the lab's lists is not as it was handed out.
+pub(crate) fn require_unchanged(module: &Module, api: &str, nbl: *mut NetBufferList) {
+    let table = lock(&TABLE);
+    let storage = table.live.get(&nbl.addr()).and_then(|r| r.storage.as_ref());
+    if let Some(Err(what)) = storage.map(|s| s.verify(module.adapter.shape.allow_modify)) {
+        violate!(Rule::LabNdisNblModified, "{api}: NBL {nbl:p}: {what}");
+    }
+}
+
 /// A list comes back to the filter from above or below.
 pub(crate) fn back_to_filter(nbl: *mut NetBufferList) -> Option<Origin> {
     let mut table = lock(&TABLE);
@@ -294,13 +343,27 @@ pub(crate) fn home(module: &Module, nbl: *mut NetBufferList) -> Option<Home> {
     let status = read(nbl).status;
     let mut table = lock(&TABLE);
     let record = table.live.remove(&nbl.addr())?;
-    let frames = record.storage.as_ref().map(|s| s.frames().to_vec()).unwrap_or_default();
-    table.graves.push_back((nbl.addr(), record.dir, record.storage));
-    let buried = if table.graves.len() > GRAVES { table.graves.pop_front() } else { None };
+    let frames = record
+        .storage
+        .as_ref()
+        .map(|s| s.frames().to_vec())
+        .unwrap_or_default();
+    table
+        .graves
+        .push_back((nbl.addr(), record.dir, record.storage));
+    let buried = if table.graves.len() > GRAVES {
+        table.graves.pop_front()
+    } else {
+        None
+    };
     drop(table);
     drop(buried);
     module.outstanding.fetch_sub(1, Ordering::SeqCst);
-    Some(Home { sequence: record.sequence, passed: record.done, frames, status })
+    Some(Home {
+        passed: record.done,
+        frames,
+        status,
+    })
 }
 
 /// The frames (digest, length) of one of the lab's lists.
@@ -321,6 +384,17 @@ pub(crate) fn held(module: usize) -> Vec<(usize, Dir, Duration)> {
         .collect()
 }
 
+/// A list of the lab that was given to this module's filter and has not moved since.
+pub(crate) fn queued(module: usize) -> Option<(usize, Dir)> {
+    lock(&TABLE)
+        .live
+        .iter()
+        .find(|(_, r)| {
+            r.module == module && r.origin == Origin::Lab && r.place == Place::Filter && !r.done
+        })
+        .map(|(at, r)| (*at, r.dir))
+}
+
 /// The place of a list, if it is known.
 pub(crate) fn place(nbl: *mut NetBufferList) -> Option<Place> {
     lock(&TABLE).live.get(&nbl.addr()).map(|r| r.place)
@@ -329,7 +403,11 @@ pub(crate) fn place(nbl: *mut NetBufferList) -> Option<Place> {
 /// Lists of the filter's own that are not freed, by place.
 pub(crate) fn own_lists() -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
-    for record in lock(&TABLE).live.values().filter(|r| r.origin == Origin::Filter) {
+    for record in lock(&TABLE)
+        .live
+        .values()
+        .filter(|r| r.origin == Origin::Filter)
+    {
         *found.entry(format!("{:?}", record.place)).or_default() += 1;
     }
     found
@@ -338,7 +416,10 @@ pub(crate) fn own_lists() -> BTreeMap<String, u64> {
 /// Forgets everything: the session is over.
 pub(crate) fn clear() {
     let mut table = lock(&TABLE);
-    let (live, graves) = (std::mem::take(&mut table.live), std::mem::take(&mut table.graves));
+    let (live, graves) = (
+        std::mem::take(&mut table.live),
+        std::mem::take(&mut table.graves),
+    );
     drop(table);
     drop((live, graves));
 }

@@ -8,7 +8,9 @@
 use core::ffi::c_void;
 use core::mem::{offset_of, size_of};
 
-use crate::nt::types::{DriverObject, Mdl, UnicodeString};
+pub(crate) use crate::nt::types::{
+    DRIVER_OBJECT as DriverObject, MDL as Mdl, UNICODE_STRING as UnicodeString,
+};
 
 /// `NDIS_HANDLE`: opaque. The lab hands out numbers, never addresses.
 pub(crate) type Handle = *mut c_void;
@@ -34,6 +36,7 @@ pub(crate) struct NetBuffer {
     pub(crate) data_length: usize,
     pub(crate) mdl_chain: *mut Mdl,
     pub(crate) data_offset: u32,
+    pub(crate) padding: u32,
     pub(crate) checksum_bias: u16,
     pub(crate) reserved: u16,
     pub(crate) pool_handle: Handle,
@@ -90,7 +93,8 @@ pub(crate) struct NblPoolParameters {
 }
 
 /// `FILTER_ATTACH`.
-pub(crate) type AttachFn = unsafe extern "system" fn(Handle, Handle, *mut AttachParameters) -> Status;
+pub(crate) type AttachFn =
+    unsafe extern "system" fn(Handle, Handle, *mut AttachParameters) -> Status;
 /// `FILTER_DETACH`.
 pub(crate) type DetachFn = unsafe extern "system" fn(Handle);
 /// `FILTER_RESTART`.
@@ -372,60 +376,225 @@ macro_rules! layout {
 }
 
 layout!(ObjectHeader, 4, revision = 1, size = 2);
-layout!(NetBuffer, 176, current_mdl = 8, current_mdl_offset = 16, data_length = 24, mdl_chain = 32,
-    data_offset = 40, checksum_bias = 48, pool_handle = 56, ndis_reserved = 64,
-    protocol_reserved = 80, miniport_reserved = 128, data_physical_address = 160,
-    shared_memory_info = 168);
-layout!(NetBufferList, 384, first_net_buffer = 8, context = 16, parent = 24, pool_handle = 32,
-    ndis_reserved = 48, protocol_reserved = 64, miniport_reserved = 96, scratch = 112,
-    source_handle = 120, nbl_flags = 128, child_ref_count = 132, flags = 136, status = 140,
-    info = 144);
+layout!(
+    NetBuffer,
+    176,
+    current_mdl = 8,
+    current_mdl_offset = 16,
+    data_length = 24,
+    mdl_chain = 32,
+    data_offset = 40,
+    checksum_bias = 48,
+    pool_handle = 56,
+    ndis_reserved = 64,
+    protocol_reserved = 80,
+    miniport_reserved = 128,
+    data_physical_address = 160,
+    shared_memory_info = 168
+);
+layout!(
+    NetBufferList,
+    384,
+    first_net_buffer = 8,
+    context = 16,
+    parent = 24,
+    pool_handle = 32,
+    ndis_reserved = 48,
+    protocol_reserved = 64,
+    miniport_reserved = 96,
+    scratch = 112,
+    source_handle = 120,
+    nbl_flags = 128,
+    child_ref_count = 132,
+    flags = 136,
+    status = 140,
+    info = 144
+);
 layout!(NblContext, 16, size = 8, offset = 10);
-layout!(NblPoolParameters, 16, protocol_id = 4, allocate_net_buffer = 5, context_size = 6,
-    pool_tag = 8, data_size = 12);
-layout!(FilterCharacteristics, 240, flags = 8, friendly_name = 16, unique_name = 32,
-    service_name = 48, set_options = 64, set_module_options = 72, attach = 80, detach = 88,
-    restart = 96, pause = 104, send = 112, send_complete = 120, cancel_send = 128, receive = 136,
-    return_nbls = 144, oid_request = 152, oid_request_complete = 160, cancel_oid_request = 168,
-    device_pnp_event = 176, net_pnp_event = 184, status = 192, direct_oid_request = 200,
-    direct_oid_request_complete = 208, cancel_direct_oid_request = 216,
-    synchronous_oid_request = 224, synchronous_oid_request_complete = 232);
-layout!(PartialCharacteristics, 48, flags = 4, send = 8, send_complete = 16, cancel_send = 24,
-    receive = 32, return_nbls = 40);
+layout!(
+    NblPoolParameters,
+    16,
+    protocol_id = 4,
+    allocate_net_buffer = 5,
+    context_size = 6,
+    pool_tag = 8,
+    data_size = 12
+);
+layout!(
+    FilterCharacteristics,
+    240,
+    flags = 8,
+    friendly_name = 16,
+    unique_name = 32,
+    service_name = 48,
+    set_options = 64,
+    set_module_options = 72,
+    attach = 80,
+    detach = 88,
+    restart = 96,
+    pause = 104,
+    send = 112,
+    send_complete = 120,
+    cancel_send = 128,
+    receive = 136,
+    return_nbls = 144,
+    oid_request = 152,
+    oid_request_complete = 160,
+    cancel_oid_request = 168,
+    device_pnp_event = 176,
+    net_pnp_event = 184,
+    status = 192,
+    direct_oid_request = 200,
+    direct_oid_request_complete = 208,
+    cancel_direct_oid_request = 216,
+    synchronous_oid_request = 224,
+    synchronous_oid_request_complete = 232
+);
+layout!(
+    PartialCharacteristics,
+    48,
+    flags = 4,
+    send = 8,
+    send_complete = 16,
+    cancel_send = 24,
+    receive = 32,
+    return_nbls = 40
+);
 layout!(FilterAttributes, 8, flags = 4);
-layout!(AttachParameters, 224, if_index = 4, net_luid = 8, filter_module_guid_name = 16,
-    base_miniport_if_index = 24, base_miniport_instance_name = 32, base_miniport_name = 40,
-    media_connect_state = 48, media_duplex_state = 52, xmit_link_speed = 56, rcv_link_speed = 64,
-    miniport_media_type = 72, miniport_physical_media_type = 76, media_specific_attributes = 80,
-    default_offload_configuration = 88, mac_address_length = 96, current_mac_address = 98,
-    base_miniport_net_luid = 136, lower_if_index = 144, lower_if_net_luid = 152, flags = 160,
-    hd_split_current_config = 168, receive_filter_capabilities = 176,
-    miniport_physical_device_object = 184, nic_switch_capabilities = 192,
-    base_miniport_if_connector_present = 200, sriov_capabilities = 208, nic_switch_array = 216);
-layout!(RestartParameters, 48, miniport_media_type = 4, miniport_physical_media_type = 8,
-    restart_attributes = 16, lower_if_index = 24, lower_if_net_luid = 32, flags = 40);
+layout!(
+    AttachParameters,
+    224,
+    if_index = 4,
+    net_luid = 8,
+    filter_module_guid_name = 16,
+    base_miniport_if_index = 24,
+    base_miniport_instance_name = 32,
+    base_miniport_name = 40,
+    media_connect_state = 48,
+    media_duplex_state = 52,
+    xmit_link_speed = 56,
+    rcv_link_speed = 64,
+    miniport_media_type = 72,
+    miniport_physical_media_type = 76,
+    media_specific_attributes = 80,
+    default_offload_configuration = 88,
+    mac_address_length = 96,
+    current_mac_address = 98,
+    base_miniport_net_luid = 136,
+    lower_if_index = 144,
+    lower_if_net_luid = 152,
+    flags = 160,
+    hd_split_current_config = 168,
+    receive_filter_capabilities = 176,
+    miniport_physical_device_object = 184,
+    nic_switch_capabilities = 192,
+    base_miniport_if_connector_present = 200,
+    sriov_capabilities = 208,
+    nic_switch_array = 216
+);
+layout!(
+    RestartParameters,
+    48,
+    miniport_media_type = 4,
+    miniport_physical_media_type = 8,
+    restart_attributes = 16,
+    lower_if_index = 24,
+    lower_if_net_luid = 32,
+    flags = 40
+);
 layout!(RestartAttributes, 112, oid = 8, data_length = 12, data = 16);
-layout!(RestartGeneral, 88, mtu_size = 4, max_xmit_link_speed = 8, max_rcv_link_speed = 16,
-    lookahead_size = 24, mac_options = 28, supported_packet_filters = 32,
-    max_multicast_list_size = 36, recv_scale_capabilities = 40, access_type = 48, flags = 52,
-    connection_type = 56, supported_statistics = 60, data_back_fill_size = 64,
-    context_back_fill_size = 68, supported_oid_list = 72, supported_oid_list_length = 80,
-    max_lookahead_size_accessed = 84);
+layout!(
+    RestartGeneral,
+    88,
+    mtu_size = 4,
+    max_xmit_link_speed = 8,
+    max_rcv_link_speed = 16,
+    lookahead_size = 24,
+    mac_options = 28,
+    supported_packet_filters = 32,
+    max_multicast_list_size = 36,
+    recv_scale_capabilities = 40,
+    access_type = 48,
+    flags = 52,
+    connection_type = 56,
+    supported_statistics = 60,
+    data_back_fill_size = 64,
+    context_back_fill_size = 68,
+    supported_oid_list = 72,
+    supported_oid_list_length = 80,
+    max_lookahead_size_accessed = 84
+);
 layout!(PauseParameters, 12, flags = 4, pause_reason = 8);
-layout!(OidData, 40, information_buffer = 8, length = 16, word1 = 20, word2 = 24,
-    method_written = 28, method_read = 32, method_needed = 36);
-layout!(OidRequest, 248, request_type = 4, port_number = 8, timeout = 12, request_id = 16,
-    request_handle = 24, data = 32, ndis_reserved = 72, miniport_reserved = 200,
-    source_reserved = 216, supported_revision = 232, switch_id = 236, vport_id = 240, flags = 244);
-layout!(StatusIndication, 112, source_handle = 8, port_number = 16, status_code = 20, flags = 24,
-    destination_handle = 32, request_id = 40, status_buffer = 48, status_buffer_size = 56,
-    guid = 60, ndis_reserved = 80);
-layout!(LinkState, 40, media_connect_state = 4, media_duplex_state = 8, xmit_link_speed = 16,
-    rcv_link_speed = 24, pause_functions = 32, auto_negotiation_flags = 36);
-layout!(NetPnpNotification, 176, port_number = 4, net_event = 8, buffer = 16, buffer_length = 24,
-    reserved = 32, flags = 160, switch_id = 164, vport_id = 168);
-layout!(DevicePnpEvent, 48, port_number = 4, event = 8, information_buffer = 16,
-    information_buffer_length = 24, ndis_reserved = 28);
-
-/// The driver object is only ever compared, never looked into, by this module.
-pub(crate) type DriverObjectPtr = *mut DriverObject;
+layout!(
+    OidData,
+    40,
+    information_buffer = 8,
+    length = 16,
+    word1 = 20,
+    word2 = 24,
+    method_written = 28,
+    method_read = 32,
+    method_needed = 36
+);
+layout!(
+    OidRequest,
+    248,
+    request_type = 4,
+    port_number = 8,
+    timeout = 12,
+    request_id = 16,
+    request_handle = 24,
+    data = 32,
+    ndis_reserved = 72,
+    miniport_reserved = 200,
+    source_reserved = 216,
+    supported_revision = 232,
+    switch_id = 236,
+    vport_id = 240,
+    flags = 244
+);
+layout!(
+    StatusIndication,
+    112,
+    source_handle = 8,
+    port_number = 16,
+    status_code = 20,
+    flags = 24,
+    destination_handle = 32,
+    request_id = 40,
+    status_buffer = 48,
+    status_buffer_size = 56,
+    guid = 60,
+    ndis_reserved = 80
+);
+layout!(
+    LinkState,
+    40,
+    media_connect_state = 4,
+    media_duplex_state = 8,
+    xmit_link_speed = 16,
+    rcv_link_speed = 24,
+    pause_functions = 32,
+    auto_negotiation_flags = 36
+);
+layout!(
+    NetPnpNotification,
+    176,
+    port_number = 4,
+    net_event = 8,
+    buffer = 16,
+    buffer_length = 24,
+    reserved = 32,
+    flags = 160,
+    switch_id = 164,
+    vport_id = 168
+);
+layout!(
+    DevicePnpEvent,
+    48,
+    port_number = 4,
+    event = 8,
+    information_buffer = 16,
+    information_buffer_length = 24,
+    ndis_reserved = 28
+);
