@@ -32,7 +32,7 @@ impl Rundown {
 
     /// Comes in, unless the owner has begun to wait. `IRQL <= DISPATCH_LEVEL`.
     pub(crate) fn acquire(&self) -> Option<RundownGuard<'_>> {
-        self.acquire_raw().then_some(RundownGuard { rundown: self })
+        self.acquire_raw().then(|| RundownGuard { rundown: self })
     }
 
     /// [`Rundown::acquire`] for users that outlive a scope; each `true` is
