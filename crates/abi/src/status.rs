@@ -76,8 +76,8 @@ statuses! {
         "this service already runs on this address and port",
         "stop it first (weirctl service list, weirctl service stop ID)";
     QUOTA_EXCEEDED = 0xC000_0044 "STATUS_QUOTA_EXCEEDED",
-        "as many captures or services run as the driver allows",
-        "close one of them first";
+        "as many captures or services run, or reads are outstanding on one handle, as the driver allows",
+        "close one of them first, or let some reads complete";
     REVISION_MISMATCH = 0xC000_0059 "STATUS_REVISION_MISMATCH",
         "client and driver speak different versions of the contract",
         "use client and driver of the same release (weirctl version shows both)";
