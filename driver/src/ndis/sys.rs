@@ -4,7 +4,8 @@
 //! page of each name), with 64-bit layouts that the assertions at the end keep
 //! honest. Members which the filter has no business with are reserved bytes.
 
-#![allow(non_snake_case, non_camel_case_types)] // C names, to be looked up by
+// C names, to be looked up by.
+#![allow(non_snake_case, non_camel_case_types, clippy::upper_case_acronyms)]
 
 use core::ffi::c_void;
 
@@ -50,8 +51,9 @@ pub(crate) const NDIS_RECEIVE_FLAGS_RESOURCES: u32 = 2;
 
 /// Index of `Ieee8021QNetBufferListInfo` in `NetBufferListInfo`.
 pub(crate) const IEEE_8021Q_NET_BUFFER_LIST_INFO: usize = 4;
-/// Entries of `NetBufferListInfo` that every NDIS 6 has (6.0's own count).
-pub(crate) const NET_BUFFER_LIST_INFO_COUNT: usize = 12;
+/// Entries of `NetBufferListInfo` that the filter looks at; there are more, how
+/// many depends on the version.
+pub(crate) const NET_BUFFER_LIST_INFO_COUNT: usize = IEEE_8021Q_NET_BUFFER_LIST_INFO + 1;
 
 /// `MdlFlags` that say `MappedSystemVa` is good.
 pub(crate) const MDL_MAPPED_TO_SYSTEM_VA: i16 = 0x0001;
@@ -426,7 +428,7 @@ layout!(OID_METHOD_INFORMATION, size 40,
 layout!(NDIS_OID_REQUEST, size 240,
     RequestType at 4, RequestId at 16, RequestHandle at 24, DATA at 32, NdisReserved at 72,
     MiniportReserved at 200, SourceReserved at 216, SupportedRevision at 232);
-layout!(NET_BUFFER_LIST, size 240,
+layout!(NET_BUFFER_LIST, size 192,
     FirstNetBuffer at 8, SourceHandle at 120, NblFlags at 128, Flags at 136, Status at 140,
     NetBufferListInfo at 144);
 layout!(NET_BUFFER, size 32, CurrentMdl at 8, CurrentMdlOffset at 16, DataLength at 24);
