@@ -5,9 +5,8 @@ use core::ffi::c_void;
 use core::ptr;
 
 use super::pool::{KBox, Tag};
-use super::status::{NtStatus, Result};
+use super::status::Result;
 use super::sys;
-use super::time::relative_100ns;
 
 const TAG: Tag = Tag::new(*b"WrKe");
 
@@ -44,26 +43,12 @@ impl Event {
 
     /// Blocks until set. `IRQL <= APC_LEVEL`.
     pub(crate) fn wait(&self) {
-        // Without a timeout only the event ends the wait.
-        let _ = self.wait_for(ptr::null());
-    }
-
-    /// Blocks until set or until `ms` milliseconds have passed; false means
-    /// time ran out. `IRQL <= APC_LEVEL` (`ms` 0: `<= DISPATCH_LEVEL`).
-    #[must_use]
-    pub(crate) fn wait_ms(&self, ms: u32) -> bool {
-        let due = relative_100ns(ms);
-        self.wait_for(&raw const due) != NtStatus::TIMEOUT
-    }
-
-    fn wait_for(&self, timeout: *const i64) -> NtStatus {
         let object = self.event.get().cast::<c_void>();
-        // SAFETY: an initialised event in non-paged memory; `timeout` is null
-        // or a live i64; kernel mode and not alertable, so nothing but the
-        // event or the timeout ends the wait; the caller may block.
-        let status = unsafe {
-            sys::KeWaitForSingleObject(object, sys::EXECUTIVE, sys::KERNEL_MODE, 0, timeout)
+        // SAFETY: an initialised event in non-paged memory; without a timeout, in
+        // kernel mode and not alertable, nothing but the event ends the wait, so
+        // its status says nothing; the caller may block.
+        let _ = unsafe {
+            sys::KeWaitForSingleObject(object, sys::EXECUTIVE, sys::KERNEL_MODE, 0, ptr::null())
         };
-        NtStatus(status)
     }
 }

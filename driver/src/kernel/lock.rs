@@ -43,11 +43,6 @@ impl<T> SpinLock<T> {
             stays_on_this_thread: PhantomData,
         }
     }
-
-    /// The value, when nobody else can hold the lock.
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
-    }
 }
 
 /// The lock, held; lets go (and lowers the IRQL) when dropped. Guards of two

@@ -3,7 +3,6 @@
 
 pub(crate) mod cpu;
 pub(crate) mod event;
-pub(crate) mod irql;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod pool;

@@ -1,4 +1,4 @@
-//! Non-paged pool with an owner: [`KBox`], [`KBuf`], [`KArc`].
+//! Non-paged pool with an owner: [`KBox`], [`KBuf`], [`KSlice`].
 //!
 //! Every allocation can fail and says so with
 //! `STATUS_INSUFFICIENT_RESOURCES`. All of it is `POOL_FLAG_NON_PAGED`, zeroed
@@ -10,9 +10,6 @@ use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering, fence};
-
-use zerocopy::FromZeros;
 
 use super::status::{NtStatus, Result};
 use super::sys;
@@ -75,28 +72,13 @@ impl<T> KBox<T> {
     /// The pool cannot promise more than [`POOL_ALIGN`].
     const ALIGNED: () = assert!(align_of::<T>() <= POOL_ALIGN && size_of::<T>() > 0);
 
-    /// Moves `value` into the pool. Large values: see [`KBox::try_zeroed`],
-    /// which doesn't need them on the (small) kernel stack first.
+    /// Moves `value` into the pool. It is on the (small) kernel stack before:
+    /// large arrays belong into a [`KSlice`].
     pub(crate) fn try_new(value: T, tag: Tag) -> Result<Self> {
         let () = Self::ALIGNED;
         let place = allocate(size_of::<T>(), tag)?.cast::<T>();
         // SAFETY: `place` is size_of::<T>() bytes, aligned (ALIGNED), unshared.
         unsafe { place.write(value) };
-        Ok(Self {
-            value: place,
-            tag,
-            owns: PhantomData,
-        })
-    }
-
-    /// A value whose bytes are all zero, made in place.
-    pub(crate) fn try_zeroed(tag: Tag) -> Result<Self>
-    where
-        T: FromZeros,
-    {
-        let () = Self::ALIGNED;
-        // ExAllocatePool2 zeroes, and FromZeros says zeroes are a valid T.
-        let place = allocate(size_of::<T>(), tag)?.cast::<T>();
         Ok(Self {
             value: place,
             tag,
@@ -282,117 +264,5 @@ impl<T> Drop for KSlice<T> {
         unsafe { values.drop_in_place() };
         // SAFETY: allocated with this tag in try_from_fn, freed once.
         unsafe { release(self.first.cast::<u8>(), self.tag) };
-    }
-}
-
-/// What a [`KArc`] points at.
-struct Shared<T> {
-    references: AtomicUsize,
-    tag: Tag,
-    value: T,
-}
-
-/// A shared value in non-paged pool, counted; the last owner drops it. The
-/// value's `Drop` runs at the IRQL of whoever lets go last.
-pub(crate) struct KArc<T> {
-    shared: NonNull<Shared<T>>,
-    owns: PhantomData<Shared<T>>,
-}
-
-// SAFETY: owners on several threads share the value and any may drop it.
-unsafe impl<T: Send + Sync> Send for KArc<T> {}
-// SAFETY: as above; a shared KArc can be cloned.
-unsafe impl<T: Send + Sync> Sync for KArc<T> {}
-
-impl<T> KArc<T> {
-    const ALIGNED: () = assert!(align_of::<Shared<T>>() <= POOL_ALIGN);
-
-    /// Moves `value` into the pool with one owner.
-    pub(crate) fn try_new(value: T, tag: Tag) -> Result<Self> {
-        let () = Self::ALIGNED;
-        let shared = allocate(size_of::<Shared<T>>(), tag)?.cast::<Shared<T>>();
-        let first = Shared {
-            references: AtomicUsize::new(1),
-            tag,
-            value,
-        };
-        // SAFETY: `shared` is large enough, aligned (ALIGNED) and unshared.
-        unsafe { shared.write(first) };
-        Ok(Self {
-            shared,
-            owns: PhantomData,
-        })
-    }
-
-    /// Turns this owner into a pointer to the value, for a context field;
-    /// [`KArc::from_raw`] turns it back.
-    pub(crate) fn into_raw(this: Self) -> *const T {
-        let raw = KArc::as_ptr(&this);
-        core::mem::forget(this);
-        raw
-    }
-
-    /// Takes back one owner.
-    ///
-    /// # Safety
-    /// `raw` came from [`KArc::into_raw`], and each `into_raw` is taken back
-    /// once.
-    pub(crate) unsafe fn from_raw(raw: *const T) -> Self {
-        // SAFETY: `raw` is the `value` field of a Shared<T> (into_raw), so the
-        // step back stays within that allocation.
-        let shared = unsafe { raw.byte_sub(core::mem::offset_of!(Shared<T>, value)) };
-        // SAFETY: derived from a non-null allocation.
-        let shared = unsafe { NonNull::new_unchecked(shared.cast::<Shared<T>>().cast_mut()) };
-        Self {
-            shared,
-            owns: PhantomData,
-        }
-    }
-
-    /// The value's address, good while an owner lives.
-    pub(crate) fn as_ptr(this: &Self) -> *const T {
-        // SAFETY: the allocation is live while `this` is; no reference is made.
-        unsafe { &raw const (*this.shared.as_ptr()).value }
-    }
-}
-
-impl<T> Clone for KArc<T> {
-    fn clone(&self) -> Self {
-        // Relaxed: a new owner is only ever made from an existing one.
-        self.header().references.fetch_add(1, Ordering::Relaxed);
-        Self {
-            shared: self.shared,
-            owns: PhantomData,
-        }
-    }
-}
-
-impl<T> KArc<T> {
-    fn header(&self) -> &Shared<T> {
-        // SAFETY: live and initialised while an owner exists, which self is.
-        unsafe { self.shared.as_ref() }
-    }
-}
-
-impl<T> Deref for KArc<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.header().value
-    }
-}
-
-impl<T> Drop for KArc<T> {
-    fn drop(&mut self) {
-        if self.header().references.fetch_sub(1, Ordering::Release) != 1 {
-            return;
-        }
-        // Every other owner's last use happens before the value is dropped.
-        fence(Ordering::Acquire);
-        let tag = self.header().tag;
-        // SAFETY: the last owner: nobody else can reach the value any more.
-        unsafe { self.shared.drop_in_place() };
-        // SAFETY: allocated with this tag in try_new, freed by the last owner.
-        unsafe { release(self.shared.cast::<u8>(), tag) };
     }
 }

@@ -19,13 +19,9 @@ const fn code(value: u32) -> NtStatus {
 
 impl NtStatus {
     pub(crate) const SUCCESS: Self = code(0x0000_0000);
-    pub(crate) const TIMEOUT: Self = code(0x0000_0102);
-    pub(crate) const PENDING: Self = code(0x0000_0103);
     pub(crate) const UNSUCCESSFUL: Self = code(0xC000_0001);
-    pub(crate) const INFO_LENGTH_MISMATCH: Self = code(0xC000_0004);
     pub(crate) const INVALID_PARAMETER: Self = code(0xC000_000D);
     pub(crate) const NO_SUCH_DEVICE: Self = code(0xC000_000E);
-    pub(crate) const INVALID_DEVICE_REQUEST: Self = code(0xC000_0010);
     pub(crate) const MORE_PROCESSING_REQUIRED: Self = code(0xC000_0016);
     pub(crate) const ACCESS_DENIED: Self = code(0xC000_0022);
     pub(crate) const BUFFER_TOO_SMALL: Self = code(0xC000_0023);
@@ -33,7 +29,6 @@ impl NtStatus {
     pub(crate) const SHARING_VIOLATION: Self = code(0xC000_0043);
     pub(crate) const QUOTA_EXCEEDED: Self = code(0xC000_0044);
     pub(crate) const DELETE_PENDING: Self = code(0xC000_0056);
-    pub(crate) const REVISION_MISMATCH: Self = code(0xC000_0059);
     pub(crate) const INSUFFICIENT_RESOURCES: Self = code(0xC000_009A);
     pub(crate) const DEVICE_NOT_READY: Self = code(0xC000_00A3);
     pub(crate) const FILE_FORCED_CLOSED: Self = code(0xC000_00B6);
@@ -44,7 +39,6 @@ impl NtStatus {
     pub(crate) const INVALID_ADDRESS_COMPONENT: Self = code(0xC000_0207);
     pub(crate) const INVALID_ADDRESS: Self = code(0xC000_0141);
     pub(crate) const INVALID_DEVICE_STATE: Self = code(0xC000_0184);
-    pub(crate) const INVALID_BUFFER_SIZE: Self = code(0xC000_0206);
     pub(crate) const ADDRESS_ALREADY_EXISTS: Self = code(0xC000_020A);
     pub(crate) const NOT_FOUND: Self = code(0xC000_0225);
     pub(crate) const ADDRESS_ALREADY_ASSOCIATED: Self = code(0xC000_0238);

@@ -2,7 +2,7 @@
 //!
 //! They are declared here and not taken from the generated bindings because
 //! several of them are inline functions or macros in one release of the WDK's
-//! headers and exports in another (`KeGetCurrentIrql`, `ExAllocatePool2`), and
+//! headers and exports in another (`KeInitializeSpinLock`, `ExAllocatePool2`), and
 //! because their opaque structures only need a size and an alignment. Layouts
 //! are those of 64-bit Windows; the assertions below keep them honest.
 
@@ -83,7 +83,6 @@ unsafe extern "system" {
     pub(crate) fn KeInitializeDpc(dpc: *mut KDpc, routine: KDeferredRoutine, context: *mut c_void);
     pub(crate) fn KeFlushQueuedDpcs();
 
-    pub(crate) fn KeGetCurrentIrql() -> u8;
     pub(crate) fn KeQueryPerformanceCounter(frequency: *mut i64) -> i64;
     pub(crate) fn KeQuerySystemTimePrecise(time: *mut i64);
     pub(crate) fn KeQueryMaximumProcessorCountEx(group: u16) -> u32;
