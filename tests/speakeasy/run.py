@@ -14,11 +14,6 @@ from speakeasy.winenv.defs import wdf
 
 PTR = 8
 SUCCESS = 0
-# The table entry of a function the emulator names but does not implement is
-# set by `fill_table`; what such functions, and unknown imports, return is here.
-# A value other than SUCCESS is a made-up object.
-OBJECT = 0xFFFFAC8000001000
-
 
 def write_pointer(emu, address, value):
     if address:
@@ -51,6 +46,14 @@ def stores_object(index):
         return SUCCESS
 
     return hook
+
+
+def device_create(emu, name, original, args):
+    # The framework takes the WDFDEVICE_INIT over and clears the caller's
+    # pointer to it; the emulator leaves it, and the driver would free it.
+    status = original(args)
+    write_pointer(emu, args[1], 0)
+    return status
 
 
 def system_time(emu, name, original, args):
@@ -119,6 +122,7 @@ HOOKS = {
     ("wdfldr", "WdfDeviceInitSetDeviceType"): (3, returns(SUCCESS)),
     ("wdfldr", "WdfDeviceInitSetCharacteristics"): (4, returns(SUCCESS)),
     ("wdfldr", "WdfDeviceInitFree"): (2, returns(SUCCESS)),
+    ("wdfldr", "WdfDeviceCreate"): (4, device_create),
     ("wdfldr", "WdfDeviceCreateSymbolicLink"): (3, returns(SUCCESS)),
     ("wdfldr", "WdfControlFinishInitializing"): (2, returns(SUCCESS)),
     ("wdfldr", "WdfObjectDelete"): (2, returns(SUCCESS)),
@@ -151,6 +155,20 @@ def fill_table():
     Wdfldr.set_func_table = set_func_table
 
 
+def print_calls(apis):
+    """One line a call; a call that repeats the one before is only counted."""
+    repeated = 0
+    for index, api in enumerate(apis):
+        following = apis[index + 1]["api_name"] if index + 1 < len(apis) else None
+        if following == api["api_name"]:
+            repeated += 1
+            continue
+        times = f"  ({repeated + 1} times)" if repeated else ""
+        arguments = ", ".join(api["args"])
+        print(f"{api['pc']}  {api['api_name']}({arguments}) -> {api['ret_val']}{times}")
+        repeated = 0
+
+
 def main(image):
     logging.disable(logging.CRITICAL)
     fill_table()
@@ -164,10 +182,8 @@ def main(image):
     report = emulator.get_report()
     entry = report["entry_points"][0]
 
-    calls = []
-    for api in entry["apis"]:
-        calls.append(api["api_name"].split(".")[-1])
-        print(f"{api['pc']}  {api['api_name']}({', '.join(api['args'])}) -> {api['ret_val']}")
+    calls = [api["api_name"].split(".")[-1] for api in entry["apis"]]
+    print_calls(entry["apis"])
     print(f"{entry['ep_type']}: returned {entry.get('ret_val')}")
 
     problems = []
@@ -175,6 +191,8 @@ def main(image):
         problems.append(f"the run ended early: {entry['error']}")
     if entry.get("ret_val") not in ("0x0", 0):
         problems.append(f"DriverEntry returned {entry.get('ret_val')}, not STATUS_SUCCESS")
+    if "WdfDeviceInitFree" in calls:
+        problems.append("a WDFDEVICE_INIT that became a device was freed")
     for wanted in ("WdfVersionBind", "WdfDriverCreate", "WdfControlDeviceInitAllocate"):
         if wanted not in calls:
             problems.append(f"{wanted} was not called")
