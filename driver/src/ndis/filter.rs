@@ -43,7 +43,7 @@ const REVISION_2_SINCE: u8 = 1;
 const REVISION_3_SINCE: u8 = 80;
 
 /// Must equal `NetCfgInstanceId` in the INF.
-const UNIQUE_NAME: &str = "{6B1F4A0E-3C57-4E0B-9D0C-8E5A6F2D7B41}";
+const UNIQUE_NAME: &str = "{5F7C3A52-8B0E-4C1D-9A37-2D6E1B94C0A8}";
 const FRIENDLY_NAME: &str = "Weir Frame Filter";
 
 static FRIENDLY_NAME_UTF16: [u16; FRIENDLY_NAME.len()] = utf16(FRIENDLY_NAME);
