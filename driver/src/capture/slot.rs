@@ -108,7 +108,7 @@ impl Slot {
     }
 
     pub(super) fn enter(&'static self) -> Option<Inside> {
-        self.inside.acquire_raw().then_some(Inside { slot: self })
+        self.inside.acquire_raw().then(|| Inside { slot: self })
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
