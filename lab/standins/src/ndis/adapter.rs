@@ -90,8 +90,10 @@ impl Stats {
 
     fn json(&self) -> Value {
         json!({
-            "offered": self.offered.json(),
-            "out": self.out.json(),
+            "frames_in": self.offered.frames,
+            "bytes_in": self.offered.bytes,
+            "frames_out": self.out.frames,
+            "bytes_out": self.out.bytes,
             "returned": self.returned.json(),
             "dropped": self.dropped.json(),
             "refused": self.refused.json(),
@@ -300,9 +302,11 @@ impl Adapter {
     /// The adapter for `adapters` and for the event log.
     pub(crate) fn report(&self) -> Value {
         let module = self.module();
+        let listening = lock(&self.wire)
+            .as_ref()
+            .and_then(|w| w.socket.local_addr().ok());
         let wire = lock(&self.wire).as_ref().map(|wire| {
             json!({
-                "listen": wire.socket.local_addr().map(|a| a.to_string()).unwrap_or_default(),
                 "peer": lock(&wire.peer).map(|a| a.to_string()),
                 "sent": wire.sent.load(Ordering::SeqCst),
                 "received": wire.received.load(Ordering::SeqCst),
@@ -321,6 +325,7 @@ impl Adapter {
             "packet_filter": self.packet_filter.load(Ordering::SeqCst),
             "arrivals": *lock(&self.arrivals),
             "wire": wire,
+            "wire_port": listening.map(|a| a.port()),
         })
     }
 }

@@ -15,6 +15,11 @@ use super::shape::Shape;
 use super::{ends, events, lifecycle, replay, traffic};
 use crate::core::{callout, config, control, event_log, irql};
 
+/// `NetEventPnPCapabilities`.
+const NET_EVENT_PNP_CAPABILITIES: u32 = 7;
+/// `NdisDevicePnPEventPowerProfileChanged`.
+const DEVICE_PNP_POWER_PROFILE_CHANGED: u32 = 4;
+
 /// Registers all commands.
 pub(crate) fn register() {
     control::register("adapters", |_| Ok(adapters()));
@@ -127,7 +132,8 @@ fn create(entry: &config::Adapter, index: usize) -> Result<Arc<Adapter>, String>
 
 fn adapters() -> Value {
     let all = tables().adapters.clone();
-    all.iter().map(|a| a.report()).collect()
+    let all: Vec<Value> = all.iter().map(|a| a.report()).collect();
+    json!({ "adapters": all })
 }
 
 /// `{"name", "mac", "mtu", ...}` as in the configuration; attaches the filter.
@@ -200,7 +206,9 @@ fn inject(request: &Value) -> Result<Value, String> {
     for call in groups.chunks(size) {
         traffic::offer(&adapter, dir, call, &mut rng);
     }
-    let home = wait_until(Duration::from_secs(5), || {
+    // A little longer than a filter may keep them, so that the limit is met first.
+    let patience = adapter.shape.data_timeout() + Duration::from_secs(1);
+    let home = wait_until(patience, || {
         adapter
             .module()
             .is_none_or(|m| m.outstanding.load(std::sync::atomic::Ordering::SeqCst) == 0)
@@ -224,19 +232,21 @@ fn restart(request: &Value) -> Result<Value, String> {
     Ok(json!({ "state": format!("{:?}", module.state()) }))
 }
 
-/// `{"adapter", "type": "query"|"set"|"method", "oid", "room", "data": "hex",
-/// "direct", "cancel_after_ms"}`.
+/// `{"adapter", "type": "query"|"set"|"method", "oid", "len", "data": "hex",
+/// "direct", "cancel_after_ms"}`: `len` is the room for an answer; what is set
+/// is `data`, or `len` zeros.
 fn oid_request(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let code = number(request, "oid").ok_or("no \"oid\"")? as u32;
     let data = hex(request.get("data").and_then(Value::as_str).unwrap_or(""))?;
-    let room = number(request, "room").unwrap_or(0).min(1 << 20) as usize;
+    let room = number(request, "len").unwrap_or(0).min(1 << 20) as usize;
     let mut spec = match request
         .get("type")
         .and_then(Value::as_str)
         .unwrap_or("query")
     {
         "query" => Spec::query(code, room),
+        "set" if data.is_empty() => Spec::set(code, &vec![0; room]),
         "set" => Spec::set(code, &data),
         "method" => {
             let mut spec = Spec::query(code, room.max(data.len()));
@@ -269,15 +279,20 @@ fn status_indicate(request: &Value) -> Result<Value, String> {
     Ok(json!({ "arrived": events::indicate(&adapter, code, up) }))
 }
 
-/// `{"adapter", "net": N}` or `{"adapter", "device": N}` (event codes).
+/// `{"adapter", "net": N}` or `{"adapter", "device": N}` (event codes); without
+/// either, one event of each kind.
 fn pnp(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     if let Some(event) = number(request, "net") {
         let (arrived, status) = events::net_pnp(&adapter, event as u32);
         return Ok(json!({ "arrived": arrived, "status": format!("0x{status:08X}") }));
     }
-    let event = number(request, "device").ok_or("neither \"net\" nor \"device\"")?;
-    Ok(json!({ "arrived": events::device_pnp(&adapter, event as u32) }))
+    if let Some(event) = number(request, "device") {
+        return Ok(json!({ "arrived": events::device_pnp(&adapter, event as u32) }));
+    }
+    let (above, status) = events::net_pnp(&adapter, NET_EVENT_PNP_CAPABILITIES);
+    let below = events::device_pnp(&adapter, DEVICE_PNP_POWER_PROFILE_CHANGED);
+    Ok(json!({ "arrived": above && below, "status": format!("0x{status:08X}") }))
 }
 
 /// `{"adapter", "id": N}`: the host cancels sends with that cancel ID.

@@ -40,6 +40,7 @@ pub(crate) struct Replay {
     file: String,
     host_mac: [u8; 6],
     total: u64,
+    /// 0: until it is stopped.
     loops: u64,
     done: AtomicU64,
     down: AtomicU64,
@@ -75,7 +76,8 @@ impl Replay {
 }
 
 /// Starts a replay as `{"file", "host_mac", "speed", "loops", "wait"}` say.
-/// `speed`: `"max"`, a number (times the original), or `{"pps": N}`.
+/// `speed`: `"max"` or 0, a number (times the original), or `{"pps": N}`;
+/// `loops`: 0 for ever.
 pub(crate) fn start(adapter: &Arc<Adapter>, request: &Value) -> Result<Value, String> {
     let file = request
         .get("file")
@@ -91,11 +93,7 @@ pub(crate) fn start(adapter: &Arc<Adapter>, request: &Value) -> Result<Value, St
         ));
     }
     let speed = parse_speed(request.get("speed"))?;
-    let loops = request
-        .get("loops")
-        .and_then(Value::as_u64)
-        .unwrap_or(1)
-        .max(1);
+    let loops = request.get("loops").and_then(Value::as_u64).unwrap_or(1);
     let frames = read_capture(file)?;
     let host_mac = match request.get("host_mac").and_then(Value::as_str) {
         Some(text) => parse_mac(text)?,
@@ -157,6 +155,7 @@ fn parse_speed(speed: Option<&Value>) -> Result<Speed, String> {
     match speed {
         None | Some(Value::Null) => Ok(Speed::Max),
         Some(Value::String(text)) if text == "max" => Ok(Speed::Max),
+        Some(Value::Number(times)) if times.as_f64() == Some(0.0) => Ok(Speed::Max),
         Some(Value::Number(times)) => positive(times.as_f64().unwrap_or(0.0)).map(Speed::Times),
         Some(other) => match other.get("pps").and_then(Value::as_f64) {
             Some(rate) => positive(rate).map(Speed::Rate),
@@ -202,7 +201,9 @@ fn run(adapter: &Arc<Adapter>, replay: &Replay, frames: &[Captured], speed: Spee
         Some(from) if from == replay.host_mac => Dir::Down,
         _ => Dir::Up,
     };
-    for _ in 0..replay.loops {
+    let mut round = 0;
+    while (replay.loops == 0 || round < replay.loops) && !frames.is_empty() {
+        round += 1;
         let begun = Instant::now();
         let zero = frames.first().map_or(Duration::ZERO, |f| f.time);
         let due = |index: usize, frame: &Captured| match speed {

@@ -51,7 +51,7 @@ pub(crate) struct Shape {
     pub(crate) restart_timeout_ms: u64,
     /// Limit on an OID request: Driver Verifier allows 12 seconds.
     pub(crate) oid_timeout_ms: u64,
-    /// Limit on a frame that stays with the filter: 30 seconds, as for a miniport's sends.
+    /// Limit on a frame that stays with the filter; Driver Verifier's pages give no number.
     pub(crate) data_timeout_ms: u64,
 }
 
@@ -79,7 +79,7 @@ impl Default for Shape {
             pause_timeout_ms: 10_000,
             restart_timeout_ms: 10_000,
             oid_timeout_ms: 12_000,
-            data_timeout_ms: 30_000,
+            data_timeout_ms: 10_000,
         }
     }
 }
