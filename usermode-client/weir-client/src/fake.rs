@@ -95,15 +95,46 @@ impl FakeDriver {
 
     /// Changes the counters of an adapter.
     pub fn count(&self, adapter: u32, change: impl FnOnce(&mut AdapterStats)) {
-        let mut state = self.lock();
-        if let Some((_, stats)) = state.adapters.iter_mut().find(|(i, _)| i.id == adapter) {
-            change(stats);
-        }
+        self.lock().count(adapter, change);
     }
 
     /// Lets a frame pass an adapter: it is counted, and captured by whoever
     /// asked for it.
     pub fn pass(&self, adapter: u32, direction: Direction, time: u64, frame: &[u8]) {
+        self.burst(adapter, direction, time, &[frame]);
+    }
+
+    /// Lets frames pass an adapter faster than anybody reads.
+    pub fn burst(&self, adapter: u32, direction: Direction, time: u64, frames: &[&[u8]]) {
+        let mut state = self.lock();
+        for frame in frames {
+            state.pass(adapter, direction, time, frame);
+        }
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Readers there are.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.lock().readers.len()
+    }
+
+    /// Handles there are.
+    #[must_use]
+    pub fn handles(&self) -> u32 {
+        self.lock().handles
+    }
+}
+
+impl State {
+    fn count(&mut self, adapter: u32, change: impl FnOnce(&mut AdapterStats)) {
+        if let Some((_, stats)) = self.adapters.iter_mut().find(|(i, _)| i.id == adapter) {
+            change(stats);
+        }
+    }
+
+    fn pass(&mut self, adapter: u32, direction: Direction, time: u64, frame: &[u8]) {
         self.count(adapter, |stats| {
             let balance = &mut stats.balance[direction.index()];
             balance.seen += 1;
@@ -118,22 +149,9 @@ impl FakeDriver {
             timestamp_100ns: time,
             direction,
         };
-        for reader in self.lock().readers.values_mut() {
+        for reader in self.readers.values_mut() {
             reader.take(&meta, frame);
         }
-        self.0.changed.notify_all();
-    }
-
-    /// Readers there are.
-    #[must_use]
-    pub fn readers(&self) -> usize {
-        self.lock().readers.len()
-    }
-
-    /// Handles there are.
-    #[must_use]
-    pub fn handles(&self) -> u32 {
-        self.lock().handles
     }
 }
 

@@ -1,1 +1,49 @@
-fn main() {}
+//! `weirctl`: the command line of Weir.
+
+mod cli;
+mod commands;
+mod error;
+mod output;
+mod pcapng;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::filter::LevelFilter;
+
+use cli::Cli;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.verbose);
+    let mut out = Output::new(cli.json, Box::new(io::stdout().lock()));
+    match commands::run(&cli.command, &mut out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weirctl: {error}");
+            if let Err(lost) = out.error(&error) {
+                eprintln!("weirctl: writing the error failed too: {lost}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Logs to standard error: warnings, with `-v` all but what comes with each
+/// read, with `-vv` that too.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .with_ansi(false)
+        .init();
+}

@@ -1,0 +1,155 @@
+//! `weirctl service`.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use weir_abi::ServiceSpec;
+use weir_client::Device;
+
+use crate::cli::ServiceCommand;
+use crate::error::CtlError;
+use crate::output::{Output, View, columns};
+
+#[derive(Serialize)]
+struct Started {
+    id: u32,
+    kind: &'static str,
+    transport: &'static str,
+    address: String,
+    port: u16,
+}
+
+impl View for Started {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "service {} started: {} on {} {}",
+            self.id, self.kind, self.transport, self.address
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct Stopped {
+    id: u32,
+    stopped: bool,
+}
+
+impl View for Stopped {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "service {} stopped", self.id)
+    }
+}
+
+#[derive(Serialize)]
+struct Services {
+    services: Vec<Service>,
+}
+
+#[derive(Serialize)]
+struct Service {
+    id: u32,
+    kind: &'static str,
+    transport: &'static str,
+    address: String,
+    connections: u32,
+    accepted: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    errors: u64,
+    dropped: u64,
+}
+
+impl View for Services {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.services.is_empty() {
+            return writeln!(out, "no services");
+        }
+        let rows: Vec<Vec<String>> = self
+            .services
+            .iter()
+            .map(|s| {
+                vec![
+                    s.id.to_string(),
+                    s.kind.to_owned(),
+                    s.transport.to_owned(),
+                    s.address.clone(),
+                    s.connections.to_string(),
+                    s.accepted.to_string(),
+                    s.bytes_in.to_string(),
+                    s.bytes_out.to_string(),
+                    s.errors.to_string(),
+                    s.dropped.to_string(),
+                ]
+            })
+            .collect();
+        let header = [
+            "id",
+            "kind",
+            "transport",
+            "address",
+            "connections",
+            "accepted",
+            "bytes in",
+            "bytes out",
+            "errors",
+            "dropped",
+        ];
+        columns(out, &header, &[1, 2, 3], &rows)
+    }
+}
+
+/// Starts, lists and stops services.
+pub(crate) fn run(
+    device: &Device,
+    command: &ServiceCommand,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    match command {
+        ServiceCommand::Start { kind, listen } => {
+            let Some((transport, address)) = listen.target() else {
+                unreachable!("clap asks for one of --tcp and --udp");
+            };
+            let spec = ServiceSpec {
+                kind: (*kind).into(),
+                transport,
+                address,
+            };
+            let started = device.start_service(&spec)?;
+            out.show(&Started {
+                id: started.id,
+                kind: spec.kind.as_str(),
+                transport: transport.as_str(),
+                address: started.address.to_string(),
+                port: started.address.port(),
+            })?;
+        }
+        ServiceCommand::List => {
+            let services = device
+                .services()?
+                .into_iter()
+                .map(|s| Service {
+                    id: s.id,
+                    kind: s.kind.as_str(),
+                    transport: s.transport.as_str(),
+                    address: s.address.to_string(),
+                    connections: s.connections,
+                    accepted: s.accepted,
+                    bytes_in: s.bytes_in,
+                    bytes_out: s.bytes_out,
+                    errors: s.errors,
+                    dropped: s.dropped,
+                })
+                .collect();
+            out.show(&Services { services })?;
+        }
+        ServiceCommand::Stop { id } => {
+            device.stop_service(*id)?;
+            out.show(&Stopped {
+                id: *id,
+                stopped: true,
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What ends a command, and the exit code it gets.
+
+use std::io;
+
+use weir_client::Error as ClientError;
+
+/// Why a command failed. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CtlError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("no adapter is called {asked}, and none has this id; there are: {known}")]
+    NoAdapter { asked: String, known: String },
+    #[error("the driver filters no adapter; is the filter bound to one?")]
+    NoAdapters,
+    #[error("{what} {path}: {source}")]
+    File {
+        what: &'static str,
+        path: String,
+        source: io::Error,
+    },
+    #[error("the driver ended the capture: it is unloading, or the handle was closed")]
+    DriverEnded,
+    #[error("writing the output failed: {0}")]
+    Output(#[from] io::Error),
+    #[error("catching Ctrl-C failed: {0}")]
+    Signal(#[from] ctrlc::Error),
+    #[error("{0} is not a string of hex bytes")]
+    Hex(String),
+    #[error("{operation} ended with {status}")]
+    Status {
+        operation: &'static str,
+        status: weir_client::NtStatus,
+    },
+}
+
+impl CtlError {
+    /// The exit code; the list is in `--help` and in README.md.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            CtlError::Client(ClientError::NotPresent { .. } | ClientError::Unsupported) => 3,
+            CtlError::Client(ClientError::AccessDenied) => 4,
+            CtlError::Client(ClientError::Version { .. }) => 5,
+            CtlError::Client(e) if e.status().is_some_and(|s| s.0 == ACCESS_DENIED) => 4,
+            CtlError::Client(e) if e.status().is_some_and(|s| s.0 == REVISION_MISMATCH) => 5,
+            _ => 1,
+        }
+    }
+
+    /// The NTSTATUS behind it, if there is one.
+    pub(crate) fn status(&self) -> Option<weir_client::NtStatus> {
+        match self {
+            CtlError::Client(e) => e.status(),
+            CtlError::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// The Win32 code behind it, if there is one.
+    pub(crate) fn win32(&self) -> Option<u32> {
+        match self {
+            CtlError::Client(e) => e.win32(),
+            _ => None,
+        }
+    }
+}
+
+const ACCESS_DENIED: i32 = weir_abi::status::ACCESS_DENIED;
+const REVISION_MISMATCH: i32 = weir_abi::status::REVISION_MISMATCH;
