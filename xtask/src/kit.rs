@@ -113,7 +113,7 @@ fn find_tool(name: &str) -> Option<PathBuf> {
             Some((version, entry.path().join("bin")))
         })
         .collect();
-    llvm.sort_by(|a, b| b.0.cmp(&a.0));
+    llvm.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     std::env::split_paths(&path)
         .chain(llvm.into_iter().map(|(_, dir)| dir))
         .map(|dir| dir.join(name))
