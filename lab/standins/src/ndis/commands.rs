@@ -137,7 +137,7 @@ fn adapters() -> Value {
 }
 
 /// `{"name", "mac", "mtu", ...}` as in the configuration; attaches the filter.
-fn add(request: &Value) -> Result<Value, String> {
+pub(crate) fn add(request: &Value) -> Result<Value, String> {
     let entry: config::Adapter =
         serde_json::from_value(request.clone()).map_err(|e| e.to_string())?;
     if adapter(Some(&entry.name)).is_ok() {
@@ -182,7 +182,7 @@ pub(crate) fn take_down(adapter: &Arc<Adapter>) -> Value {
 
 /// `{"adapter", "dir": "up"|"down", "frames": ["hex", ...], "together": bool}`:
 /// one call for all frames, or one each.
-fn inject(request: &Value) -> Result<Value, String> {
+pub(crate) fn inject(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let dir = match request.get("dir").and_then(Value::as_str) {
         Some("up") => Dir::Up,
@@ -224,7 +224,7 @@ fn pause(request: &Value) -> Result<Value, String> {
     Ok(json!({ "state": format!("{:?}", module.state()) }))
 }
 
-fn restart(request: &Value) -> Result<Value, String> {
+pub(crate) fn restart(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let _pnp = lock(&adapter.pnp);
     let module = adapter.module().ok_or("no filter is attached")?;
@@ -235,7 +235,7 @@ fn restart(request: &Value) -> Result<Value, String> {
 /// `{"adapter", "type": "query"|"set"|"method", "oid", "len", "data": "hex",
 /// "direct", "cancel_after_ms"}`: `len` is the room for an answer; what is set
 /// is `data`, or `len` zeros.
-fn oid_request(request: &Value) -> Result<Value, String> {
+pub(crate) fn oid_request(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let code = number(request, "oid").ok_or("no \"oid\"")? as u32;
     let data = hex(request.get("data").and_then(Value::as_str).unwrap_or(""))?;
@@ -272,7 +272,7 @@ fn oid_request(request: &Value) -> Result<Value, String> {
 }
 
 /// `{"adapter", "link": "up"|"down"}` or `{"adapter", "code": N}`.
-fn status_indicate(request: &Value) -> Result<Value, String> {
+pub(crate) fn status_indicate(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let up = request.get("link").and_then(Value::as_str) != Some("down");
     let code = number(request, "code").map_or(INDICATE_LINK_STATE, |c| c as u32);
@@ -281,7 +281,7 @@ fn status_indicate(request: &Value) -> Result<Value, String> {
 
 /// `{"adapter", "net": N}` or `{"adapter", "device": N}` (event codes); without
 /// either, one event of each kind.
-fn pnp(request: &Value) -> Result<Value, String> {
+pub(crate) fn pnp(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     if let Some(event) = number(request, "net") {
         let (arrived, status) = events::net_pnp(&adapter, event as u32);
@@ -296,7 +296,7 @@ fn pnp(request: &Value) -> Result<Value, String> {
 }
 
 /// `{"adapter", "id": N}`: the host cancels sends with that cancel ID.
-fn cancel_send(request: &Value) -> Result<Value, String> {
+pub(crate) fn cancel_send(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let id = number(request, "id").unwrap_or(1) as usize;
     let before = adapter.arrivals_of("cancel_send");
@@ -319,7 +319,7 @@ fn cancel_send(request: &Value) -> Result<Value, String> {
 }
 
 /// `{"adapter", "peer": "address:port", "listen": port}`.
-fn wire(request: &Value) -> Result<Value, String> {
+pub(crate) fn wire(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let listen = number(request, "listen").map(|p| p as u16);
     let local = traffic::connect(

@@ -8,6 +8,8 @@ pub(crate) const STATUS_FAILURE: Status = 0xC000_0001_u32 as i32;
 pub(crate) const STATUS_RESOURCES: Status = 0xC000_009A_u32 as i32;
 pub(crate) const STATUS_NOT_SUPPORTED: Status = 0xC000_00BB_u32 as i32;
 pub(crate) const STATUS_INVALID_PARAMETER: Status = 0xC000_000D_u32 as i32;
+#[cfg(test)]
+pub(crate) const STATUS_PAUSED: Status = 0xC023_002A_u32 as i32;
 pub(crate) const STATUS_SEND_ABORTED: Status = 0xC023_000C_u32 as i32;
 pub(crate) const STATUS_BAD_VERSION: Status = 0xC001_0004_u32 as i32;
 pub(crate) const STATUS_BAD_CHARACTERISTICS: Status = 0xC001_0005_u32 as i32;

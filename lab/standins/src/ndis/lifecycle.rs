@@ -5,7 +5,7 @@
 //! starts no other operation while one is under way (Pausing a Filter Module).
 //! All handlers here are called at PASSIVE_LEVEL.
 
-mod calls;
+pub(crate) mod calls;
 
 use std::ptr;
 use std::sync::Arc;

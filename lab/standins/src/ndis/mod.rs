@@ -36,6 +36,8 @@ mod prng;
 mod register;
 mod replay;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod track;
 mod traffic;
 mod types;

@@ -6,7 +6,7 @@
 //! address; originals that are over stay allocated for a while, so that a late
 //! second completion is recognised. The tables here are leaves.
 
-mod calls;
+pub(crate) mod calls;
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
