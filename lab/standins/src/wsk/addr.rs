@@ -67,14 +67,6 @@ impl RawAddr {
         Some(Self { bytes: copy, len })
     }
 
-    /// The wildcard address of a family, port 0.
-    pub(crate) fn any(family: u16) -> Option<Self> {
-        let len = len_of(family)?;
-        let mut bytes = [0; MAX_LEN];
-        bytes[..2].copy_from_slice(&family.to_ne_bytes());
-        Some(Self { bytes, len })
-    }
-
     pub(crate) fn as_ptr(&self) -> *const c_void {
         self.bytes.as_ptr().cast()
     }

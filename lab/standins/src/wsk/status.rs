@@ -23,7 +23,6 @@ pub(crate) const EVENT_PENDING: NtStatus = nt(0x4000_0033);
 pub(crate) const BUFFER_OVERFLOW: NtStatus = nt(0x8000_0005);
 pub(crate) const ACCESS_VIOLATION: NtStatus = nt(0xC000_0005);
 pub(crate) const INVALID_PARAMETER: NtStatus = nt(0xC000_000D);
-pub(crate) const INVALID_DEVICE_REQUEST: NtStatus = nt(0xC000_0010);
 pub(crate) const ACCESS_DENIED: NtStatus = nt(0xC000_0022);
 pub(crate) const BUFFER_TOO_SMALL: NtStatus = nt(0xC000_0023);
 pub(crate) const SHARING_VIOLATION: NtStatus = nt(0xC000_0043);
@@ -36,14 +35,14 @@ pub(crate) const UNEXPECTED_NETWORK_ERROR: NtStatus = nt(0xC000_00C4);
 pub(crate) const CANT_WAIT: NtStatus = nt(0xC000_00D8);
 pub(crate) const TOO_MANY_OPENED_FILES: NtStatus = nt(0xC000_011F);
 pub(crate) const CANCELLED: NtStatus = nt(0xC000_0120);
+/// The socket is no longer functional.
+pub(crate) const FILE_FORCED_CLOSED: NtStatus = nt(0xC000_00B6);
 pub(crate) const LOCAL_DISCONNECT: NtStatus = nt(0xC000_013B);
 pub(crate) const INVALID_CONNECTION: NtStatus = nt(0xC000_0140);
-pub(crate) const INVALID_ADDRESS: NtStatus = nt(0xC000_0141);
 pub(crate) const INVALID_DEVICE_STATE: NtStatus = nt(0xC000_0184);
 pub(crate) const INVALID_BUFFER_SIZE: NtStatus = nt(0xC000_0206);
 pub(crate) const INVALID_ADDRESS_COMPONENT: NtStatus = nt(0xC000_0207);
 pub(crate) const ADDRESS_ALREADY_EXISTS: NtStatus = nt(0xC000_020A);
-pub(crate) const CONNECTION_DISCONNECTED: NtStatus = nt(0xC000_020C);
 pub(crate) const CONNECTION_RESET: NtStatus = nt(0xC000_020D);
 /// A `WskReceiveEvent` or `WskReceiveFromEvent` that does not want the data.
 pub(crate) const DATA_NOT_ACCEPTED: NtStatus = nt(0xC000_021B);
@@ -52,7 +51,6 @@ pub(crate) const ADDRESS_ALREADY_ASSOCIATED: NtStatus = nt(0xC000_0238);
 pub(crate) const CONNECTION_ACTIVE: NtStatus = nt(0xC000_023B);
 pub(crate) const NETWORK_UNREACHABLE: NtStatus = nt(0xC000_023C);
 pub(crate) const HOST_UNREACHABLE: NtStatus = nt(0xC000_023D);
-pub(crate) const PORT_UNREACHABLE: NtStatus = nt(0xC000_023F);
 pub(crate) const CONNECTION_ABORTED: NtStatus = nt(0xC000_0241);
 pub(crate) const NO_MATCH: NtStatus = nt(0xC000_0272);
 /// A `WskAcceptEvent` that turns the connection away.

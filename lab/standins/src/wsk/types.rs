@@ -6,7 +6,7 @@
 //! matter are asserted at compile time, so that a slip here is a build error
 //! and not a driver calling the wrong function.
 
-use crate::nt::types::{Irp, Mdl, UnicodeString};
+pub(crate) use crate::nt::types::{IRP as Irp, MDL as Mdl, UNICODE_STRING as UnicodeString};
 use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
 
@@ -18,8 +18,6 @@ pub(crate) const WSK_VERSION_1_0: u16 = 0x0100;
 
 /// `WSK_NO_WAIT` of `WskCaptureProviderNPI`.
 pub(crate) const WSK_NO_WAIT: u32 = 0;
-/// `WSK_INFINITE_WAIT` of `WskCaptureProviderNPI`.
-pub(crate) const WSK_INFINITE_WAIT: u32 = u32::MAX;
 
 pub(crate) const WSK_FLAG_BASIC_SOCKET: u32 = 0;
 pub(crate) const WSK_FLAG_LISTEN_SOCKET: u32 = 1;
@@ -48,7 +46,6 @@ pub(crate) const WSK_TDI_DEVICENAME_MAPPING: u32 = 6;
 pub(crate) const WSK_SET_STATIC_EVENT_CALLBACKS: u32 = 7;
 pub(crate) const WSK_TDI_BEHAVIOR: u32 = 8;
 
-pub(crate) const SO_WSK_SECURITY: u32 = 0x4001;
 pub(crate) const SO_WSK_EVENT_CALLBACK: u32 = 0x4002;
 
 pub(crate) const WSK_EVENT_SEND_BACKLOG: u32 = 0x10;
@@ -378,13 +375,8 @@ pub(crate) type PfnSendMessages = unsafe extern "system" fn(
     *mut c_void,
     *mut Irp,
 ) -> NtStatus;
-pub(crate) type PfnConnectEx = unsafe extern "system" fn(
-    *mut WskSocket,
-    *mut c_void,
-    *mut WskBuf,
-    u32,
-    *mut Irp,
-) -> NtStatus;
+pub(crate) type PfnConnectEx =
+    unsafe extern "system" fn(*mut WskSocket, *mut c_void, *mut WskBuf, u32, *mut Irp) -> NtStatus;
 /// `WskSendEx`, `WskReceiveEx`: with control information.
 pub(crate) type PfnSendEx = unsafe extern "system" fn(
     *mut WskSocket,

@@ -131,15 +131,19 @@ pub(super) fn socket(
     // SAFETY: both handles are open.
     let associated = unsafe { CreateIoCompletionPort(handle, port.0, key, 0) };
     // SAFETY: the handle is open.
-    let modes = unsafe {
-        SetFileCompletionNotificationModes(handle, SKIP_PACKET_ON_SUCCESS | SKIP_EVENT)
-    };
+    let modes =
+        unsafe { SetFileCompletionNotificationModes(handle, SKIP_PACKET_ON_SUCCESS | SKIP_EVENT) };
     if associated.is_null() || modes == 0 {
         close(socket);
         return Err(ws::WSAENOBUFS);
     }
     if family == AF_INET6 {
-        let _ = set_option(socket, ws::IPPROTO_IPV6, ws::IPV6_V6ONLY, &1u32.to_ne_bytes());
+        let _ = set_option(
+            socket,
+            ws::IPPROTO_IPV6,
+            ws::IPV6_V6ONLY,
+            &1u32.to_ne_bytes(),
+        );
     }
     Ok(socket)
 }
@@ -423,6 +427,7 @@ fn connect_ex(socket: ws::SOCKET) -> Result<ConnectEx, i32> {
         return Ok(*function);
     }
     let mut function: Option<ConnectEx> = None;
+    let which = ws::WSAID_CONNECTEX;
     let mut bytes = 0;
     // SAFETY: the IOCTL reads the GUID and writes one function pointer, for
     // which `Option<fn>` is the documented equivalent of a nullable pointer.
@@ -430,7 +435,7 @@ fn connect_ex(socket: ws::SOCKET) -> Result<ConnectEx, i32> {
         ws::WSAIoctl(
             socket,
             ws::SIO_GET_EXTENSION_FUNCTION_POINTER,
-            (&raw const ws::WSAID_CONNECTEX).cast(),
+            (&raw const which).cast(),
             size_of::<windows_sys::core::GUID>() as u32,
             (&raw mut function).cast(),
             size_of::<usize>() as u32,

@@ -1,0 +1,390 @@
+//! Listening sockets: `WskAccept` and `WskAcceptEvent`.
+//!
+//! The provider keeps as many accepts with the system as there are waiting
+//! IRPs, and a few more while the event callback is enabled. A connection goes
+//! to a waiting IRP first, then to the callback, else it waits.
+
+use super::addr::RawAddr;
+use super::op::{Body, Op, OutAddr, Pointer};
+use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
+use super::types::{
+    Irp, NtStatus, PfnAcceptEvent, WSK_EVENT_ACCEPT, WSK_EVENTS_CONNECTION,
+    WSK_FLAG_AT_DISPATCH_LEVEL, WskClientConnectionDispatch, WskInspectId, WskSocket,
+};
+use super::winsock::{self, ACCEPT_ADDRESS, Started};
+use super::{check_flags, engine, fault, status};
+use crate::core::{Rule, callout, irql};
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use windows_sys::Win32::Networking::WinSock::{INVALID_SOCKET, WSAENOBUFS};
+
+/// Accepts with the system while WskAcceptEvent is enabled.
+const AHEAD: usize = 4;
+/// And at most, however many IRPs wait.
+const MOST: usize = 64;
+/// How long to wait when the host has no more sockets.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// `WskAccept`.
+pub(super) unsafe extern "system" fn accept(
+    socket: *mut WskSocket,
+    flags: u32,
+    context: *mut c_void,
+    dispatch: *const WskClientConnectionDispatch,
+    local: *mut c_void,
+    remote: *mut c_void,
+    irp: *mut Irp,
+) -> NtStatus {
+    const NAME: &str = "WskAccept";
+    let call = enter(NAME, socket, &[Category::Listen]);
+    check_flags(NAME, flags, 0);
+    // SAFETY: null, or the client's constant dispatch table.
+    let dispatch = unsafe { dispatch.as_ref() }.copied();
+    let body = Body::Accept {
+        context: Pointer(context),
+        dispatch,
+        local: OutAddr(local),
+        remote: OutAddr(remote),
+    };
+    let op = call.socket.begin(NAME, irp, body);
+    if let Some(status) = fault(NAME) {
+        return op.deliver(status, 0);
+    }
+    let mut todo = Todo::default();
+    {
+        let mut state = call.socket.state();
+        if state.phase == Phase::Dead {
+            todo.finish(op.clone(), status::FILE_FORCED_CLOSED, 0);
+        } else if state.phase != Phase::Listening {
+            todo.finish(op.clone(), status::INVALID_DEVICE_STATE, 0);
+        } else if op.cancelled.load(Ordering::SeqCst) {
+            todo.finish(op.clone(), status::CANCELLED, 0);
+        } else {
+            state.accepts.push_back(op.clone());
+            state.pump_accept(&call.socket, &mut todo);
+        }
+    }
+    todo.settle(&op)
+}
+
+/// `WskInspectComplete`: belongs to conditional accept, which this provider
+/// does not have; see [`super::options`].
+pub(super) unsafe extern "system" fn inspect_complete(
+    socket: *mut WskSocket,
+    _id: *mut WskInspectId,
+    _action: u32,
+    irp: *mut Irp,
+) -> NtStatus {
+    const NAME: &str = "WskInspectComplete";
+    let call = enter(NAME, socket, &[Category::Listen]);
+    let op = call.socket.begin(NAME, irp, Body::Simple);
+    op.deliver(status::NOT_SUPPORTED, 0)
+}
+
+impl State {
+    /// Hands out connections and keeps enough accepts with the system.
+    pub(super) fn pump_accept(&mut self, listener: &Arc<Socket>, todo: &mut Todo) {
+        if self.closed || self.phase != Phase::Listening {
+            return;
+        }
+        while let Some(connection) = self.ready.pop_front() {
+            if let Err(connection) = self.hand_out(listener, connection, todo) {
+                self.ready.push_front(connection);
+                break;
+            }
+        }
+        let ahead = if self.enabled & WSK_EVENT_ACCEPT != 0 {
+            AHEAD
+        } else {
+            0
+        };
+        let wanted = (self.accepts.len() + ahead).min(MOST);
+        while self.incoming < wanted {
+            if let Err(error) = self.start_incoming(listener) {
+                self.no_socket(listener, error, todo);
+                return;
+            }
+        }
+    }
+
+    /// Gives a connection to whoever is to have it; back when nobody is.
+    fn hand_out(
+        &mut self,
+        listener: &Arc<Socket>,
+        connection: Arc<Socket>,
+        todo: &mut Todo,
+    ) -> Result<(), Arc<Socket>> {
+        if let Some(op) = self.accepts.pop_front() {
+            if let Body::Accept {
+                context,
+                dispatch,
+                local,
+                remote,
+            } = &op.body
+            {
+                let mut state = connection.state();
+                state.context = context.0;
+                state.dispatch = dispatch.map_or(Dispatch::None, Dispatch::Connection);
+                state.fixed = listener.client.static_events() & WSK_EVENTS_CONNECTION;
+                state.enabled = state.fixed;
+                local.write(state.local);
+                remote.write(state.remote);
+                state.born = true;
+            }
+            listener.client.socket_made();
+            let public = connection.publish();
+            todo.finish(op, status::SUCCESS, public as usize);
+            todo.started.push(connection);
+            return Ok(());
+        }
+        if self.enabled & WSK_EVENT_ACCEPT != 0 {
+            self.callbacks += 1;
+            todo.accepted.push(connection);
+            return Ok(());
+        }
+        Err(connection)
+    }
+
+    /// Puts one more accept with the system.
+    fn start_incoming(&mut self, listener: &Arc<Socket>) -> Result<(), i32> {
+        let port = engine::port().ok_or(WSAENOBUFS)?;
+        let socket = winsock::socket(
+            port,
+            engine::KEY_IO,
+            listener.family,
+            super::types::SOCK_STREAM,
+            listener.protocol,
+        )?;
+        let op = Op::own(
+            listener,
+            Body::Incoming {
+                socket,
+                addresses: UnsafeCell::new([0; 2 * ACCEPT_ADDRESS]),
+            },
+        );
+        self.incoming += 1;
+        let handle = self.handle;
+        let Body::Incoming { addresses, .. } = &op.body else {
+            return Ok(());
+        };
+        let buffer = addresses.get().cast::<u8>();
+        let started = op.start(|overlapped| {
+            // SAFETY: buffer and OVERLAPPED are the operation's own.
+            unsafe { winsock::accept(handle, socket, buffer, overlapped) }
+        });
+        match started {
+            Started::Pending => {}
+            Started::Done(_) => {
+                engine::post(move || op.socket.io_done(&op, status::SUCCESS, 0));
+            }
+            Started::Failed(error) => {
+                self.incoming -= 1;
+                winsock::close(socket);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The host has no socket to accept into: the waiting IRPs learn it, the
+    /// event callback gets what comes later.
+    fn no_socket(&mut self, listener: &Arc<Socket>, error: i32, todo: &mut Todo) {
+        if self.closed {
+            return;
+        }
+        for op in std::mem::take(&mut self.accepts) {
+            todo.finish(op, status::from_winsock(error), 0);
+        }
+        if self.enabled & WSK_EVENT_ACCEPT != 0 && self.incoming == 0 {
+            self.callbacks += 1;
+            let listener = listener.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(RETRY);
+                let mut todo = Todo::default();
+                {
+                    let mut state = listener.state();
+                    state.callbacks -= 1;
+                    state.pump_accept(&listener, &mut todo);
+                    state.check_closed(&mut todo);
+                }
+                todo.run(&listener);
+            });
+        }
+    }
+
+    /// An accept of the provider's own is over.
+    pub(super) fn incoming_done(
+        &mut self,
+        listener: &Arc<Socket>,
+        op: &Arc<Op>,
+        status: NtStatus,
+        todo: &mut Todo,
+    ) {
+        self.incoming -= 1;
+        let Body::Incoming { socket, .. } = &op.body else {
+            return;
+        };
+        let addresses = winsock::accepted(self.handle, *socket);
+        let (true, false, Ok((local, remote))) =
+            (status::is_success(status), self.closed, addresses)
+        else {
+            winsock::close_abortive(*socket);
+            match status {
+                // That one connection is gone; the next may come.
+                status::SUCCESS | status::CONNECTION_RESET | status::CONNECTION_ABORTED => {
+                    self.pump_accept(listener, todo);
+                }
+                _ => self.no_socket(listener, WSAENOBUFS, todo),
+            }
+            return;
+        };
+        let mut state = State::new(*socket, Phase::Connected, null_mut(), Dispatch::None);
+        state.local = Some(local);
+        state.remote = Some(remote);
+        let connection = Socket::new(
+            &listener.client,
+            Category::Connection,
+            listener.family,
+            listener.protocol,
+            state,
+        );
+        self.ready.push_back(connection);
+        self.pump_accept(listener, todo);
+    }
+}
+
+fn callback(state: &State) -> Option<PfnAcceptEvent> {
+    match state.dispatch {
+        Dispatch::Listen(dispatch) => dispatch.accept_event,
+        _ => None,
+    }
+}
+
+/// Calls `WskAcceptEvent` with a new connection.
+pub(super) fn accept_event(listener: &Arc<Socket>, connection: Arc<Socket>, todo: &mut Todo) {
+    let (routine, context, inherited) = {
+        let state = listener.state();
+        let inherited = (state.enabled & WSK_EVENTS_CONNECTION)
+            | (listener.client.static_events() & WSK_EVENTS_CONNECTION);
+        (
+            callback(&state).filter(|_| !state.closed),
+            state.context,
+            inherited,
+        )
+    };
+    if let Some(routine) = routine {
+        if let Some(status) = fault("WskAcceptEvent") {
+            // The documented way to say that a listening socket has failed.
+            listener.state().phase = Phase::Dead;
+            crate::core::event_log(serde_json::json!({
+                "event": "wsk", "listener": listener.id, "failed": status,
+            }));
+            call_accept(routine, context, None, null_mut());
+        } else {
+            offer(routine, context, inherited, &connection, todo);
+        }
+    }
+    let mut state = listener.state();
+    state.callbacks -= 1;
+    state.pump_accept(listener, todo);
+    state.check_closed(todo);
+}
+
+fn offer(
+    routine: PfnAcceptEvent,
+    context: *mut c_void,
+    inherited: u32,
+    connection: &Arc<Socket>,
+    todo: &mut Todo,
+) {
+    let addresses = {
+        let mut state = connection.state();
+        state.born = true;
+        state.local.zip(state.remote)
+    };
+    connection.client.socket_made();
+    let public = connection.publish();
+    let (status, socket_context, dispatch) = call_accept(routine, context, addresses, public);
+    match status {
+        status::SUCCESS => {
+            // SAFETY: null, or the constant dispatch table the client gave.
+            let dispatch = unsafe { dispatch.as_ref() }.copied();
+            let mut state = connection.state();
+            state.context = socket_context;
+            state.dispatch = dispatch.map_or(Dispatch::None, Dispatch::Connection);
+            state.fixed = connection.client.static_events() & WSK_EVENTS_CONNECTION;
+            state.enabled |= inherited;
+            drop(state);
+            todo.started.push(connection.clone());
+        }
+        status::REQUEST_NOT_ACCEPTED => connection.reject(),
+        other => violate!(
+            Rule::LabWskCallbackStatus,
+            "WskAcceptEvent returned {other:#x}, neither STATUS_SUCCESS nor \
+             STATUS_REQUEST_NOT_ACCEPTED"
+        ),
+    }
+}
+
+fn call_accept(
+    routine: PfnAcceptEvent,
+    context: *mut c_void,
+    addresses: Option<(RawAddr, RawAddr)>,
+    socket: *mut WskSocket,
+) -> (NtStatus, *mut c_void, *const WskClientConnectionDispatch) {
+    let (mut socket_context, mut dispatch) = (null_mut(), null());
+    let level = engine::level();
+    // The flag may be absent at DISPATCH_LEVEL, never present below it.
+    let flags = if level == irql::DISPATCH_LEVEL && engine::random() & 1 == 0 {
+        WSK_FLAG_AT_DISPATCH_LEVEL
+    } else {
+        0
+    };
+    let bytes = |address: &Option<RawAddr>| {
+        address
+            .as_ref()
+            .map_or(null_mut(), |address| address.as_ptr().cast_mut())
+    };
+    let (local, remote) = addresses.unzip();
+    let status = callout::call("WskAcceptEvent", level, || {
+        // SAFETY: the client's routine for this event, with arguments that
+        // live until it returns.
+        unsafe {
+            routine(
+                context,
+                flags,
+                bytes(&local),
+                bytes(&remote),
+                socket,
+                &mut socket_context,
+                &mut dispatch,
+            )
+        }
+    });
+    (status, socket_context, dispatch)
+}
+
+impl Socket {
+    /// "The WSK subsystem will close the accepted socket on behalf of the WSK
+    /// application."
+    fn reject(self: &Arc<Self>) {
+        let mut state = self.state();
+        if state.outstanding > 0 || state.closed {
+            violate!(
+                Rule::LabWskCallbackStatus,
+                "WskAcceptEvent rejected a connection on which it has made calls"
+            );
+        }
+        state.closed = true;
+        if state.handle != INVALID_SOCKET {
+            state.release_handle(true);
+        }
+        self.withdraw();
+        drop(state);
+        self.client.socket_gone();
+    }
+}

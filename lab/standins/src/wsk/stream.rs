@@ -1,0 +1,617 @@
+//! Connections: `WskConnect`, `WskSend`, `WskReceive`, `WskDisconnect`.
+//!
+//! One send and one receive of a connection are with the system at a time; the
+//! rest wait in order. So data and completions keep the order of the calls,
+//! whatever thread they complete on.
+
+use super::addr::RawAddr;
+use super::buffer::{Buffer, Way};
+use super::op::{Body, Op};
+use super::socket::{Category, Phase, Socket, State, Todo, enter};
+use super::types::{
+    Irp, NtStatus, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE, WSK_FLAG_ABORTIVE, WSK_FLAG_DRAIN,
+    WSK_FLAG_NODELAY, WSK_FLAG_WAITALL, WskBuf, WskSocket,
+};
+use super::winsock::{self, Started};
+use super::{check_flags, fault, status};
+use crate::core::Rule;
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use windows_sys::Win32::Networking::WinSock::{INVALID_SOCKET, MSG_PEEK, WSABUF};
+
+/// Bytes the provider receives at a time for WskReceiveEvent.
+const FILL: usize = 16 * 1024;
+/// Bytes WSK_FLAG_DRAIN throws away at a time.
+const DRAIN: usize = 16 * 1024;
+
+/// `WskConnect`.
+pub(super) unsafe extern "system" fn connect(
+    socket: *mut WskSocket,
+    remote: *mut c_void,
+    flags: u32,
+    irp: *mut Irp,
+) -> NtStatus {
+    const NAME: &str = "WskConnect";
+    let call = enter(NAME, socket, &[Category::Connection]);
+    check_flags(NAME, flags, 0);
+    if remote.is_null() {
+        violate!(Rule::LabWskNullArgument, "{NAME} without a remote address");
+    }
+    // SAFETY: not null; a SOCKADDR by the client's part of the contract.
+    let to = unsafe { RawAddr::read(remote, call.socket.family) };
+    let Ok(to) = to else {
+        let op = call.socket.begin(NAME, irp, Body::Simple);
+        return op.deliver(status::INVALID_ADDRESS_COMPONENT, 0);
+    };
+    let op = call
+        .socket
+        .begin(NAME, irp, Body::Connect { create: false });
+    if let Some(status) = fault(NAME) {
+        return op.deliver(status, 0);
+    }
+    start_connect(&call.socket, &op, to)
+}
+
+/// Starts connecting the bound socket; shared with `WskSocketConnect`.
+pub(super) fn start_connect(socket: &Arc<Socket>, op: &Arc<Op>, to: RawAddr) -> NtStatus {
+    let mut todo = Todo::default();
+    {
+        let mut state = socket.state();
+        if let Err(status) = state.may_connect() {
+            todo.finish(op.clone(), status, 0);
+        } else if op.cancelled.load(Ordering::SeqCst) {
+            todo.finish(op.clone(), status::CANCELLED, 0);
+        } else {
+            state.phase = Phase::Connecting;
+            state.connecting = Some(op.clone());
+            state.remote = Some(to);
+            let handle = state.handle;
+            // SAFETY: the OVERLAPPED is the operation's and stays with it.
+            let started =
+                op.start(|overlapped| unsafe { winsock::connect(handle, to, overlapped) });
+            match started {
+                Started::Pending => {}
+                Started::Done(_) => state.connect_done(op, status::SUCCESS, &mut todo),
+                Started::Failed(error) => {
+                    state.connect_done(op, status::from_winsock(error), &mut todo);
+                }
+            }
+        }
+    }
+    todo.settle(op)
+}
+
+/// `WskSend`.
+pub(super) unsafe extern "system" fn send(
+    socket: *mut WskSocket,
+    buffer: *mut WskBuf,
+    flags: u32,
+    irp: *mut Irp,
+) -> NtStatus {
+    const NAME: &str = "WskSend";
+    let call = enter(NAME, socket, &[Category::Connection]);
+    check_flags(NAME, flags, WSK_FLAG_NODELAY);
+    // SAFETY: the client's WSK_BUF, under the contract of WskSend.
+    let buffer = unsafe { Buffer::new(NAME, buffer, Way::FromClient) };
+    let op = call.socket.begin(NAME, irp, Body::Send(buffer));
+    if let Some(status) = fault(NAME) {
+        return op.deliver(status, 0);
+    }
+    queue_send(&call.socket, &op)
+}
+
+/// `WskDisconnect`.
+pub(super) unsafe extern "system" fn disconnect(
+    socket: *mut WskSocket,
+    buffer: *mut WskBuf,
+    flags: u32,
+    irp: *mut Irp,
+) -> NtStatus {
+    const NAME: &str = "WskDisconnect";
+    let call = enter(NAME, socket, &[Category::Connection]);
+    check_flags(NAME, flags, WSK_FLAG_ABORTIVE);
+    if flags & WSK_FLAG_ABORTIVE != 0 {
+        if !buffer.is_null() {
+            violate!(
+                Rule::LabWskFlags,
+                "{NAME} with WSK_FLAG_ABORTIVE and a buffer, which must then be NULL"
+            );
+        }
+        let op = call.socket.begin(NAME, irp, Body::Simple);
+        if let Some(status) = fault(NAME) {
+            return op.deliver(status, 0);
+        }
+        return abort(&call.socket, &op);
+    }
+    let buffer = if buffer.is_null() {
+        None
+    } else {
+        // SAFETY: the client's WSK_BUF, under the contract of WskDisconnect.
+        Some(unsafe { Buffer::new(NAME, buffer, Way::FromClient) })
+    };
+    let op = call.socket.begin(NAME, irp, Body::Disconnect(buffer));
+    if let Some(status) = fault(NAME) {
+        return op.deliver(status, 0);
+    }
+    queue_send(&call.socket, &op)
+}
+
+fn queue_send(socket: &Arc<Socket>, op: &Arc<Op>) -> NtStatus {
+    let mut todo = Todo::default();
+    {
+        let mut state = socket.state();
+        match state.may_send() {
+            Err(status) => todo.finish(op.clone(), status, 0),
+            Ok(()) => {
+                state.sends.push_back(op.clone());
+                state.pump_send(&mut todo);
+            }
+        }
+    }
+    todo.settle(op)
+}
+
+/// An abortive disconnect: a reset, now; everything pending ends.
+fn abort(socket: &Arc<Socket>, op: &Arc<Op>) -> NtStatus {
+    let mut todo = Todo::default();
+    let status = {
+        let mut state = socket.state();
+        if state.phase == Phase::Connected {
+            state.phase = Phase::Dead;
+            state.failed = Some(status::CONNECTION_ABORTED);
+            for op in std::mem::take(&mut state.sends) {
+                todo.finish(op, status::CANCELLED, 0);
+            }
+            for op in std::mem::take(&mut state.receives) {
+                todo.finish(op, status::CONNECTION_ABORTED, 0);
+            }
+            state.buffered.clear();
+            if state.handle != INVALID_SOCKET {
+                winsock::cancel(state.handle, None);
+            }
+            state.release_handle(true);
+            status::SUCCESS
+        } else if state.phase == Phase::Dead {
+            status::SUCCESS
+        } else {
+            status::INVALID_DEVICE_STATE
+        }
+    };
+    todo.finish(op.clone(), status, 0);
+    todo.settle(op)
+}
+
+/// `WskReceive`.
+pub(super) unsafe extern "system" fn receive(
+    socket: *mut WskSocket,
+    buffer: *mut WskBuf,
+    flags: u32,
+    irp: *mut Irp,
+) -> NtStatus {
+    const NAME: &str = "WskReceive";
+    let call = enter(NAME, socket, &[Category::Connection]);
+    check_flags(NAME, flags, WSK_FLAG_WAITALL | WSK_FLAG_DRAIN);
+    if flags == WSK_FLAG_WAITALL | WSK_FLAG_DRAIN {
+        violate!(
+            Rule::LabWskFlags,
+            "{NAME} with both WSK_FLAG_WAITALL and WSK_FLAG_DRAIN, which exclude each other"
+        );
+    }
+    // SAFETY: the client's WSK_BUF, under the contract of WskReceive.
+    let buffer = unsafe { Buffer::new(NAME, buffer, Way::ToClient) };
+    let body = if flags & WSK_FLAG_DRAIN != 0 {
+        if buffer.len() != 0 {
+            violate!(
+                Rule::LabWskFlags,
+                "{NAME} with WSK_FLAG_DRAIN and a buffer of {} bytes, which must be empty",
+                buffer.len()
+            );
+        }
+        Body::Drain {
+            scratch: UnsafeCell::new(vec![0; DRAIN]),
+            flags: UnsafeCell::new(0),
+        }
+    } else {
+        Body::Receive {
+            buffer,
+            wait_all: flags & WSK_FLAG_WAITALL != 0,
+            done: AtomicUsize::new(0),
+            flags: UnsafeCell::new(0),
+        }
+    };
+    let op = call.socket.begin(NAME, irp, body);
+    if let Some(status) = fault(NAME) {
+        return op.deliver(status, 0);
+    }
+    let mut todo = Todo::default();
+    {
+        let mut state = call.socket.state();
+        state.paused = false;
+        let empty = matches!(&op.body, Body::Receive { buffer, .. } if buffer.len() == 0);
+        match state.may_receive() {
+            Err(status) => todo.finish(op.clone(), status, 0),
+            // "Specifying a zero length ... re-enabling WskReceiveEvent".
+            Ok(()) if empty => todo.finish(op.clone(), status::SUCCESS, 0),
+            Ok(()) => state.receives.push_back(op.clone()),
+        }
+        state.pump_receive(&call.socket, &mut todo);
+    }
+    todo.settle(&op)
+}
+
+impl State {
+    fn may_connect(&self) -> Result<(), NtStatus> {
+        match self.phase {
+            Phase::Bound => Ok(()),
+            Phase::Connecting | Phase::Connected => Err(status::CONNECTION_ACTIVE),
+            _ => Err(status::INVALID_DEVICE_STATE),
+        }
+    }
+
+    fn may_send(&self) -> Result<(), NtStatus> {
+        if let Some(status) = self.failed {
+            return Err(status);
+        }
+        if self.phase != Phase::Connected {
+            return Err(status::INVALID_CONNECTION);
+        }
+        let ending = self
+            .sends
+            .iter()
+            .chain(&self.sending)
+            .any(|op| matches!(op.body, Body::Disconnect(_)));
+        if self.shut || ending {
+            return Err(status::LOCAL_DISCONNECT);
+        }
+        Ok(())
+    }
+
+    fn may_receive(&self) -> Result<(), NtStatus> {
+        match self.phase {
+            Phase::Connected => Ok(()),
+            Phase::Dead => Err(self.failed.unwrap_or(status::CONNECTION_ABORTED)),
+            _ => Err(status::INVALID_CONNECTION),
+        }
+    }
+
+    pub(super) fn connect_done(&mut self, op: &Arc<Op>, status: NtStatus, todo: &mut Todo) {
+        if status::is_success(status) {
+            winsock::connected(self.handle);
+            self.phase = Phase::Connected;
+            self.local = winsock::local_address(self.handle).ok().or(self.local);
+        } else {
+            self.phase = Phase::Bound;
+            self.remote = None;
+        }
+        let mut information = 0;
+        if status::is_success(status) && matches!(op.body, Body::Connect { create: true, .. }) {
+            self.born = true;
+            information = op.socket.publish() as usize;
+        }
+        todo.finish(op.clone(), status, information);
+    }
+
+    /// Starts the next send, if none is with the system.
+    pub(super) fn pump_send(&mut self, todo: &mut Todo) {
+        if self.sending.is_some() || self.closed {
+            return;
+        }
+        let Some(op) = self.sends.pop_front() else {
+            return;
+        };
+        self.sending = Some(op.clone());
+        if let Some((status, bytes)) = self.start_send(&op) {
+            todo.finish(op, status, bytes);
+        }
+    }
+
+    /// A result, if there is one at once.
+    fn start_send(&mut self, op: &Arc<Op>) -> Option<(NtStatus, usize)> {
+        if op.cancelled.load(Ordering::SeqCst) {
+            return Some((status::CANCELLED, 0));
+        }
+        if let Some(status) = self.failed {
+            return Some((status, 0));
+        }
+        let buffer = match &op.body {
+            Body::Send(buffer) | Body::Disconnect(Some(buffer)) => buffer,
+            _ => return Some(self.end_sending(0)),
+        };
+        let handle = self.handle;
+        let segments = buffer.wsabufs(0);
+        // SAFETY: the client lends the memory until its IRP completes, which
+        // is after the operation; the OVERLAPPED is the operation's.
+        match op.start(|overlapped| unsafe { winsock::send(handle, &segments, overlapped) }) {
+            Started::Pending => None,
+            Started::Done(bytes) => Some(self.sent(op, status::SUCCESS, bytes as usize)),
+            Started::Failed(error) => Some(self.sent(op, status::from_winsock(error), 0)),
+        }
+    }
+
+    fn sent(&mut self, op: &Arc<Op>, status: NtStatus, bytes: usize) -> (NtStatus, usize) {
+        op.socket.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        if !status::is_success(status) {
+            return (status, 0);
+        }
+        if matches!(op.body, Body::Disconnect(_)) {
+            return self.end_sending(bytes);
+        }
+        (status, bytes)
+    }
+
+    fn end_sending(&mut self, bytes: usize) -> (NtStatus, usize) {
+        self.shut = true;
+        match winsock::shutdown_send(self.handle) {
+            Ok(()) => (status::SUCCESS, bytes),
+            Err(error) => (status::from_winsock(error), 0),
+        }
+    }
+
+    pub(super) fn send_done(
+        &mut self,
+        _socket: &Arc<Socket>,
+        op: &Arc<Op>,
+        status: NtStatus,
+        bytes: usize,
+        todo: &mut Todo,
+    ) {
+        let (status, bytes) = self.sent(op, status, bytes);
+        todo.finish(op.clone(), status, bytes);
+    }
+
+    /// Starts the next receive: of the client first, else one for its events.
+    pub(super) fn pump_receive(&mut self, socket: &Arc<Socket>, todo: &mut Todo) {
+        if self.closed || self.phase != Phase::Connected {
+            return;
+        }
+        self.tell_disconnect(todo);
+        if self.receiving.is_some() {
+            return;
+        }
+        if let Some(op) = self.receives.pop_front() {
+            self.receiving = Some(op.clone());
+            if let Some((status, bytes)) = self.start_receive(&op) {
+                self.tell_disconnect(todo);
+                todo.finish(op, status, bytes);
+            }
+            return;
+        }
+        let over = self.eof || self.failed.is_some();
+        if self.enabled & WSK_EVENT_RECEIVE != 0 && !self.paused && !self.indicating {
+            if !self.buffered.is_empty() {
+                self.indicating = true;
+                self.callbacks += 1;
+                todo.indicate = true;
+            } else if !over {
+                self.start_own(socket, todo, false);
+            }
+        } else if self.enabled & (WSK_EVENT_RECEIVE | WSK_EVENT_DISCONNECT) == WSK_EVENT_DISCONNECT
+            && !over
+            && !self.watched
+            && self.buffered.is_empty()
+        {
+            self.start_own(socket, todo, true);
+        }
+    }
+
+    /// A receive of the provider's own: of data, or only a look.
+    fn start_own(&mut self, socket: &Arc<Socket>, todo: &mut Todo, watch: bool) {
+        let body = if watch {
+            Body::Watch {
+                data: UnsafeCell::new([0]),
+                flags: UnsafeCell::new(0),
+            }
+        } else {
+            Body::Fill {
+                data: UnsafeCell::new(vec![0; FILL]),
+                flags: UnsafeCell::new(0),
+            }
+        };
+        let op = Op::own(socket, body);
+        self.outstanding += 1;
+        self.receiving = Some(op.clone());
+        if let Some((status, bytes)) = self.start_receive(&op) {
+            // An own operation has no IRP; ending it makes the pump go on.
+            todo.finish(op, status, bytes);
+        }
+    }
+
+    /// Goes on with a receive until it has its result or has to wait.
+    fn start_receive(&mut self, op: &Arc<Op>) -> Option<(NtStatus, usize)> {
+        loop {
+            if op.cancelled.load(Ordering::SeqCst) && op.received() == 0 {
+                return Some((status::CANCELLED, 0));
+            }
+            if !self.buffered.is_empty() && self.take_buffered(op) {
+                return Some((status::SUCCESS, op.received()));
+            }
+            if let Some(status) = self.failed {
+                return Some((status, 0));
+            }
+            if self.eof {
+                return Some((status::SUCCESS, op.received()));
+            }
+            let handle = self.handle;
+            let Some((segments, flags)) = op.receive_target() else {
+                return Some((status::INVALID_DEVICE_STATE, 0));
+            };
+            let started = op.start(|overlapped| {
+                // SAFETY: the memory is the client's, lent until its IRP
+                // completes, or the operation's own, as are flags and
+                // OVERLAPPED.
+                unsafe { winsock::receive(handle, &segments, flags, overlapped) }
+            });
+            let (status, bytes) = match started {
+                Started::Pending => return None,
+                Started::Done(bytes) => (status::SUCCESS, bytes as usize),
+                Started::Failed(error) => (status::from_winsock(error), 0),
+            };
+            if let Some(result) = self.received(op, status, bytes) {
+                return Some(result);
+            }
+        }
+    }
+
+    /// Gives buffered data to a client's receive; true when that ends it.
+    fn take_buffered(&mut self, op: &Arc<Op>) -> bool {
+        match &op.body {
+            Body::Receive {
+                buffer,
+                wait_all,
+                done,
+                ..
+            } => {
+                let data: Vec<u8> = self.buffered.iter().copied().collect();
+                let at = done.load(Ordering::Relaxed);
+                let taken = buffer.fill(at, &data);
+                self.buffered.drain(..taken);
+                done.store(at + taken, Ordering::Relaxed);
+                !wait_all || at + taken == buffer.len()
+            }
+            Body::Drain { .. } => {
+                self.buffered.clear();
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// What came of a receive; `None` when it has to go on.
+    fn received(
+        &mut self,
+        op: &Arc<Op>,
+        status: NtStatus,
+        bytes: usize,
+    ) -> Option<(NtStatus, usize)> {
+        self.watched = false;
+        if !status::is_success(status) {
+            if status != status::CANCELLED && self.failed.is_none() {
+                self.failed = Some(status);
+            }
+            return Some((self.failed.unwrap_or(status), 0));
+        }
+        if !matches!(op.body, Body::Watch { .. }) {
+            op.socket
+                .received
+                .fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        if bytes == 0 {
+            self.eof = true;
+            return Some((status::SUCCESS, op.received()));
+        }
+        match &op.body {
+            Body::Receive {
+                buffer,
+                wait_all,
+                done,
+                ..
+            } => {
+                let all = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                (!wait_all || all >= buffer.len()).then_some((status::SUCCESS, all))
+            }
+            Body::Drain { .. } => None,
+            Body::Fill { data, .. } => {
+                // SAFETY: the receive is over: nobody else touches the data.
+                let data = unsafe { &*data.get() };
+                self.buffered.extend(data.iter().take(bytes));
+                Some((status::SUCCESS, bytes))
+            }
+            _ => {
+                self.watched = true;
+                Some((status::SUCCESS, 0))
+            }
+        }
+    }
+
+    pub(super) fn receive_done(
+        &mut self,
+        _socket: &Arc<Socket>,
+        op: &Arc<Op>,
+        status: NtStatus,
+        bytes: usize,
+        todo: &mut Todo,
+    ) {
+        let result = self
+            .received(op, status, bytes)
+            .or_else(|| self.start_receive(op));
+        if let Some((status, bytes)) = result {
+            self.tell_disconnect(todo);
+            todo.finish(op.clone(), status, bytes);
+        }
+    }
+
+    /// Notes that WskDisconnectEvent is due: once, after all data.
+    fn tell_disconnect(&mut self, todo: &mut Todo) {
+        let over = self.eof || self.failed.is_some();
+        if over
+            && !self.disconnect_told
+            && !self.closed
+            && !self.indicating
+            && self.enabled & WSK_EVENT_DISCONNECT != 0
+            && (self.buffered.is_empty() || self.failed.is_some())
+            && self.phase == Phase::Connected
+        {
+            self.disconnect_told = true;
+            self.callbacks += 1;
+            todo.disconnect = Some(if self.failed.is_some() {
+                WSK_FLAG_ABORTIVE
+            } else {
+                0
+            });
+        }
+    }
+}
+
+impl Op {
+    /// Bytes a client's receive has so far.
+    fn received(&self) -> usize {
+        match &self.body {
+            Body::Receive { done, .. } => done.load(Ordering::Relaxed),
+            _ => 0,
+        }
+    }
+
+    /// Where the next part of a receive goes, and its flags.
+    fn receive_target(&self) -> Option<(Vec<WSABUF>, *mut u32)> {
+        let (cell, wanted) = match &self.body {
+            Body::Receive { flags, .. } | Body::Drain { flags, .. } | Body::Fill { flags, .. } => {
+                (flags, 0)
+            }
+            Body::Watch { flags, .. } => (flags, MSG_PEEK as u32),
+            _ => return None,
+        };
+        // SAFETY: no receive is under way: nobody else touches the flags.
+        unsafe { cell.get().write(wanted) };
+        match &self.body {
+            Body::Receive {
+                buffer,
+                done,
+                flags,
+                ..
+            } => Some((buffer.wsabufs(done.load(Ordering::Relaxed)), flags.get())),
+            Body::Drain { scratch, flags }
+            | Body::Fill {
+                data: scratch,
+                flags,
+            } => {
+                // SAFETY: no receive is under way: nobody else touches it.
+                let scratch = unsafe { &mut *scratch.get() };
+                let segment = WSABUF {
+                    len: u32::try_from(scratch.len()).unwrap_or(0),
+                    buf: scratch.as_mut_ptr(),
+                };
+                Some((vec![segment], flags.get()))
+            }
+            Body::Watch { data, flags } => {
+                let segment = WSABUF {
+                    len: 1,
+                    buf: data.get().cast(),
+                };
+                Some((vec![segment], flags.get()))
+            }
+            _ => None,
+        }
+    }
+}
