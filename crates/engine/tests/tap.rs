@@ -202,13 +202,13 @@ impl Reader {
         let Some(record) = self.tap.admit(&meta(bytes.len())) else {
             return;
         };
-        if !self.tap.must_wait() {
-            if let Some((buffer, fill)) = &mut self.read {
-                if self.tap.write(fill, buffer, record, copy_from(bytes)) {
-                    return;
-                }
-                self.complete();
+        if !self.tap.must_wait()
+            && let Some((buffer, fill)) = &mut self.read
+        {
+            if self.tap.write(fill, buffer, record, copy_from(bytes)) {
+                return;
             }
+            self.complete();
         }
         self.tap.set_aside(record, copy_from(bytes));
     }
