@@ -14,6 +14,8 @@
 mod handle;
 mod op;
 mod port;
+#[cfg(test)]
+mod tests;
 
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::OwnedHandle;

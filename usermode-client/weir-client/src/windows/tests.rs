@@ -1,0 +1,168 @@
+//! The overlapped layer against named pipes: real kernel objects that any
+//! Windows, and Wine, has.
+
+use std::io::Write as _;
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::os::windows::io::{FromRawHandle as _, OwnedHandle};
+use std::ptr::null;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use weir_abi::status;
+use windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE;
+use windows_sys::Win32::Storage::FileSystem::{FILE_FLAG_OVERLAPPED, PIPE_ACCESS_DUPLEX};
+use windows_sys::Win32::System::Pipes::{CreateNamedPipeW, PIPE_TYPE_BYTE};
+
+use super::handle::DeviceHandle;
+use super::port::Port;
+use crate::channel::{Channel, Completion, Pending};
+use crate::error::NtStatus;
+
+/// The two ends of a new pipe: one as a device handle, one to write to.
+fn pipe(port: &Arc<Port>) -> (DeviceHandle, std::fs::File) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!(r"\\.\pipe\weir-client-test-{}-{number}", std::process::id());
+    let wide: Vec<u16> = name.encode_utf16().chain([0]).collect();
+    // SAFETY: the name is NUL-terminated and outlives the call; no security
+    // attributes are given.
+    let raw = unsafe {
+        CreateNamedPipeW(
+            wide.as_ptr(),
+            PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED,
+            PIPE_TYPE_BYTE,
+            1,
+            4096,
+            4096,
+            0,
+            null(),
+        )
+    };
+    assert_ne!(
+        raw,
+        INVALID_HANDLE_VALUE,
+        "{}",
+        std::io::Error::last_os_error()
+    );
+    // SAFETY: the call succeeded: the handle is open and nobody else's.
+    let server = unsafe { OwnedHandle::from_raw_handle(raw) };
+    let client = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(0)
+        .open(&name)
+        .expect("the pipe opens");
+    let device = DeviceHandle::new(server, Arc::clone(port)).expect("associates");
+    (device, client)
+}
+
+fn port() -> Arc<Port> {
+    Arc::new(Port::new().expect("a port"))
+}
+
+fn start(device: &DeviceHandle, len: usize) -> Box<dyn Pending> {
+    device.read(vec![0; len]).expect("starts")
+}
+
+#[track_caller]
+fn bytes(completion: Option<Completion>) -> Vec<u8> {
+    let Completion { result, mut buffer } = completion.expect("a completion");
+    buffer.truncate(result.expect("bytes"));
+    buffer
+}
+
+const SOON: Option<Duration> = Some(Duration::from_secs(10));
+
+#[test]
+fn reads_complete_in_the_order_they_were_started() {
+    let (device, mut client) = pipe(&port());
+    let mut reads: Vec<_> = (0..3).map(|_| start(&device, 4)).collect();
+    assert!(reads[0].wait(Some(Duration::from_millis(20))).is_none());
+    client.write_all(b"onetwothree!").expect("writes");
+    let got: Vec<u8> = reads.iter_mut().flat_map(|r| bytes(r.wait(SOON))).collect();
+    assert_eq!(got, b"onetwothree!");
+}
+
+#[test]
+fn a_cancelled_read_completes_as_cancelled() {
+    let (device, _client) = pipe(&port());
+    let mut reads = [start(&device, 4), start(&device, 4)];
+    device.cancel();
+    for read in &mut reads {
+        let completion = read.wait(SOON).expect("a completion");
+        let failure = completion.result.expect_err("cancelled");
+        assert_eq!(failure.status, NtStatus(status::CANCELLED));
+        // ERROR_OPERATION_ABORTED.
+        assert_eq!(failure.win32, 995);
+        assert_eq!(completion.buffer.len(), 4);
+    }
+}
+
+#[test]
+fn closing_a_handle_ends_its_reads() {
+    let port = port();
+    let (device, client) = pipe(&port);
+    let mut read = start(&device, 4);
+    drop(device);
+    let completion = read.wait(Some(Duration::ZERO)).expect("it is over already");
+    assert!(completion.result.is_err());
+    drop(client);
+    drop(port);
+}
+
+#[test]
+fn a_refused_request_keeps_its_status() {
+    let (device, _client) = pipe(&port());
+    // A device control code of ours means nothing to a pipe.
+    let code = weir_abi::Ioctl::GetVersion.code();
+    let failure = device.control(code, &[1, 2, 3], 16).expect_err("refused");
+    assert!(
+        weir_abi::status::is_error(failure.status.0),
+        "{}",
+        failure.status
+    );
+    assert_ne!(failure.win32, 0);
+}
+
+#[test]
+fn a_closed_far_end_is_told_at_once() {
+    let (device, client) = pipe(&port());
+    drop(client);
+    // Whether the read fails when it starts or when it completes is the
+    // system's choice; either way STATUS_PIPE_BROKEN arrives.
+    let failure = match device.read(vec![0; 4]) {
+        Err(failure) => failure,
+        Ok(mut read) => read
+            .wait(SOON)
+            .expect("a completion")
+            .result
+            .expect_err("broken"),
+    };
+    assert_eq!(failure.status, NtStatus(0xC000_014B_u32.cast_signed()));
+    assert_eq!(failure.win32, 109);
+}
+
+#[test]
+fn many_handles_share_a_port() {
+    let port = port();
+    let pipes: Vec<_> = (0..20).map(|_| pipe(&port)).collect();
+    let mut reads: Vec<_> = pipes.iter().map(|(device, _)| start(device, 8)).collect();
+    for (i, (_, client)) in pipes.iter().enumerate() {
+        (&*client).write_all(&[i as u8; 8]).expect("writes");
+    }
+    for (i, read) in reads.iter_mut().enumerate() {
+        assert_eq!(bytes(read.wait(SOON)), [i as u8; 8]);
+    }
+}
+
+#[test]
+fn ports_come_and_go() {
+    for _ in 0..50 {
+        let port = port();
+        let (device, mut client) = pipe(&port);
+        let mut read = start(&device, 2);
+        client.write_all(b"ok").expect("writes");
+        assert_eq!(bytes(read.wait(SOON)), b"ok");
+    }
+}
