@@ -44,6 +44,25 @@ pub fn call<R>(name: &'static str, level: u8, f: impl FnOnce() -> R) -> R {
     result
 }
 
+thread_local! {
+    static NO_WAIT: Cell<Option<Rule>> = const { Cell::new(None) };
+}
+
+/// Runs `f`; a wait of this thread meanwhile breaks `rule`.
+pub fn forbid_wait<R>(rule: Rule, f: impl FnOnce() -> R) -> R {
+    let before = NO_WAIT.replace(Some(rule));
+    let result = f();
+    NO_WAIT.set(before);
+    result
+}
+
+/// To be called by whatever makes a thread wait.
+pub fn check_wait(api: &str) {
+    if let Some(rule) = NO_WAIT.get() {
+        violate!(rule, "{api} inside {:?}", names());
+    }
+}
+
 /// The driver callbacks this thread is in, outermost first.
 pub fn names() -> Vec<&'static str> {
     let (names, depth) = NAMES.get();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::types::{DISPATCHER_HEADER, KEVENT, LIST_ENTRY, status};
 use super::{active, arg};
-use crate::core::{Rule, irql, pool};
+use crate::core::{Rule, callout, irql, pool};
 
 /// `DISPATCHER_HEADER::Type` values.
 pub mod kind {
@@ -284,6 +284,9 @@ pub unsafe extern "system" fn KeWaitForSingleObject(
         irql::APC_LEVEL
     };
     irql::require_max_rule(Rule::IrqlKeWait, api, max);
+    if timeout != Some(0) {
+        callout::check_wait(api);
+    }
     // SAFETY: by contract.
     let header = unsafe { header(object, api) };
     active::add(
@@ -312,6 +315,7 @@ pub unsafe extern "system" fn KeDelayExecutionThread(
 ) -> i32 {
     let api = "KeDelayExecutionThread";
     irql::require_max_rule(Rule::IrqlKeWait, api, irql::APC_LEVEL);
+    callout::check_wait(api);
     // SAFETY: by contract.
     let interval = *unsafe { arg(interval.cast_mut(), api, "Interval") };
     std::thread::sleep(duration(interval));

@@ -12,7 +12,7 @@
 
 use super::op::Op;
 use super::winsock::Port;
-use crate::core::{config, irql};
+use crate::core::{Rule, callout, config, irql};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use windows_sys::Win32::System::IO::OVERLAPPED;
@@ -84,6 +84,11 @@ pub(super) fn level() -> u8 {
     }
 }
 
+/// Enters an event callback function, which must not wait for anything.
+pub(super) fn callback<R>(name: &'static str, level: u8, f: impl FnOnce() -> R) -> R {
+    callout::forbid_wait(Rule::LabWskWaitInCallback, || callout::call(name, level, f))
+}
+
 /// The completion port; `None` when the host has no more handles.
 pub(super) fn port() -> Option<&'static Port> {
     static PORT: OnceLock<Option<&'static Port>> = OnceLock::new();
@@ -108,7 +113,7 @@ pub(super) fn post(task: impl FnOnce() + Send + 'static) {
         // Without a port there are no workers: a thread of its own will do.
         // SAFETY: the pointer came from Box::into_raw and nobody took it.
         let task = unsafe { Box::from_raw(raw) };
-        std::thread::spawn(move || task());
+        std::thread::spawn(task);
     }
 }
 

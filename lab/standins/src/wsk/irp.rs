@@ -7,7 +7,7 @@
 //! the call returns.
 
 use super::types::NtStatus;
-use crate::core::Rule;
+use crate::core::{Rule, callout};
 use crate::nt::irp::set_cancel_routine;
 use crate::nt::types::{DRIVER_CANCEL, IRP, sl};
 use std::cell::Cell;
@@ -92,7 +92,9 @@ impl Request {
     /// Completes the IRP: the client's routine runs at `level`.
     pub(super) fn complete(&self, status: NtStatus, information: usize, level: u8) {
         DEPTH.set(DEPTH.get() + 1);
-        crate::nt::irp::complete_at(self.irp, status, information, level);
+        callout::forbid_wait(Rule::LabWskWaitInCallback, || {
+            crate::nt::irp::complete_at(self.irp, status, information, level);
+        });
         DEPTH.set(DEPTH.get() - 1);
     }
 }

@@ -13,7 +13,7 @@ use super::types::{
 };
 use super::winsock::{self, ACCEPT_ADDRESS, Started};
 use super::{check_flags, engine, fault, status};
-use crate::core::{Rule, callout, irql};
+use crate::core::{Rule, irql};
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
@@ -350,7 +350,7 @@ fn call_accept(
             .map_or(null_mut(), |address| address.as_ptr().cast_mut())
     };
     let (local, remote) = addresses.unzip();
-    let status = callout::call("WskAcceptEvent", level, || {
+    let status = engine::callback("WskAcceptEvent", level, || {
         // SAFETY: the client's routine for this event, with arguments that
         // live until it returns.
         unsafe {

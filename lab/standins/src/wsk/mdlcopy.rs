@@ -19,7 +19,8 @@ fn walk(
     let (mut now, mut skip, mut left) = (chain, offset, size);
     while left > 0 && !now.is_null() {
         // SAFETY: the caller's chain of built MDLs.
-        let (count, next) = unsafe { ((*now).ByteCount as usize, (*now).Next) };
+        let this = unsafe { &*now };
+        let (count, next) = (this.ByteCount as usize, this.Next);
         let hidden = skip.min(count);
         skip -= hidden;
         let length = (count - hidden).min(left);

@@ -87,13 +87,6 @@ pub(super) unsafe extern "system" fn get_address_info(
     let service = unsafe { terminated(service) };
     // SAFETY: null, or the client's ADDRINFOEXW.
     let hints = unsafe { hints.cast::<ws::ADDRINFOEXW>().as_ref() };
-    let hints = hints.map(|hints| ws::ADDRINFOW {
-        ai_flags: hints.ai_flags,
-        ai_family: hints.ai_family,
-        ai_socktype: hints.ai_socktype,
-        ai_protocol: hints.ai_protocol,
-        ..ws::ADDRINFOW::default()
-    });
     let result = Handed(result);
     let hints = hints.map(|hints| {
         (
@@ -161,6 +154,19 @@ fn look_up(
     Ok(list)
 }
 
+/// Characters before the terminator.
+///
+/// # Safety
+/// `text` must point to a terminated string.
+unsafe fn characters(text: *const u16) -> usize {
+    let mut length = 0;
+    // SAFETY: at most at the terminator, which the caller vouches for.
+    while unsafe { text.wrapping_add(length).read() } != 0 {
+        length += 1;
+    }
+    length
+}
+
 fn copy_of(info: &ws::ADDRINFOW) -> ws::ADDRINFOEXW {
     let mut address = vec![0u8; info.ai_addrlen].into_boxed_slice();
     // SAFETY: the resolver's address of this length, into memory as long.
@@ -170,11 +176,8 @@ fn copy_of(info: &ws::ADDRINFOW) -> ws::ADDRINFOEXW {
     let name = if info.ai_canonname.is_null() {
         null_mut()
     } else {
-        let mut length = 0;
-        // SAFETY: the resolver's terminated string, read up to its end.
-        while unsafe { info.ai_canonname.add(length).read() } != 0 {
-            length += 1;
-        }
+        // SAFETY: the resolver's terminated string.
+        let length = unsafe { characters(info.ai_canonname) };
         // SAFETY: `length` characters and the terminator, as just counted.
         let text = unsafe { std::slice::from_raw_parts(info.ai_canonname, length + 1) };
         Box::into_raw(text.to_vec().into_boxed_slice()).cast()
@@ -210,11 +213,8 @@ pub(super) unsafe extern "system" fn free_address_info(client: *mut c_void, list
         // SAFETY: the boxed slice of this length that `copy_of` made.
         drop(unsafe { Box::from_raw(address) });
         if !entry.ai_canonname.is_null() {
-            let mut length = 0;
             // SAFETY: the terminated string that `copy_of` made.
-            while unsafe { entry.ai_canonname.add(length).read() } != 0 {
-                length += 1;
-            }
+            let length = unsafe { characters(entry.ai_canonname) };
             let name = std::ptr::slice_from_raw_parts_mut(entry.ai_canonname, length + 1);
             // SAFETY: the boxed slice of this length that `copy_of` made.
             drop(unsafe { Box::from_raw(name) });

@@ -92,17 +92,20 @@ unsafe fn callbacks(category: Category, table: *const c_void) -> Dispatch {
     }
     match category {
         Category::Basic => Dispatch::None,
-        // SAFETY: a table of this category, by the caller's word.
         Category::Listen => {
-            Dispatch::Listen(unsafe { table.cast::<WskClientListenDispatch>().read() })
+            // SAFETY: a table of this category, by the caller's word.
+            let table = unsafe { table.cast::<WskClientListenDispatch>().read() };
+            Dispatch::Listen(table)
         }
-        // SAFETY: as above.
         Category::Datagram => {
-            Dispatch::Datagram(unsafe { table.cast::<WskClientDatagramDispatch>().read() })
+            // SAFETY: as above.
+            let table = unsafe { table.cast::<WskClientDatagramDispatch>().read() };
+            Dispatch::Datagram(table)
         }
-        // SAFETY: as above.
         Category::Connection => {
-            Dispatch::Connection(unsafe { table.cast::<WskClientConnectionDispatch>().read() })
+            // SAFETY: as above.
+            let table = unsafe { table.cast::<WskClientConnectionDispatch>().read() };
+            Dispatch::Connection(table)
         }
     }
 }
