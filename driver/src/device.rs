@@ -1,12 +1,12 @@
 //! The control device: its name, who may open it, and what happens to a handle
 //! from create to close.
 
-use wdk_sys::{WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFREQUEST};
-
 use crate::capture;
 use crate::handle::{self, HANDLE_TYPE};
 use crate::kernel::status::{NtStatus, Result};
-use crate::kernel::wdf::{self, Device, DeviceInit, Request};
+use crate::kernel::wdf::{
+    self, Device, DeviceInit, Request, WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFREQUEST,
+};
 use crate::kernel::workitem;
 use crate::queue;
 

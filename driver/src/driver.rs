@@ -15,9 +15,10 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use wdk_sys::{_WDF_DRIVER_INIT_FLAGS, DRIVER_OBJECT, NTSTATUS, UNICODE_STRING, WDFDRIVER};
+use wdk_sys::{_WDF_DRIVER_INIT_FLAGS, DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
 
 use crate::kernel::status::{NtStatus, Result};
+use crate::kernel::wdf::WDFDRIVER;
 use crate::kernel::{log, time, wdf, workitem};
 use crate::{capture, control, device, ndis, service, wsk};
 

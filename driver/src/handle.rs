@@ -15,11 +15,9 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use wdk_sys::WDFFILEOBJECT;
-
 use crate::capture::Ticket;
 use crate::error::Error;
-use crate::kernel::wdf::{self, ContextType, Request};
+use crate::kernel::wdf::{self, ContextType, Request, WDFFILEOBJECT};
 
 const CONTROL: u32 = 0;
 const CHANGING: u32 = 1;

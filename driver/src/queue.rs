@@ -1,14 +1,12 @@
 //! The device's one queue: parallel, callbacks at `PASSIVE_LEVEL` in the
 //! caller's thread.
 
-use wdk_sys::{WDFQUEUE, WDFREQUEST};
-
 use crate::capture;
 use crate::control;
 use crate::error::Error;
 use crate::handle;
 use crate::kernel::status::Result;
-use crate::kernel::wdf::{self, Device, Request};
+use crate::kernel::wdf::{self, Device, Request, WDFQUEUE, WDFREQUEST};
 
 /// Makes the default queue.
 pub(crate) fn create(device: Device) -> Result<()> {

@@ -3,7 +3,6 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use wdk_sys::WDFREQUEST;
 use weir_abi::limits::MAX_READ_LEN;
 use weir_abi::record::FrameMeta;
 use weir_abi::{CaptureOptions, ReaderStats};
@@ -19,7 +18,7 @@ use crate::kernel::pool::{KBox, KBuf};
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::time;
 use crate::kernel::timer::Timer;
-use crate::kernel::wdf::{self, Request};
+use crate::kernel::wdf::{self, Request, WDFREQUEST};
 
 /// Bytes moved from the backlog to a read while the lock is held once: some tens
 /// of microseconds of copying.

@@ -1,13 +1,12 @@
 //! The outstanding reads of one reader, oldest first.
 
-use wdk_sys::WDFREQUEST;
 use weir_engine::tap::Fill;
 
 use super::TAG;
 use super::slot::Inside;
 use crate::kernel::pool::KSlice;
 use crate::kernel::status::{NtStatus, Result};
-use crate::kernel::wdf::Request;
+use crate::kernel::wdf::{Request, WDFREQUEST};
 
 /// Reads of one reader that may be outstanding at once.
 pub(super) const MAX_READS: usize = 64;
