@@ -54,10 +54,11 @@ impl<'a> NbBytes<'a> {
         let mut skip = usize::try_from(offset).unwrap_or(usize::MAX);
         let mut rest = dst;
         let mut copied = 0usize;
-        for run in self.runs() {
-            if rest.is_empty() {
-                break;
-            }
+        let mut runs = self.runs();
+        // In this order: a run that isn't wanted would be mapped for nothing.
+        while !rest.is_empty()
+            && let Some(run) = runs.next()
+        {
             let Some(len) = run.len.checked_sub(skip) else {
                 skip = skip.saturating_sub(run.len);
                 continue;
