@@ -149,3 +149,62 @@ impl TryFrom<ServiceAddress> for SocketAddr {
         address.socket_addr()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listen(addr: &str) -> Result<SocketAddr, AddressError> {
+        let addr: SocketAddr = addr.parse().expect("an address");
+        ServiceAddress::from(addr).listen_addr()
+    }
+
+    #[test]
+    fn unicast_and_unspecified_can_be_listened_on() {
+        for addr in [
+            "127.0.0.1:7",
+            "0.0.0.0:0",
+            "10.0.0.255:65535",
+            "[::]:1",
+            "[fe80::1%4]:7",
+        ] {
+            assert_eq!(listen(addr).ok(), addr.parse().ok(), "{addr}");
+        }
+    }
+
+    #[test]
+    fn others_can_not() {
+        for (addr, why) in [
+            ("224.0.0.1:7", AddressError::NotUnicast),
+            ("255.255.255.255:7", AddressError::NotUnicast),
+            ("[ff02::1]:7", AddressError::NotUnicast),
+            ("[::ffff:127.0.0.1]:7", AddressError::MappedV4),
+        ] {
+            assert_eq!(listen(addr), Err(why), "{addr}");
+            assert_eq!(why.status(), status::INVALID_ADDRESS_COMPONENT);
+        }
+        assert_eq!(AddressError::Reserved.status(), status::INVALID_PARAMETER);
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_comes_back(addr: SocketAddr) {
+            let flat = match addr {
+                // The flow label isn't part of the contract.
+                SocketAddr::V6(a) => SocketAddrV6::new(*a.ip(), a.port(), 0, a.scope_id()).into(),
+                v4 => v4,
+            };
+            prop_assert_eq!(ServiceAddress::from(addr).socket_addr(), Ok(flat));
+        }
+
+        #[test]
+        fn any_bytes_are_an_address_or_an_error(bytes: [u8; 32]) {
+            let address: ServiceAddress = zerocopy::transmute!(bytes);
+            if let Ok(addr) = address.socket_addr() {
+                prop_assert_eq!(ServiceAddress::from(addr), address);
+            }
+        }
+    }
+}

@@ -161,3 +161,61 @@ impl Command {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::RequestHeader;
+    use zerocopy::IntoBytes;
+
+    proptest! {
+        /// Nothing user mode sends is more than a command or an error.
+        #[test]
+        fn any_bytes_are_a_command_or_an_error(
+            which in 0..9_usize,
+            good_header: bool,
+            mut bytes in prop::collection::vec(any::<u8>(), 0..64),
+            room in 0..512_usize,
+        ) {
+            let ioctl = Ioctl::ALL[which];
+            if good_header && bytes.len() >= 8 {
+                let size = bytes.len() as u32;
+                let header = RequestHeader { version: crate::ABI_VERSION, size };
+                bytes[..8].copy_from_slice(header.as_bytes());
+            }
+            match Command::decode(ioctl.code(), &bytes, room) {
+                Ok(_) => prop_assert!(good_header || bytes.len() == 8),
+                Err(e) => prop_assert!(status::is_error(e.status()), "{e}"),
+            }
+        }
+
+        #[test]
+        fn unknown_codes_are_refused(code: u32) {
+            prop_assume!(Ioctl::from_code(code).is_none());
+            let error = Command::decode(code, &[], 0).expect_err("unknown");
+            prop_assert_eq!(error.status(), status::INVALID_DEVICE_REQUEST);
+        }
+    }
+
+    #[test]
+    fn the_length_is_looked_at_before_what_it_holds() {
+        let code = Ioctl::ServiceStop.code();
+        let good = ServiceStopRequest::new(1);
+        let mut bytes = good.as_bytes().to_vec();
+        bytes[0] = 9;
+        let status_of = |bytes: &[u8], room| {
+            Command::decode(code, bytes, room)
+                .expect_err("bad")
+                .status()
+        };
+        assert_eq!(status_of(&bytes[..15], 0), status::INFO_LENGTH_MISMATCH);
+        assert_eq!(status_of(&bytes, 0), status::REVISION_MISMATCH);
+        assert_eq!(status_of(good.as_bytes(), 7), status::BUFFER_TOO_SMALL);
+        assert_eq!(
+            Command::decode(code, good.as_bytes(), 8),
+            Ok(Command::ServiceStop { id: 1 })
+        );
+    }
+}

@@ -22,6 +22,20 @@
     clippy::panic,
     clippy::arithmetic_side_effects
 )]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        reason = "a test that fails is meant to panic"
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
 
 #[macro_use]
 mod layout;

@@ -3,6 +3,10 @@
 //! A read holds whole records one after another, each a [`FrameRecord`], the
 //! captured bytes, and zeros up to a multiple of 8. Nothing is split over two
 //! reads.
+//!
+//! A read completes when the next frame doesn't fit it, when the flush time
+//! since its first frame is over, or when it is cancelled: with success if it
+//! holds frames then, since they are numbered already.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -248,3 +252,154 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl FusedIterator for Records<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn meta(original_len: u32) -> FrameMeta {
+        FrameMeta {
+            original_len,
+            adapter: 3,
+            timestamp_100ns: 5,
+            direction: Direction::Out,
+        }
+    }
+
+    fn append(read: &mut Vec<u8>, frame: &[u8], snaplen: u32, sequence: u64) {
+        let record = meta(frame.len() as u32)
+            .record(snaplen, sequence)
+            .expect("fits");
+        let end = read.len() + record.size as usize;
+        read.extend_from_slice(record.as_bytes());
+        read.extend_from_slice(&frame[..record.captured_len as usize]);
+        read.resize(end, 0);
+    }
+
+    #[test]
+    fn sizes_are_padded_and_bounded() {
+        assert_eq!(record_size(0), Some(40));
+        assert_eq!(record_size(1), Some(48));
+        assert_eq!(record_size(8), Some(48));
+        assert_eq!(record_size(limits::MAX_SNAPLEN), Some(262_184));
+        assert_eq!(record_size(u32::MAX - 40), None);
+        assert_eq!(record_size(u32::MAX), None);
+        assert_eq!(meta(u32::MAX).record(u32::MAX, 0), None);
+    }
+
+    #[test]
+    fn a_cut_frame_is_marked() {
+        let cut = meta(100).record(99, 0).expect("fits");
+        assert_eq!(
+            (cut.captured_len, cut.flags()),
+            (99, RecordFlags::TRUNCATED)
+        );
+        let whole = meta(100).record(100, 0).expect("fits");
+        assert_eq!(
+            (whole.captured_len, whole.flags()),
+            (100, RecordFlags::empty())
+        );
+        assert_eq!(whole.direction(), Some(Direction::Out));
+        assert_eq!(
+            FrameRecord {
+                direction: 2,
+                ..whole
+            }
+            .direction(),
+            None
+        );
+    }
+
+    /// One record of 16 bytes of frame, changed by `change`.
+    fn broken(change: impl FnOnce(&mut FrameRecord)) -> RecordError {
+        let mut record = meta(16).record(16, 0).expect("fits");
+        change(&mut record);
+        let mut read = record.as_bytes().to_vec();
+        read.resize(56, 0);
+        let mut all = records(&read);
+        let error = all.next().expect("an item").expect_err("broken");
+        assert_eq!(all.next(), None, "nothing after an error");
+        error
+    }
+
+    #[test]
+    fn records_that_contradict_themselves_are_errors() {
+        let size = |size| RecordError::Size { offset: 0, size };
+        assert_eq!(broken(|r| r.size = 0), size(0));
+        assert_eq!(broken(|r| r.size = 48), size(48));
+        assert_eq!(broken(|r| r.size = 55), size(55));
+        assert_eq!(broken(|r| r.size = 64), size(64));
+        assert_eq!(broken(|r| r.size = u32::MAX), size(u32::MAX));
+        let header = |header_len| RecordError::HeaderLen {
+            offset: 0,
+            header_len,
+        };
+        assert_eq!(broken(|r| r.header_len = 39), header(39));
+        assert_eq!(broken(|r| r.header_len = 48), size(56));
+        let more = RecordError::CapturedLen {
+            offset: 0,
+            captured: 17,
+            original: 16,
+        };
+        assert_eq!(broken(|r| r.captured_len = 17), more);
+        let short = RecordError::ShortHeader {
+            offset: 0,
+            left: 39,
+        };
+        assert_eq!(records(&[0; 39]).next(), Some(Err(short)));
+    }
+
+    #[test]
+    fn a_longer_header_of_a_later_version_is_skipped() {
+        let mut record = meta(4).record(4, 0).expect("fits");
+        record.size = 56;
+        record.header_len = 48;
+        let mut read = record.as_bytes().to_vec();
+        read.extend_from_slice(&[0xee; 8]);
+        read.extend_from_slice(b"abcd\0\0\0\0");
+        let (_, bytes) = records(&read).next().expect("an item").expect("a record");
+        assert_eq!(bytes, b"abcd");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
+            snaplen in 1..256_u32,
+        ) {
+            let mut read = Vec::new();
+            for (frame, sequence) in frames.iter().zip(0..) {
+                append(&mut read, frame, snaplen, sequence);
+            }
+            let got: Vec<_> = records(&read).collect::<Result<_, _>>().expect("whole");
+            prop_assert_eq!(got.len(), frames.len());
+            for (((record, bytes), frame), sequence) in got.into_iter().zip(&frames).zip(0..) {
+                let kept = frame.len().min(snaplen as usize);
+                prop_assert_eq!(bytes, &frame[..kept]);
+                prop_assert_eq!(record.original_len as usize, frame.len());
+                prop_assert_eq!(record.sequence, sequence);
+            }
+        }
+
+        #[test]
+        fn any_bytes_end(mut read in prop::collection::vec(any::<u8>(), 0..400), size in 0..64_u32) {
+            // Random sizes are hardly ever plausible: give the first one a chance.
+            if let Some(at) = read.get_mut(..4) {
+                at.copy_from_slice(&(size * 8).to_le_bytes());
+            }
+            let taken: usize = records(&read)
+                .flatten()
+                .map(|(record, bytes)| {
+                    assert!(bytes.len() <= record.size as usize);
+                    record.size as usize
+                })
+                .sum();
+            prop_assert!(taken <= read.len());
+        }
+    }
+}

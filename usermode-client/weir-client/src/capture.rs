@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use weir_abi::{
-    CaptureOptions, FrameRecord, OpenCaptureReply, ReaderStats, ReaderStatsRequest, RecordError,
-    RequestHeader, limits, status,
+    FrameRecord, OpenCaptureReply, ReaderStats, ReaderStatsRequest, RecordError, RequestHeader,
+    limits, status,
 };
 
 use crate::channel::{Channel, Completion, Pending};
 use crate::device::call;
 use crate::error::{Error, Failure, NtStatus};
+
+/// How long the end of a capture waits for a read to fill: the backlog fills
+/// one at once, so after this what is missing is in a read that isn't full.
+const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// How many reads are outstanding, and how long each is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +50,6 @@ pub struct Capture {
     read_len: usize,
     reader: u32,
     snaplen: u32,
-    flush: Duration,
     received: u64,
     stopping: bool,
     // Why a read could not be started again; told after what is outstanding.
@@ -109,7 +112,6 @@ impl Batch {
 impl Capture {
     pub(crate) fn start(
         channel: Box<dyn Channel>,
-        options: &CaptureOptions,
         reply: &OpenCaptureReply,
         ahead: ReadAhead,
     ) -> Result<Capture, Error> {
@@ -124,7 +126,6 @@ impl Capture {
             read_len,
             reader: reply.reader,
             snaplen: reply.snaplen,
-            flush: Duration::from_millis(options.flush_ms.into()),
             received: 0,
             stopping: false,
             broken: None,
@@ -194,19 +195,18 @@ impl Capture {
     }
 
     /// Ends the capture without losing what was seen before: goes on reading
-    /// until every frame the reader had accepted by now is here (at most the
-    /// flush time and a second), stops the reads, and hands every batch to
-    /// `sink`. Returns the reader's final balance.
+    /// until every frame the reader had accepted by now is here or waits in a
+    /// read that isn't full, cancels the reads (the driver completes such a one
+    /// with its frames), and hands every batch to `sink`. Returns the reader's
+    /// final balance.
     pub fn finish<E: From<Error>>(
         mut self,
         mut sink: impl FnMut(Batch) -> Result<(), E>,
     ) -> Result<ReaderStats, E> {
         let stats = self.stats()?;
         let accepted = stats.delivered.saturating_add(stats.queued);
-        let deadline = Instant::now() + self.flush + Duration::from_secs(1);
         while self.received < accepted {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.next(left)? {
+            match self.next(LAST_WAIT)? {
                 Some(batch) => sink(batch)?,
                 None => break,
             }

@@ -166,7 +166,7 @@ impl Device {
     ) -> Result<Capture, Error> {
         let channel = self.connector.connect()?;
         let reply = call(&*channel, &OpenCaptureRequest::from(options))?;
-        Capture::start(channel, options, &reply, ahead)
+        Capture::start(channel, &reply, ahead)
     }
 
     /// A whole list, page by page.

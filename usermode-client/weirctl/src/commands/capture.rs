@@ -294,11 +294,15 @@ fn both(count: impl Fn(Direction) -> u64) -> u64 {
     count(Direction::In).saturating_add(count(Direction::Out))
 }
 
-/// A read that nobody here cancelled was ended by the driver.
+/// A driver that unloads ends the reads nobody here cancelled, and starts no
+/// others.
 fn driver_ended(error: Error) -> CtlError {
-    if error.status() == Some(NtStatus(weir_abi::status::CANCELLED)) {
-        tracing::debug!(%error, "the driver ended the capture");
-        return CtlError::DriverEnded;
+    use weir_abi::status::{CANCELLED, DELETE_PENDING, DEVICE_NOT_READY, FILE_CLOSED};
+    match error.status() {
+        Some(NtStatus(CANCELLED | DELETE_PENDING | DEVICE_NOT_READY | FILE_CLOSED)) => {
+            tracing::debug!(%error, "the driver ended the capture");
+            CtlError::DriverEnded
+        }
+        _ => error.into(),
     }
-    error.into()
 }
