@@ -33,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) delay_us_max: u64,
     /// Whether offload and VLAN information accompanies frames.
     pub(crate) offload: bool,
+    /// How many lists carry an 802.1Q tag of their own beside the frame.
+    pub(crate) tag_percent: u32,
     /// How many restarts come with a null list of restart attributes.
     pub(crate) restart_attributes_null_percent: u32,
     /// Whether frames are still below and above when `FilterPause` is called.
@@ -70,6 +72,7 @@ impl Default for Shape {
             inline_percent: 50,
             delay_us_max: 400,
             offload: true,
+            tag_percent: 0,
             restart_attributes_null_percent: 25,
             inflight_at_pause: true,
             offer_while_pausing: true,

@@ -303,7 +303,7 @@ fn home() {
 #[test]
 fn frames_of_every_shape_pass_unchanged_and_in_order() {
     with_filter(
-        &json!({ "seed": 11, "max_mdls": 9, "split_percent": 90 }),
+        &json!({ "seed": 11, "max_mdls": 9, "split_percent": 90, "tag_percent": 30 }),
         || {
             let mut rng = Prng::new(1, 1);
             for _ in 0..40 {

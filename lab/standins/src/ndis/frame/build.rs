@@ -130,7 +130,7 @@ pub(crate) fn build(
     head.scratch = mark(rng);
     head.flags = flags_of(frames.first().copied().unwrap_or(&[]));
     if shape.offload {
-        head.info = out_of_band(frames.first().copied().unwrap_or(&[]), dir, rng);
+        head.info = out_of_band(frames.first().copied().unwrap_or(&[]), dir, rng, shape);
     }
     // SAFETY: `nbl` points at a zeroed block of this type's size and alignment.
     unsafe { nbl.write(head) };
@@ -229,14 +229,22 @@ fn flags_of(frame: &[u8]) -> u32 {
 }
 
 /// `NetBufferListInfo` as the stack above or the NIC below would fill it.
-fn out_of_band(frame: &[u8], dir: Dir, rng: &mut Prng) -> [*mut core::ffi::c_void; NBL_INFO_COUNT] {
+fn out_of_band(
+    frame: &[u8],
+    dir: Dir,
+    rng: &mut Prng,
+    shape: &Shape,
+) -> [*mut core::ffi::c_void; NBL_INFO_COUNT] {
     let flags = flags_of(frame);
     let (v4, tcp, udp) = (flags & 0x200 != 0, flags & 0x800 != 0, flags & 0x1000 != 0);
     let ip = usize::from(v4) | usize::from(flags & 0x400 != 0) << 1;
     let mut values = [0_usize; NBL_INFO_COUNT];
-    // A priority, but no VLAN: what a capture file says of VLANs stays true.
-    if rng.percent(25) {
-        values[info::IEEE_8021Q] = rng.range(1, 7);
+    // A tag beside the frame means a VLAN or a priority; the bits above it mean
+    // neither, and must come through as well.
+    if rng.percent(shape.tag_percent) {
+        values[info::IEEE_8021Q] = rng.range(0, 7) | rng.range(1, 4094) << 4;
+    } else if rng.percent(25) {
+        values[info::IEEE_8021Q] = rng.range(1, 15) << 16;
     }
     match dir {
         Dir::Down => {
