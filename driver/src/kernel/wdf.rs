@@ -148,7 +148,7 @@ impl ContextType {
         const { assert!(align_of::<T>() <= 16, "the framework aligns contexts to 16") };
         Self(WDF_OBJECT_CONTEXT_TYPE_INFO {
             Size: size_field::<WDF_OBJECT_CONTEXT_TYPE_INFO>(),
-            ContextName: name.as_ptr().cast_mut(),
+            ContextName: name.as_ptr(),
             ContextSize: size_of::<T>(),
             UniqueType: own.cast::<WDF_OBJECT_CONTEXT_TYPE_INFO>(),
             EvtDriverGetUniqueContextType: None,
