@@ -1,5 +1,7 @@
 //! Who called: stack frames as `module+0xRVA`.
 
+use std::cell::Cell;
+
 use windows_sys::Win32::System::Diagnostics::Debug::RtlCaptureStackBackTrace;
 use windows_sys::Win32::System::LibraryLoader::{
     GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
@@ -54,7 +56,18 @@ pub fn trace() -> Vec<String> {
         .collect()
 }
 
-/// Address of the innermost frame in the driver's image, if there is one.
+thread_local! {
+    static BLAMED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Says which callback of the driver this thread called last: what is found
+/// wrong when it has returned, with no driver code on the stack, is its doing.
+pub fn blame(address: usize) {
+    BLAMED.set(address);
+}
+
+/// Address of the innermost frame in the driver's image, if there is one; else
+/// the callback to [`blame`].
 pub fn driver_frame() -> Option<usize> {
     let mut frames = [std::ptr::null_mut(); FRAMES];
     let count = capture(1, &mut frames);
@@ -62,6 +75,7 @@ pub fn driver_frame() -> Option<usize> {
         .iter()
         .map(|f| *f as usize)
         .find(|f| session::locate(*f).is_some())
+        .or_else(|| Some(BLAMED.get()).filter(|f| session::in_image(*f)))
 }
 
 /// [`driver_frame`] as RVA in the driver's image; 0 when there is none.

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::adapter::{Adapter, parse_mac};
 use super::consts::{INDICATE_LINK_STATE, PAUSE_RESTART_STACK, request as kinds};
 use super::dump::Dump;
-use super::engine::{State, adapter, lock, tables, wait_until};
+use super::engine::{State, adapter, call, lock, tables, wait_until};
 use super::frame::Dir;
 use super::oid::{self, Spec};
 use super::shape::Shape;
 use super::{ends, events, lifecycle, replay, traffic};
-use crate::core::{callout, config, control, event_log, irql};
+use crate::core::{config, control, event_log, irql};
 
 /// `NetEventPnPCapabilities`.
 const NET_EVENT_PNP_CAPABILITIES: u32 = 7;
@@ -180,8 +180,8 @@ pub(crate) fn take_down(adapter: &Arc<Adapter>) -> Value {
     report
 }
 
-/// `{"adapter", "dir": "up"|"down", "frames": ["hex", ...], "together": bool}`:
-/// one call for all frames, or one each.
+/// `{"adapter", "dir": "up"|"down", "frames": ["hex", ...], "together", "wait"}`:
+/// one call for all frames, or one each; waits until they are home.
 pub(crate) fn inject(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let dir = match request.get("dir").and_then(Value::as_str) {
@@ -206,8 +206,14 @@ pub(crate) fn inject(request: &Value) -> Result<Value, String> {
     for call in groups.chunks(size) {
         traffic::offer(&adapter, dir, call, &mut rng);
     }
-    // A little longer than a filter may keep them, so that the limit is met first.
-    let patience = adapter.shape.data_timeout() + Duration::from_secs(1);
+    // With "wait" a little longer than a filter may keep them, so that the
+    // limit is met first.
+    let limit = if request.get("wait").and_then(Value::as_bool) == Some(true) {
+        adapter.shape.data_timeout()
+    } else {
+        Duration::ZERO
+    };
+    let patience = limit + Duration::from_secs(1);
     let home = wait_until(patience, || {
         adapter
             .module()
@@ -305,9 +311,10 @@ pub(crate) fn cancel_send(request: &Value) -> Result<Value, String> {
         return Err("the module is not running".to_owned());
     };
     match module.data().cancel_send {
-        Some(handler) => callout::call(
+        Some(handler) => call(
             "FilterCancelSendNetBufferLists",
             irql::PASSIVE_LEVEL,
+            handler as *const (),
             || {
                 // SAFETY: the handler is the driver's for this module; the ID is only a number.
                 unsafe { handler(module.context(), std::ptr::without_provenance_mut(id)) }

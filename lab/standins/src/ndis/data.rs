@@ -18,7 +18,6 @@ fn enter(way: Way, handle: Handle, flags: u32) -> Arc<Module> {
     let api = way.api();
     dispatch(Rule::IrqlFilterDriverFunction, api);
     let module = module(api, handle);
-    module.require_state(api, DATA_STATES);
     if flags & FLAG_DISPATCH_LEVEL != 0 && irql::current() != irql::DISPATCH_LEVEL {
         violate!(
             Rule::LabNdisDispatchFlag,
@@ -26,6 +25,7 @@ fn enter(way: Way, handle: Handle, flags: u32) -> Arc<Module> {
             irql::current()
         );
     }
+    module.require_state(api, DATA_STATES);
     module
 }
 

@@ -13,12 +13,12 @@ use super::adapter::{Adapter, Later};
 use super::consts::{
     FLAG_DISPATCH_LEVEL, STATUS_FAILURE, STATUS_SEND_ABORTED, STATUS_SUCCESS, info,
 };
-use super::engine::{Module, lock, tables};
+use super::engine::{Module, call, lock, tables};
 use super::frame::{self, Dir};
 use super::track::{self, Origin};
 use super::types::NetBufferList;
 use super::{oid, traffic};
-use crate::core::{Rule, callout, irql};
+use crate::core::{Rule, irql, stack};
 
 /// How often the ends look whether they are to stop, and for frames kept too long.
 const TICK: Duration = Duration::from_millis(50);
@@ -102,19 +102,26 @@ fn look_for_held(adapter: &Adapter) {
         .into_iter()
         .find(|(.., age)| *age > limit)
     {
-        held_violation(nbl, dir, &format!("for {} ms", age.as_millis()));
+        held_violation(&module, nbl, dir, &format!("for {} ms", age.as_millis()));
     }
 }
 
 /// The filter kept a list it should have passed on or given back.
-pub(crate) fn held_violation(nbl: usize, dir: Dir, how: &str) -> ! {
-    let (rule, api) = match dir {
-        Dir::Down => (Rule::NdisFilterTimedDataSend, "FilterSendNetBufferLists"),
+pub(crate) fn held_violation(module: &Module, nbl: usize, dir: Dir, how: &str) -> ! {
+    let handlers = module.data();
+    let (rule, api, handler) = match dir {
+        Dir::Down => (
+            Rule::NdisFilterTimedDataSend,
+            "FilterSendNetBufferLists",
+            handlers.send.map(|f| f as usize),
+        ),
         Dir::Up => (
             Rule::NdisFilterTimedDataReceive,
             "FilterReceiveNetBufferLists",
+            handlers.receive.map(|f| f as usize),
         ),
     };
+    stack::blame(handler.unwrap_or(0));
     violate!(
         rule,
         "NBL {nbl:#x} given to {api} is still with the filter {how}"
@@ -251,10 +258,15 @@ fn complete(module: &Arc<Module>, nbls: &[*mut NetBufferList], level: u8) {
     match module.data().send_complete {
         Some(handler) => {
             let chain = frame::link(nbls);
-            callout::call("FilterSendNetBufferListsComplete", level, || {
-                // SAFETY: the handler is the driver's for this module, and it owns the chain now.
-                unsafe { handler(module.context(), chain, flags) }
-            });
+            call(
+                "FilterSendNetBufferListsComplete",
+                level,
+                handler as *const (),
+                || {
+                    // SAFETY: the handler is the driver's for this module, and it owns the chain now.
+                    unsafe { handler(module.context(), chain, flags) }
+                },
+            );
         }
         None if own > 0 => violate!(
             Rule::LabNdisHandlers,
@@ -278,10 +290,15 @@ fn give_back(module: &Arc<Module>, nbls: &[*mut NetBufferList], level: u8) {
     match module.data().return_nbls {
         Some(handler) => {
             let chain = frame::link(nbls);
-            callout::call("FilterReturnNetBufferLists", level, || {
-                // SAFETY: the handler is the driver's for this module, and it owns the chain now.
-                unsafe { handler(module.context(), chain, flags) }
-            });
+            call(
+                "FilterReturnNetBufferLists",
+                level,
+                handler as *const (),
+                || {
+                    // SAFETY: the handler is the driver's for this module, and it owns the chain now.
+                    unsafe { handler(module.context(), chain, flags) }
+                },
+            );
         }
         None if own > 0 => violate!(
             Rule::LabNdisHandlers,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::adapter::Adapter;
 use super::types::{FilterCharacteristics, Handle, PartialCharacteristics, Status};
-use crate::core::{Rule, irql};
+use crate::core::{Rule, callout, irql, stack};
 
 /// Takes a lock whether or not a thread died holding it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -342,4 +342,18 @@ pub(crate) fn passive(rule: Rule, api: &str) {
 /// Fails the run unless IRQL is at most DISPATCH_LEVEL.
 pub(crate) fn dispatch(rule: Rule, api: &str) {
     irql::require_max_rule(rule, api, irql::DISPATCH_LEVEL);
+}
+
+/// Calls `f`, which calls the driver's `handler`; what it leaves wrong behind
+/// is reported as the handler's.
+pub(crate) fn call<R>(
+    name: &'static str,
+    level: u8,
+    handler: *const (),
+    f: impl FnOnce() -> R,
+) -> R {
+    stack::blame(handler.addr());
+    let result = callout::call(name, level, f);
+    stack::blame(handler.addr());
+    result
 }

@@ -9,7 +9,7 @@ use super::adapter::Adapter;
 use super::consts::{
     DUPLEX_FULL, INDICATE_LINK_STATE, MEDIA_CONNECTED, MEDIA_DISCONNECTED, STATUS_SUCCESS, object,
 };
-use super::engine::{State, dispatch, module, passive};
+use super::engine::{State, call, dispatch, module, passive};
 use super::frame::read;
 use super::types::{
     DevicePnpEvent, Handle, LinkState, NetPnpNotification, ObjectHeader, Status, StatusIndication,
@@ -90,7 +90,7 @@ pub(crate) fn indicate(adapter: &Arc<Adapter>, code: u32, up: bool) -> bool {
     } else {
         irql::PASSIVE_LEVEL
     };
-    callout::call("FilterStatus", level, || {
+    call("FilterStatus", level, handler as *const (), || {
         // SAFETY: the handler is the driver's; the indication lives through the call.
         unsafe { handler(module.context(), &raw mut indication) }
     });
@@ -168,10 +168,15 @@ pub(crate) fn net_pnp(adapter: &Arc<Adapter>, event: u32) -> (bool, Status) {
     let Some(_inside) = module.calls.enter() else {
         return (false, STATUS_SUCCESS);
     };
-    let status = callout::call("FilterNetPnPEvent", irql::PASSIVE_LEVEL, || {
-        // SAFETY: the handler is the driver's; the notification lives through the call.
-        unsafe { handler(module.context(), &raw mut notification) }
-    });
+    let status = call(
+        "FilterNetPnPEvent",
+        irql::PASSIVE_LEVEL,
+        handler as *const (),
+        || {
+            // SAFETY: the handler is the driver's; the notification lives through the call.
+            unsafe { handler(module.context(), &raw mut notification) }
+        },
+    );
     (adapter.arrivals_of(&key) > before, status)
 }
 
@@ -223,10 +228,15 @@ pub(crate) fn device_pnp(adapter: &Arc<Adapter>, event: u32) -> bool {
     let Some(_inside) = module.calls.enter() else {
         return false;
     };
-    callout::call("FilterDevicePnPEventNotify", irql::PASSIVE_LEVEL, || {
-        // SAFETY: the handler is the driver's; the notification lives through the call.
-        unsafe { handler(module.context(), &raw mut notification) }
-    });
+    call(
+        "FilterDevicePnPEventNotify",
+        irql::PASSIVE_LEVEL,
+        handler as *const (),
+        || {
+            // SAFETY: the handler is the driver's; the notification lives through the call.
+            unsafe { handler(module.context(), &raw mut notification) }
+        },
+    );
     adapter.arrivals_of(&key) > before
 }
 

@@ -19,14 +19,14 @@ use super::consts::{
     DUPLEX_FULL, MEDIA_CONNECTED, MEDIUM_802_3, PAUSE_RESTART_STACK, PHYSICAL_MEDIUM_802_3,
     STATUS_PENDING, STATUS_SUCCESS, object, oid as oids,
 };
-use super::engine::{FilterDriver, Module, State, Transition, lock, tables, wait_until};
+use super::engine::{FilterDriver, Module, State, Transition, call, lock, tables, wait_until};
 use super::oid::{self, Spec};
 use super::types::{
     AttachParameters, Handle, ObjectHeader, PauseParameters, RestartAttributes, RestartGeneral,
     RestartParameters, Status, UnicodeString,
 };
 use super::{ends, track};
-use crate::core::{Rule, callout, event_log, fault, irql};
+use crate::core::{Rule, event_log, fault, irql};
 
 /// How long code inside a data handler may take to come out of it.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -152,10 +152,15 @@ fn call_attach(adapter: &Adapter, module: &Module, handler: super::types::Attach
     };
     let context: Handle = ptr::with_exposed_provenance_mut(module.driver.context);
     let handle: Handle = ptr::without_provenance_mut(module.handle);
-    callout::call("FilterAttach", irql::PASSIVE_LEVEL, || {
-        // SAFETY: the handler is the driver's; the parameters and what they point at live through the call.
-        unsafe { handler(handle, context, &raw mut parameters) }
-    })
+    call(
+        "FilterAttach",
+        irql::PASSIVE_LEVEL,
+        handler as *const (),
+        || {
+            // SAFETY: the handler is the driver's; the parameters and what they point at live through the call.
+            unsafe { handler(handle, context, &raw mut parameters) }
+        },
+    )
 }
 
 /// Starts a paused module. A module that fails to start is detached.
@@ -163,10 +168,15 @@ pub(crate) fn restart(module: &Arc<Module>) {
     let adapter = &module.adapter;
     if let Some(handler) = module.driver.handlers.set_module_options {
         module.in_set_options.store(true, Ordering::SeqCst);
-        let status = callout::call("FilterSetModuleOptions", irql::PASSIVE_LEVEL, || {
-            // SAFETY: the handler is the driver's for this module.
-            unsafe { handler(module.context()) }
-        });
+        let status = call(
+            "FilterSetModuleOptions",
+            irql::PASSIVE_LEVEL,
+            handler as *const (),
+            || {
+                // SAFETY: the handler is the driver's for this module.
+                unsafe { handler(module.context()) }
+            },
+        );
         module.in_set_options.store(false, Ordering::SeqCst);
         if status != STATUS_SUCCESS {
             fail_restart(module, status);
@@ -197,10 +207,15 @@ pub(crate) fn restart(module: &Arc<Module>) {
     };
     module.open_transition();
     module.set_state(State::Restarting);
-    let returned = callout::call("FilterRestart", irql::PASSIVE_LEVEL, || {
-        // SAFETY: the handler is the driver's; the parameters live through the call.
-        unsafe { handler(module.context(), &raw mut parameters) }
-    });
+    let returned = call(
+        "FilterRestart",
+        irql::PASSIVE_LEVEL,
+        handler as *const (),
+        || {
+            // SAFETY: the handler is the driver's; the parameters live through the call.
+            unsafe { handler(module.context(), &raw mut parameters) }
+        },
+    );
     let status = settle(
         module,
         "FilterRestart",
@@ -318,10 +333,15 @@ pub(crate) fn pause(module: &Arc<Module>, reason: u32) {
     };
     module.open_transition();
     module.set_state(State::Pausing);
-    let returned = callout::call("FilterPause", irql::PASSIVE_LEVEL, || {
-        // SAFETY: the handler is the driver's; the parameters live through the call.
-        unsafe { handler(module.context(), &raw mut parameters) }
-    });
+    let returned = call(
+        "FilterPause",
+        irql::PASSIVE_LEVEL,
+        handler as *const (),
+        || {
+            // SAFETY: the handler is the driver's; the parameters live through the call.
+            unsafe { handler(module.context(), &raw mut parameters) }
+        },
+    );
     module.pause_returned.store(true, Ordering::SeqCst);
     let rule = Rule::NdisFilterTimedPauseComplete;
     let status = settle(module, "FilterPause", returned, shape.pause_timeout(), rule);
@@ -360,7 +380,7 @@ fn drain(module: &Module) {
     if !wait_until(limit, || module.outstanding.load(Ordering::SeqCst) == 0)
         && let Some((nbl, dir, _)) = track::held(module.handle).into_iter().next()
     {
-        ends::held_violation(nbl, dir, "after it was completed or returned to it");
+        ends::held_violation(module, nbl, dir, "after it was completed or returned to it");
     }
 }
 
@@ -380,10 +400,15 @@ pub(crate) fn detach(module: &Arc<Module>) {
     }
     let clones = oid::clones_of(module.handle);
     module.set_state(State::Detached);
-    callout::call("FilterDetach", irql::PASSIVE_LEVEL, || {
-        // SAFETY: the handler is the driver's for this module.
-        unsafe { handler(module.context()) }
-    });
+    call(
+        "FilterDetach",
+        irql::PASSIVE_LEVEL,
+        handler as *const (),
+        || {
+            // SAFETY: the handler is the driver's for this module.
+            unsafe { handler(module.context()) }
+        },
+    );
     if clones > 0 {
         violate!(
             Rule::LabNdisOidClone,

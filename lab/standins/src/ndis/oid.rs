@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use super::adapter::{Adapter, Later};
 use super::consts::{STATUS_PENDING, object, request};
-use super::engine::{Module, State, lock};
+use super::engine::{Module, State, call, lock};
 use super::frame::read;
 use super::miniport::execute;
 use super::types::{ObjectHeader, OidData, OidRequest, Status};
-use crate::core::{Rule, callout, irql};
+use crate::core::{Rule, irql};
 
 pub(crate) use calls::finish;
 
@@ -201,7 +201,7 @@ pub(crate) fn run(adapter: &Arc<Adapter>, mut spec: Spec) -> Outcome {
         irql::PASSIVE_LEVEL
     };
     let begun = Instant::now();
-    let immediate = callout::call(api, level, || {
+    let immediate = call(api, level, handler as *const (), || {
         // SAFETY: the handler is the driver's; `at` is a request that lives until its end is known.
         unsafe { handler(module.context(), at) }
     });
@@ -367,10 +367,15 @@ fn cancel_later(
             handlers.cancel_oid_request
         };
         if let Some(handler) = handler {
-            callout::call("FilterCancelOidRequest", irql::PASSIVE_LEVEL, || {
-                // SAFETY: the handler is the driver's for this module; the ID is only a number.
-                unsafe { handler(module.context(), ptr::without_provenance_mut(id)) }
-            });
+            call(
+                "FilterCancelOidRequest",
+                irql::PASSIVE_LEVEL,
+                handler as *const (),
+                || {
+                    // SAFETY: the handler is the driver's for this module; the ID is only a number.
+                    unsafe { handler(module.context(), ptr::without_provenance_mut(id)) }
+                },
+            );
         } else {
             cancel_below(&module, id, direct);
         }

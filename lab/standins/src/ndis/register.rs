@@ -9,13 +9,13 @@ use super::consts::{
     PAUSE_DETACH_FILTER, STATUS_BAD_CHARACTERISTICS, STATUS_BAD_VERSION, STATUS_FAILURE,
     STATUS_INVALID_PARAMETER, STATUS_RESOURCES, STATUS_SUCCESS, object,
 };
-use super::engine::{FilterDriver, HandleKind, lock, new_handle, passive, tables};
+use super::engine::{FilterDriver, HandleKind, call, lock, new_handle, passive, tables};
 use super::frame::read;
 use super::types::{
     DriverObject, FilterCharacteristics, Handle, ObjectHeader, Status, UnicodeString,
 };
 use super::{commands, lifecycle};
-use crate::core::{Rule, callout, event_log, fault, irql, session};
+use crate::core::{Rule, event_log, fault, irql, session};
 
 /// NDIS version of the lab: 6.85, as on Windows 11 (major in the high half).
 pub(crate) const NDIS_VERSION: u32 = 6 << 16 | 85;
@@ -79,10 +79,15 @@ pub unsafe extern "system" fn NdisFRegisterFilterDriver(
     unsafe { handle.write(number) };
     tables().drivers.insert(driver.handle, Arc::clone(&driver));
     if let Some(handler) = handlers.set_options {
-        let status = callout::call("FilterSetOptions", irql::PASSIVE_LEVEL, || {
-            // SAFETY: the handler is the driver's.
-            unsafe { handler(number, context) }
-        });
+        let status = call(
+            "FilterSetOptions",
+            irql::PASSIVE_LEVEL,
+            handler as *const (),
+            || {
+                // SAFETY: the handler is the driver's.
+                unsafe { handler(number, context) }
+            },
+        );
         if status != STATUS_SUCCESS {
             tables().drivers.remove(&driver.handle);
             return status;

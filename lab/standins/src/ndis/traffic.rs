@@ -9,12 +9,12 @@ use super::adapter::{Adapter, Later, Wire};
 use super::consts::{
     FLAG_DISPATCH_LEVEL, RECEIVE_RESOURCES, RECEIVE_SINGLE_ETHER_TYPE, SEND_CHECK_FOR_LOOPBACK,
 };
-use super::engine::{Module, lock};
+use super::engine::{Module, call, lock};
 use super::frame::{self, Dir, LabNbl, lists};
 use super::prng::Prng;
 use super::types::NetBufferList;
 use super::{ends, track};
-use crate::core::{Rule, callout, irql};
+use crate::core::{Rule, irql};
 
 /// The longest datagram of a wire: an Ethernet frame, jumbo or coalesced.
 const WIRE_FRAME: usize = 65_535;
@@ -44,7 +44,10 @@ pub(crate) fn offer(adapter: &Arc<Adapter>, dir: Dir, groups: &[Vec<&[u8]>], rng
     if absent {
         return bypass(adapter, dir, groups);
     }
-    let resources = dir == Dir::Up && rng.percent(adapter.shape.resources_percent);
+    // The first receive of all is one of those, so that none goes without.
+    let first = adapter.stats(dir).offered.frames == 0;
+    let percent = adapter.shape.resources_percent;
+    let resources = dir == Dir::Up && (rng.percent(percent) || (first && percent > 0));
     let mut chain = Vec::with_capacity(groups.len());
     for group in groups {
         let list = frame::build(group, dir, adapter.source, rng, &adapter.shape);
@@ -71,10 +74,15 @@ pub(crate) fn offer(adapter: &Arc<Adapter>, dir: Dir, groups: &[Vec<&[u8]>], rng
                     0
                 };
             let Some(handler) = handlers.send else { return };
-            callout::call("FilterSendNetBufferLists", level, || {
-                // SAFETY: the handler is the driver's, and it owns the chain now.
-                unsafe { handler(module.context(), head, 0, flags) }
-            });
+            call(
+                "FilterSendNetBufferLists",
+                level,
+                handler as *const (),
+                || {
+                    // SAFETY: the handler is the driver's, and it owns the chain now.
+                    unsafe { handler(module.context(), head, 0, flags) }
+                },
+            );
         }
         Dir::Up => {
             let flags = told
@@ -88,10 +96,15 @@ pub(crate) fn offer(adapter: &Arc<Adapter>, dir: Dir, groups: &[Vec<&[u8]>], rng
             let Some(handler) = handlers.receive else {
                 return;
             };
-            callout::call("FilterReceiveNetBufferLists", level, || {
-                // SAFETY: the handler is the driver's, and it owns the chain now.
-                unsafe { handler(module.context(), head, 0, count, flags) }
-            });
+            call(
+                "FilterReceiveNetBufferLists",
+                level,
+                handler as *const (),
+                || {
+                    // SAFETY: the handler is the driver's, and it owns the chain now.
+                    unsafe { handler(module.context(), head, 0, count, flags) }
+                },
+            );
             if resources {
                 reclaim(&module, &chain);
             }

@@ -11,12 +11,12 @@ use super::super::consts::{
     STATUS_FAILURE, STATUS_INVALID_PARAMETER, STATUS_PENDING, STATUS_REQUEST_ABORTED,
     STATUS_RESOURCES, STATUS_SUCCESS, object,
 };
-use super::super::engine::{Module, dispatch, lock, module, tables};
+use super::super::engine::{Module, call, dispatch, lock, module, tables};
 use super::super::frame::{aligned, read};
 use super::super::miniport::execute;
 use super::super::types::{Handle, OidRequest, Status};
 use super::{Answer, At, Below, CloneEntry, HOLD, OID_STATES, REQUESTS, cancel_below, counts};
-use crate::core::{Rule, callout, fault, irql, pool};
+use crate::core::{Rule, fault, irql, pool};
 
 /// What NdisFOidRequest and NdisFDirectOidRequest do.
 fn forward(api: &'static str, handle: Handle, at: *mut OidRequest, direct: bool) -> Status {
@@ -144,7 +144,7 @@ pub(crate) fn finish(at: usize) {
     let Some(_inside) = module.calls.enter() else {
         return;
     };
-    callout::call(api, level, || {
+    call(api, level, handler as *const (), || {
         // SAFETY: the handler is the driver's for this module; the request is its own.
         unsafe { handler(module.context(), request, status) }
     });
