@@ -65,17 +65,30 @@ pub fn build(root: &Path, profile: Profile) -> Result<Artifacts> {
 /// # Errors
 /// When a tool is missing, or a step of the build fails.
 pub fn build_crate(root: &Path, driver: DriverCrate, profile: Profile) -> Result<Artifacts> {
-    let ws = prepare(root)?;
+    let Workspace { folder: ws, kit } = prepare(root)?;
     let (flag, folder) = match profile {
         Profile::Release => ("release", "release"),
         Profile::Dev => ("dev", "debug"),
     };
-    run(cargo(&ws).args(["build", "--package", driver.package, "--profile", flag]))?;
     let built = ws.join("target").join(TARGET).join(folder);
+    let package = ["--package", driver.package, "--profile", flag];
+    let image = built.join(format!("{}.dll", driver.lib));
+    let libraries: Vec<&Path> = kit.libraries.iter().map(PathBuf::as_path).collect();
+    if image.is_file() && !kit::newer(&image, &libraries)? {
+        // A library of the kit has changed, which cargo does not see.
+        run(cargo(&ws).args(["clean", "--quiet"]).args(package))?;
+    }
+    run(cargo(&ws).arg("build").args(package))?;
     let out = out_dir(root);
-    let place = |from: String, to: &str| -> Result<PathBuf> {
-        let (from, to) = (built.join(from), out.join(format!("{}.{to}", driver.lib)));
-        fs::copy(&from, &to)
+    let place = |from: String, to_extension: &str| -> Result<PathBuf> {
+        let (from, to) = (
+            built.join(from),
+            out.join(format!("{}.{to_extension}", driver.lib)),
+        );
+        // Whoever reads the old file meanwhile has it whole.
+        let new = to.with_extension(format!("{to_extension}.new"));
+        fs::copy(&from, &new)
+            .and_then(|_| fs::rename(&new, &to))
             .with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
         Ok(to)
     };
@@ -92,7 +105,7 @@ pub fn build_crate(root: &Path, driver: DriverCrate, profile: Profile) -> Result
 /// # Errors
 /// When a tool is missing, or the code does not pass.
 pub fn check(root: &Path, quick: bool) -> Result<()> {
-    let ws = prepare(root)?;
+    let Workspace { folder: ws, .. } = prepare(root)?;
     let mut command = cargo(&ws);
     if quick {
         command.args(["check", "--package", WEIR.package]);
@@ -122,11 +135,19 @@ pub fn sys_path(root: &Path) -> PathBuf {
     out_dir(root).join("weir.sys")
 }
 
-/// Makes or refreshes the kit and the generated workspace; returns its folder.
+/// The generated workspace, and the kit it builds against.
+pub struct Workspace {
+    /// Where its Cargo.toml is; a plain cargo works there.
+    pub folder: PathBuf,
+    /// What stands in for the WDK.
+    pub kit: Kit,
+}
+
+/// Makes or refreshes the kit and the generated workspace.
 ///
 /// # Errors
 /// When a tool is missing, or a file cannot be made.
-pub fn prepare(root: &Path) -> Result<PathBuf> {
+pub fn prepare(root: &Path) -> Result<Workspace> {
     let tools = kit::ensure_tools()?;
     let out = out_dir(root);
     let ws = out.join("ws");
@@ -153,7 +174,7 @@ pub fn prepare(root: &Path) -> Result<PathBuf> {
     if let Some(lock) = lock {
         seed_lock(lock, &ws)?;
     }
-    Ok(ws)
+    Ok(Workspace { folder: ws, kit })
 }
 
 /// cargo in the generated workspace, unaffected by how xtask itself was built.
@@ -271,8 +292,8 @@ fn config(root: &Path, ws: &Path, kit: &Kit, tools: &Tools) -> String {
         .iter()
         .map(|dir| format!("-imsvc{}", dir.display()))
         .collect();
-    // Where the sources are is nobody's business but the debugger's, which is
-    // told; and the image is the same on any machine.
+    // Where the sources are is nobody's business; and the same sources in the
+    // same place give the same bytes.
     let rustflags = [
         "-Ctarget-feature=+crt-static".to_owned(),
         format!("--remap-path-prefix={}=/weir", ws.display()),

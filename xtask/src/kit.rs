@@ -53,6 +53,8 @@ pub struct Kit {
     /// Further folders to find headers in: bindgen and `cc` are told of them
     /// through the environment.
     pub include_dirs: Vec<PathBuf>,
+    /// The libraries a driver is linked with. Cargo knows nothing of them.
+    pub libraries: Vec<PathBuf>,
 }
 
 /// Finds the tools, adds missing Rust targets, and says which Debian packages
@@ -150,12 +152,13 @@ pub fn assemble(source: &Path, root: &Path, tools: &Tools) -> Result<Kit> {
     let table = fs::read_to_string(source.join("kmdf-1.31.csv"))?;
     write_if_changed(&wdf.join("wdffunctions.h"), &function_table_header(&table)?)?;
 
-    let kit = Kit {
+    let mut kit = Kit {
         content_root: root.to_owned(),
         include_dirs: vec![
             PathBuf::from(MINGW_INCLUDE),
             Path::new(MINGW_INCLUDE).join("ddk"),
         ],
+        libraries: Vec::new(),
     };
 
     for (def, dir, lib) in [
@@ -171,6 +174,7 @@ pub fn assemble(source: &Path, root: &Path, tools: &Tools) -> Result<Kit> {
     ] {
         let def = source.join("def").join(format!("{def}.def"));
         let lib = dir.join(lib);
+        kit.libraries.push(lib.clone());
         if newer(&lib, &[&def])? {
             continue;
         }
@@ -180,29 +184,30 @@ pub fn assemble(source: &Path, root: &Path, tools: &Tools) -> Result<Kit> {
             .arg("-l")
             .arg(&lib))?;
     }
-    build_entry_stub(source, root, &km, &wdf, &wdf_lib, &kit, tools)?;
+    let stub = wdf_lib.join("WdfDriverEntry.lib");
+    build_entry_stub(source, root, &km, &wdf, &stub, &kit, tools)?;
+    kit.libraries.push(stub);
     Ok(kit)
 }
 
-/// `WdfDriverEntry.lib`: the image's entry point, and the owner of the table.
+/// `lib`, WdfDriverEntry.lib: the image's entry point, and the owner of the table.
 fn build_entry_stub(
     source: &Path,
     root: &Path,
     km: &Path,
     wdf: &Path,
-    wdf_lib: &Path,
+    lib: &Path,
     kit: &Kit,
     tools: &Tools,
 ) -> Result<()> {
     let c = source.join("stub/fxdriverentry.c");
-    let lib = wdf_lib.join("WdfDriverEntry.lib");
     let mut inputs = vec![c.clone()];
     for dir in [km, wdf] {
         inputs.extend(fs::read_dir(dir)?.flatten().map(|entry| entry.path()));
     }
     inputs.retain(|path| path.is_file());
     if newer(
-        &lib,
+        lib,
         &inputs.iter().map(PathBuf::as_path).collect::<Vec<_>>(),
     )? {
         return Ok(());
@@ -225,7 +230,7 @@ fn build_entry_stub(
             "-Wno-ignored-attributes",
             "-Wno-ignored-pragma-intrinsic",
         ])
-        // The image is the same whoever builds it, and wherever.
+        // No folder of the build machine in the symbols.
         .arg(format!("-ffile-prefix-map={}=lab/kit", source.display()))
         .arg("-fdebug-compilation-dir=.")
         .args([
@@ -334,7 +339,7 @@ pub fn write_if_changed(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Whether `output` exists and none of `inputs` was changed after it.
-fn newer(output: &Path, inputs: &[&Path]) -> Result<bool> {
+pub(crate) fn newer(output: &Path, inputs: &[&Path]) -> Result<bool> {
     let Ok(made) = fs::metadata(output).and_then(|meta| meta.modified()) else {
         return Ok(false);
     };
