@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::arg;
+use super::{active, arg};
 use super::types::{IRP, MDL};
 use crate::core::{Rule, fault, irql, pool, session, stack};
 
@@ -77,6 +77,9 @@ pub fn allocate(address: *mut u8, length: u32, maker: &'static str) -> *mut MDL 
 
 /// Frees an MDL made by the same maker.
 pub fn free(mdl: *mut MDL, maker: &'static str, api: &str) {
+    if let Some((rule, what)) = active::inside(mdl as usize, size_of::<MDL>()) {
+        violate!(rule, "{api} of {mdl:?}, which is {what}");
+    }
     match mdls().remove(&(mdl as usize)) {
         None => violate!(Rule::IoAllocateFree, "{api}: {mdl:?} is no live MDL"),
         Some(record) if record.maker != maker => {

@@ -12,6 +12,7 @@ use crate::nt::active;
 use crate::nt::mdl::{self, flags};
 use crate::nt::types::MDL;
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use windows_sys::Win32::Networking::WinSock::WSABUF;
 
 const HEADER: usize = size_of::<MDL>();
@@ -40,6 +41,7 @@ pub(super) struct Buffer {
     length: usize,
     mdls: Vec<(*const MDL, [u8; HEADER])>,
     digest: Option<u64>,
+    released: AtomicBool,
 }
 
 // SAFETY: the memory is lent by the client until the IRP completes; the
@@ -81,6 +83,7 @@ impl Buffer {
             length,
             mdls: Vec::new(),
             digest: None,
+            released: AtomicBool::new(false),
         };
         if length == 0 {
             return this;
@@ -116,6 +119,11 @@ impl Buffer {
                     "{name}: offset {skip} of the WSK_BUF is beyond its first MDL ({count} bytes)"
                 );
             }
+            active::add(
+                mdl as usize,
+                Rule::LabWskBufferChanged,
+                "an MDL of a pending WSK call",
+            );
             // SAFETY: as above.
             this.mdls.push((mdl, unsafe { header(mdl) }));
             let part = count.saturating_sub(skip).min(left);
@@ -220,13 +228,27 @@ impl Buffer {
                 self.name
             );
         }
+        self.release();
+    }
+}
+
+impl Buffer {
+    /// The memory is the client's again.
+    fn release(&self) {
+        if self.released.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        for (start, _) in &self.segments {
+            active::remove(*start as usize);
+        }
+        for (mdl, _) in &self.mdls {
+            active::remove(*mdl as usize);
+        }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        for (start, _) in &self.segments {
-            active::remove(*start as usize);
-        }
+        self.release();
     }
 }

@@ -35,6 +35,8 @@ mod sharing;
 mod socket;
 mod status;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod types;
 mod winsock;
 

@@ -16,7 +16,8 @@ use super::socket::{Socket, Todo};
 use super::status;
 use super::types::{NtStatus, WskClientConnectionDispatch};
 use super::winsock::{ACCEPT_ADDRESS, FromOut, Started};
-use crate::core::stack;
+use crate::core::{Rule, stack};
+use crate::nt::active;
 use crate::nt::types::{DEVICE_OBJECT, IRP};
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
@@ -88,6 +89,23 @@ pub(super) enum Body {
         data: UnsafeCell<Vec<u8>>,
         from: UnsafeCell<FromOut>,
     },
+}
+
+impl Body {
+    /// Addresses of the client's memory, besides its buffer, that will be
+    /// written at completion.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        let places = match self {
+            Self::Accept { local, remote, .. } => [local.0 as usize, remote.0 as usize, 0],
+            Self::ReceiveFrom { out, .. } => [
+                out.remote.0 as usize,
+                out.control_length as usize,
+                out.control_flags as usize,
+            ],
+            _ => [0; 3],
+        };
+        places.into_iter().filter(|place| *place != 0)
+    }
 }
 
 /// An opaque pointer of the client's.
@@ -206,6 +224,13 @@ impl Op {
         } else {
             0
         };
+        for place in body.places() {
+            active::add(
+                place,
+                Rule::LabWskBufferChanged,
+                "where a pending WSK call is to put its results",
+            );
+        }
         Arc::new(Self {
             overlapped: UnsafeCell::new(OVERLAPPED::default()),
             socket: socket.clone(),
@@ -308,6 +333,9 @@ impl Op {
             | Body::SendTo { buffer, .. }
             | Body::ReceiveFrom { buffer, .. } => buffer.verify(self.caller),
             _ => {}
+        }
+        for place in self.body.places() {
+            active::remove(place);
         }
     }
 }

@@ -1,0 +1,278 @@
+//! Event callbacks of listeners and connections, and many connections at once.
+
+use super::super::{engine, status};
+use super::*;
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::LazyLock;
+
+/// What happened to one accepted connection.
+#[derive(Default)]
+struct Seen {
+    data: Vec<u8>,
+    disconnects: Vec<u32>,
+    refuse: usize,
+}
+
+static SEEN: LazyLock<Mutex<HashMap<usize, Seen>>> = LazyLock::new(Default::default);
+static CHANGED: Condvar = Condvar::new();
+static CONNECTION: WskClientConnectionDispatch = WskClientConnectionDispatch {
+    receive_event: Some(receive_event),
+    disconnect_event: Some(disconnect_event),
+    send_backlog_event: None,
+};
+
+/// The context of a connection is its socket.
+unsafe extern "system" fn accept_event(
+    context: *mut c_void,
+    _flags: u32,
+    _local: *mut c_void,
+    _remote: *mut c_void,
+    socket: *mut WskSocket,
+    socket_context: *mut *mut c_void,
+    dispatch: *mut *const WskClientConnectionDispatch,
+) -> NtStatus {
+    if !context.is_null() {
+        return status::REQUEST_NOT_ACCEPTED;
+    }
+    engine::lock(&SEEN).insert(
+        socket as usize,
+        Seen {
+            refuse: 2,
+            ..Seen::default()
+        },
+    );
+    // SAFETY: out-parameters of the callback.
+    unsafe { socket_context.write(socket.cast()) };
+    // SAFETY: as above.
+    unsafe { dispatch.write(&raw const CONNECTION) };
+    CHANGED.notify_all();
+    status::SUCCESS
+}
+
+unsafe extern "system" fn receive_event(
+    context: *mut c_void,
+    _flags: u32,
+    list: *mut WskDataIndication,
+    bytes: usize,
+    accepted: *mut usize,
+) -> NtStatus {
+    let mut all = engine::lock(&SEEN);
+    let Some(seen) = all.get_mut(&(context as usize)) else {
+        return status::DATA_NOT_ACCEPTED;
+    };
+    let mut data = Vec::new();
+    let mut now = list;
+    // SAFETY: the provider's list, valid during the call.
+    while let Some(one) = unsafe { now.as_ref() } {
+        let start = crate::nt::mdl::system_address(one.buffer.mdl);
+        // SAFETY: what the MDL describes.
+        data.extend_from_slice(unsafe { std::slice::from_raw_parts(start, one.buffer.length) });
+        now = one.next;
+    }
+    assert_eq!(data.len(), bytes);
+    // First refuse, then take one byte only, then all.
+    let (answer, taken) = match seen.refuse {
+        2 => (status::DATA_NOT_ACCEPTED, 0),
+        1 => (status::SUCCESS, 1),
+        _ => (status::SUCCESS, bytes),
+    };
+    seen.refuse = seen.refuse.saturating_sub(1);
+    seen.data.extend(data.iter().take(taken));
+    if taken == 1 {
+        // SAFETY: out-parameter of the callback.
+        unsafe { accepted.write(1) };
+    }
+    CHANGED.notify_all();
+    answer
+}
+
+unsafe extern "system" fn disconnect_event(context: *mut c_void, flags: u32) -> NtStatus {
+    if let Some(seen) = engine::lock(&SEEN).get_mut(&(context as usize)) {
+        seen.disconnects.push(flags & WSK_FLAG_ABORTIVE);
+    }
+    CHANGED.notify_all();
+    status::SUCCESS
+}
+
+fn wait_for(what: &str, mut until: impl FnMut(&mut HashMap<usize, Seen>) -> bool) {
+    let all = engine::lock(&SEEN);
+    let (_guard, timeout) = CHANGED
+        .wait_timeout_while(all, PATIENCE, |all| !until(all))
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    assert!(!timeout.timed_out(), "{what}");
+}
+
+fn table(socket: *mut WskSocket) -> &'static ConnectionDispatch {
+    // SAFETY: an open connection socket.
+    unsafe { &*(*socket).dispatch.cast() }
+}
+
+fn listener(client: &Client, context: *mut c_void) -> (*mut WskSocket, SocketAddr) {
+    static LISTEN: Listen = Listen(WskClientListenDispatch {
+        accept_event: Some(accept_event),
+        inspect_event: null(),
+        abort_event: null(),
+    });
+    struct Listen(WskClientListenDispatch);
+    // SAFETY: never changed.
+    unsafe impl Sync for Listen {}
+    let dispatch = (&raw const LISTEN.0).cast();
+    let socket = client.socket(false, WSK_FLAG_LISTEN_SOCKET, context, dispatch);
+    // SAFETY: an open listening socket.
+    let table: &'static ListenDispatch = unsafe { &*(*socket).dispatch.cast() };
+    match bind_with(table.bind, table.get_local_address, socket, loopback(false)) {
+        Ok(address) => (socket, address),
+        Err(status) => panic!("bind: {status:#x}"),
+    }
+}
+
+/// A receive of no bytes: "re-enabling WskReceiveEvent".
+fn nudge(socket: *mut WskSocket) {
+    let mut nothing = WskBuf {
+        mdl: null_mut(),
+        offset: 0,
+        length: 0,
+    };
+    // SAFETY: WskReceive as documented, with an empty buffer.
+    let result = call(|irp| unsafe { (table(socket).receive)(socket, &mut nothing, 0, irp) });
+    assert_eq!(result.0, status::SUCCESS);
+}
+
+#[test]
+fn data_and_ends_of_accepted_connections_are_told() {
+    let _alone = alone();
+    engine::lock(&SEEN).clear();
+    let client = Client::new();
+    let (listening, at) = listener(&client, null_mut());
+    let mask = WSK_EVENT_ACCEPT | WSK_EVENT_RECEIVE | WSK_EVENT_DISCONNECT;
+    assert_eq!(super::events(listening, mask), status::SUCCESS);
+    for abortive in [false, true] {
+        engine::lock(&SEEN).clear();
+        let mut host = TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
+        wait_for("no connection", |all| all.len() == 1);
+        let socket = engine::lock(&SEEN).keys().next().copied().unwrap_or(0);
+        let socket = std::ptr::with_exposed_provenance_mut::<WskSocket>(socket);
+        host.write_all(b"first").unwrap_or_else(|e| panic!("{e}"));
+        wait_for("not refused", |all| {
+            all.values().all(|seen| seen.refuse == 1)
+        });
+        nudge(socket);
+        wait_for("not the first byte", |all| {
+            all.values().all(|seen| seen.data == b"f")
+        });
+        nudge(socket);
+        host.write_all(b", second")
+            .unwrap_or_else(|e| panic!("{e}"));
+        wait_for("not all data", |all| {
+            all.values().all(|seen| seen.data == b"first, second")
+        });
+        if abortive {
+            let raw = std::os::windows::io::AsRawSocket::as_raw_socket(&host) as usize;
+            let _ = super::super::winsock::set_option(
+                raw,
+                windows_sys::Win32::Networking::WinSock::SOL_SOCKET,
+                windows_sys::Win32::Networking::WinSock::SO_LINGER,
+                &[1, 0, 0, 0],
+            );
+        }
+        drop(host);
+        let flags = if abortive { WSK_FLAG_ABORTIVE } else { 0 };
+        wait_for("not the end", |all| {
+            all.values().all(|seen| seen.disconnects == [flags])
+        });
+        close(socket);
+    }
+    close(listening);
+}
+
+#[test]
+fn a_rejected_connection_is_closed() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, at) = listener(&client, std::ptr::without_provenance_mut(1));
+    assert_eq!(super::events(listening, WSK_EVENT_ACCEPT), status::SUCCESS);
+    let mut host = TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
+    let _ = host.set_read_timeout(Some(PATIENCE));
+    let error = host.read(&mut [0; 1]).expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    close(listening);
+}
+
+#[test]
+fn the_end_is_told_without_taking_data() {
+    let _alone = alone();
+    engine::lock(&SEEN).clear();
+    let client = Client::new();
+    let (listening, at) = listener(&client, null_mut());
+    let mask = WSK_EVENT_ACCEPT | WSK_EVENT_DISCONNECT;
+    assert_eq!(super::events(listening, mask), status::SUCCESS);
+    let mut host = TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
+    wait_for("no connection", |all| all.len() == 1);
+    let socket = engine::lock(&SEEN).keys().next().copied().unwrap_or(0);
+    let socket = std::ptr::with_exposed_provenance_mut::<WskSocket>(socket);
+    host.write_all(b"data").unwrap_or_else(|e| panic!("{e}"));
+    drop(host);
+    let mut memory = Memory::new(&[0; 16]);
+    // SAFETY: WskReceive as documented; the memory outlives the IRP.
+    let got = call(|irp| unsafe { (table(socket).receive)(socket, memory.buf(), 0, irp) });
+    assert_eq!(got, (status::SUCCESS, 4));
+    wait_for("not the end", |all| {
+        all.values().all(|seen| seen.disconnects == [0])
+    });
+    close(socket);
+    close(listening);
+}
+
+#[test]
+fn events_are_switched_off() {
+    let _alone = alone();
+    engine::lock(&SEEN).clear();
+    let client = Client::new();
+    let (listening, at) = listener(&client, null_mut());
+    assert_eq!(super::events(listening, WSK_EVENT_ACCEPT), status::SUCCESS);
+    let off = super::events(listening, WSK_EVENT_ACCEPT | WSK_EVENT_DISABLE);
+    assert!(off == status::SUCCESS || off == status::EVENT_PENDING);
+    let _host = TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(engine::lock(&SEEN).is_empty());
+    // The connection is still there for who asks.
+    assert_eq!(super::events(listening, WSK_EVENT_ACCEPT), status::SUCCESS);
+    wait_for("no connection", |all| all.len() == 1);
+    let socket = engine::lock(&SEEN).keys().next().copied().unwrap_or(0);
+    close(std::ptr::with_exposed_provenance_mut(socket));
+    close(listening);
+}
+
+#[test]
+fn five_hundred_connections_at_once() {
+    const MANY: usize = 500;
+    let _alone = alone();
+    engine::lock(&SEEN).clear();
+    let client = Client::new();
+    let (listening, at) = listener(&client, null_mut());
+    assert_eq!(super::events(listening, WSK_EVENT_ACCEPT), status::SUCCESS);
+    let hosts: Vec<_> = (0..MANY)
+        .map(|_| TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}")))
+        .collect();
+    wait_for("not all connections", |all| all.len() == MANY);
+    let sockets: Vec<usize> = engine::lock(&SEEN).keys().copied().collect();
+    let mut memories: Vec<_> = sockets.iter().map(|_| Memory::new(&[0; 8])).collect();
+    let requests: Vec<_> = sockets.iter().map(|_| Request::new()).collect();
+    for ((socket, memory), request) in sockets.iter().zip(&mut memories).zip(&requests) {
+        let socket = std::ptr::with_exposed_provenance_mut(*socket);
+        // SAFETY: WskReceive as documented; waited for below.
+        unsafe { (table(socket).receive)(socket, memory.buf(), 0, request.irp()) };
+    }
+    for mut host in &hosts {
+        host.write_all(b"hi").unwrap_or_else(|e| panic!("{e}"));
+    }
+    for request in &requests {
+        assert_eq!(request.wait(), (status::SUCCESS, 2));
+    }
+    for socket in sockets {
+        close(std::ptr::with_exposed_provenance_mut(socket));
+    }
+    close(listening);
+}
