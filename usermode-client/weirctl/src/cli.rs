@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use weir_abi::{Directions, ServiceKind, Transport};
+use weir_abi::{Directions, ServiceKind, Transport, limits};
 
 /// Exit codes, shown with the help. README.md has the same list.
 const EXIT_CODES: &str = "\
@@ -14,7 +15,8 @@ Exit codes:
   2  the command line is wrong
   3  the driver is not running, or this is not Windows
   4  access denied: run as administrator
-  5  driver and weirctl speak different versions of the contract";
+  5  driver and weirctl speak different versions of the contract
+  130  a second Ctrl-C ended a capture before its file was whole";
 
 /// Watch and steer the Weir network driver.
 #[derive(Debug, Parser)]
@@ -60,7 +62,7 @@ pub(crate) struct CaptureArgs {
     #[arg(short, long, value_name = "ADAPTER")]
     pub(crate) interface: Option<String>,
     /// Bytes of each frame to keep, 1 to 262144; 0 keeps whole frames
-    #[arg(short, long, value_name = "BYTES", default_value_t = 0)]
+    #[arg(short, long, value_name = "BYTES", default_value_t = 0, value_parser = snaplen())]
     pub(crate) snaplen: u32,
     /// End after so many frames
     #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
@@ -72,14 +74,32 @@ pub(crate) struct CaptureArgs {
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) direction: CaptureDirection,
     /// Milliseconds a frame may wait for more before it is delivered, 0 to 60000
-    #[arg(long, value_name = "MS", default_value_t = 100)]
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = flush_ms())]
     pub(crate) flush_ms: u32,
     /// Bytes the driver keeps for frames this program has no read for, 64 KiB to 64 MiB
-    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024)]
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024,
+          value_parser = backlog())]
     pub(crate) backlog: u32,
     /// The file to write; - for standard output, the summary then goes to standard error
     #[arg(short, long, value_name = "FILE.pcapng")]
     pub(crate) write: PathBuf,
+}
+
+/// The driver checks these again; here a mistake is one of the command line.
+fn within(range: std::ops::RangeInclusive<u32>) -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(*range.start())..=i64::from(*range.end()))
+}
+
+fn snaplen() -> RangedI64ValueParser<u32> {
+    within(0..=limits::MAX_SNAPLEN)
+}
+
+fn flush_ms() -> RangedI64ValueParser<u32> {
+    within(0..=limits::MAX_FLUSH_MS)
+}
+
+fn backlog() -> RangedI64ValueParser<u32> {
+    within(limits::MIN_BACKLOG..=limits::MAX_BACKLOG)
 }
 
 fn seconds(text: &str) -> Result<std::time::Duration, String> {
@@ -247,6 +267,9 @@ mod tests {
             "capture",
             "capture -w f -c 0",
             "capture -w f --duration -1",
+            "capture -w f -s 262145",
+            "capture -w f --backlog 65535",
+            "capture -w f --flush-ms 60001",
             "service stop x",
             "stats extra",
             "service start discard --tcp 1.2.3.4:5",

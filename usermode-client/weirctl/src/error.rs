@@ -4,6 +4,9 @@ use std::io;
 
 use weir_client::Error as ClientError;
 
+/// Exit code of a capture that a second Ctrl-C ended before its file was whole.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// Why a command failed. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CtlError {

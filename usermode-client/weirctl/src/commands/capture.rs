@@ -56,7 +56,12 @@ pub(crate) fn capture(
 ) -> Result<(), CtlError> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed))?;
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            // Asked again: don't wait for the frames that are on their way.
+            std::process::exit(crate::error::INTERRUPTED.into());
+        }
+    })?;
     if args.write == Path::new("-") {
         let file = BufWriter::new(io::stdout().lock());
         let summary = record(device, args, &stop, |_| Ok(Box::new(file)))?;
