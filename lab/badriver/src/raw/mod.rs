@@ -1,0 +1,4 @@
+//! What the driver imports, declared from Microsoft's documentation.
+
+pub(crate) mod kmdf;
+pub(crate) mod nt;

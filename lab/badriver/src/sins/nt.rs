@@ -1,0 +1,174 @@
+//! Sins against ntoskrnl: pool, IRQL, locks, timers, IRPs, MDLs, work items.
+// Whole sequences of calls are the point here, and each arm's reason is its
+// sin: everything before the last call keeps the rules.
+
+use core::ffi::c_void;
+
+use crate::raw::kmdf::WdfDeviceWdmGetDeviceObject;
+use crate::raw::nt::*;
+use crate::{Moment, Scene, sin_is};
+
+const TAG: u32 = u32::from_le_bytes(*b"Lbad");
+const OTHER_TAG: u32 = u32::from_le_bytes(*b"Labx");
+const NON_PAGED: u64 = 0x40;
+const DISPATCH: u8 = 2;
+
+static mut LOCK: Lock = Lock::zero();
+static mut OTHER: Lock = Lock::zero();
+static mut EVENT: Event = Event::zero();
+static mut DPC: Dpc = Dpc::zero();
+static mut TIMER: Timer = Timer::zero();
+static mut RUNDOWN: Rundown = Rundown::zero();
+
+/// Commits the sin of that name.
+///
+/// # Safety
+/// As `sins::commit`.
+#[allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "an arm is one sequence whose last call is wrong on purpose"
+)]
+pub(crate) unsafe fn commit(scene: Scene) {
+    if scene.moment != Moment::Load {
+        return;
+    }
+    // SAFETY: at PASSIVE_LEVEL, in DriverEntry, where all of these may be called;
+    // what each arm does wrong is what it is there for, and ends the run.
+    unsafe {
+        let block = || ExAllocatePool2(NON_PAGED, 64, TAG).cast::<u8>();
+        if sin_is("pool-double-free") {
+            let b = block();
+            ExFreePoolWithTag(b.cast(), TAG);
+            ExFreePoolWithTag(b.cast(), TAG);
+        } else if sin_is("pool-wrong-tag") {
+            ExFreePoolWithTag(block().cast(), OTHER_TAG);
+        } else if sin_is("pool-bad-free") {
+            ExFreePoolWithTag(block().add(16).cast(), TAG);
+        } else if sin_is("pool-overrun") {
+            let b = block();
+            b.add(64).write_volatile(1);
+            ExFreePoolWithTag(b.cast(), TAG);
+        } else if sin_is("pool-leak") {
+            block();
+        } else if sin_is("pool-no-tag") {
+            ExAllocatePool2(NON_PAGED, 64, 0);
+        } else if sin_is("pool-irql") {
+            KfRaiseIrql(5);
+            block();
+        } else if sin_is("pool-free-timer") {
+            let timer = block().cast::<Timer>();
+            KeInitializeTimerEx(timer, 0);
+            KeSetTimerEx(timer, -10_000_000, 0, core::ptr::null_mut());
+            ExFreePoolWithTag(timer.cast(), TAG);
+        } else if sin_is("pool-free-irql") {
+            let b = block();
+            KfRaiseIrql(5);
+            ExFreePoolWithTag(b.cast(), TAG);
+        } else if sin_is("wait-at-dispatch") {
+            KeInitializeEvent(&raw mut EVENT, 0, 0);
+            KfRaiseIrql(DISPATCH);
+            KeWaitForSingleObject((&raw mut EVENT).cast(), 0, 0, 0, core::ptr::null());
+        } else if sin_is("delay-at-dispatch") {
+            KfRaiseIrql(DISPATCH);
+            let interval = -10_000_i64;
+            KeDelayExecutionThread(0, 0, &raw const interval);
+        } else if sin_is("event-uninitialized") {
+            KeSetEvent(&raw mut EVENT, 0, 0);
+        } else if sin_is("event-irql") {
+            KeInitializeEvent(&raw mut EVENT, 0, 0);
+            KfRaiseIrql(5);
+            KeSetEvent(&raw mut EVENT, 0, 0);
+        } else if sin_is("irql-raise-lowers") {
+            KfRaiseIrql(DISPATCH);
+            KfRaiseIrql(0);
+        } else if sin_is("irql-return") {
+            KfRaiseIrql(DISPATCH);
+        } else if sin_is("lock-twice") {
+            KeInitializeSpinLock(&raw mut LOCK);
+            KeAcquireSpinLockRaiseToDpc(&raw mut LOCK);
+            KeAcquireSpinLockRaiseToDpc(&raw mut LOCK);
+        } else if sin_is("lock-not-held") {
+            KeInitializeSpinLock(&raw mut LOCK);
+            KfRaiseIrql(DISPATCH);
+            KeReleaseSpinLock(&raw mut LOCK, 0);
+        } else if sin_is("lock-order") {
+            KeInitializeSpinLock(&raw mut LOCK);
+            KeInitializeSpinLock(&raw mut OTHER);
+            let old = KeAcquireSpinLockRaiseToDpc(&raw mut LOCK);
+            let inner = KeAcquireSpinLockRaiseToDpc(&raw mut OTHER);
+            KeReleaseSpinLock(&raw mut LOCK, inner);
+            KeReleaseSpinLock(&raw mut OTHER, old);
+        } else if sin_is("lock-wrong-irql") {
+            KeInitializeSpinLock(&raw mut LOCK);
+            KeAcquireSpinLockRaiseToDpc(&raw mut LOCK);
+            KeReleaseSpinLock(&raw mut LOCK, 1);
+        } else if sin_is("lock-returned") {
+            KeInitializeSpinLock(&raw mut LOCK);
+            KeAcquireSpinLockRaiseToDpc(&raw mut LOCK);
+        } else if sin_is("rundown-release") {
+            ExInitializeRundownProtection(&raw mut RUNDOWN);
+            ExReleaseRundownProtection(&raw mut RUNDOWN);
+        } else if sin_is("timer-uninitialized") {
+            KeSetTimerEx(&raw mut TIMER, -1, 0, core::ptr::null_mut());
+        } else if sin_is("timer-reinitialized") {
+            KeInitializeTimerEx(&raw mut TIMER, 0);
+            KeSetTimerEx(&raw mut TIMER, -100_000_000, 0, core::ptr::null_mut());
+            KeInitializeTimerEx(&raw mut TIMER, 0);
+        } else if sin_is("dpc-returns-raised") {
+            KeInitializeDpc(&raw mut DPC, dpc_lowers, core::ptr::null_mut());
+            KeInsertQueueDpc(&raw mut DPC, core::ptr::null_mut(), core::ptr::null_mut());
+            KeFlushQueuedDpcs();
+        } else if sin_is("flush-dpcs-at-dispatch") {
+            KfRaiseIrql(DISPATCH);
+            KeFlushQueuedDpcs();
+        } else if sin_is("work-item-twice") {
+            let item = IoAllocateWorkItem(WdfDeviceWdmGetDeviceObject(scene.device));
+            IoQueueWorkItem(item, slow_work, 1, core::ptr::null_mut());
+            IoQueueWorkItem(item, slow_work, 1, core::ptr::null_mut());
+        } else if sin_is("work-item-freed") {
+            let item = IoAllocateWorkItem(WdfDeviceWdmGetDeviceObject(scene.device));
+            IoFreeWorkItem(item);
+            IoQueueWorkItem(item, slow_work, 1, core::ptr::null_mut());
+        } else if sin_is("work-item-leak") {
+            IoAllocateWorkItem(WdfDeviceWdmGetDeviceObject(scene.device));
+        } else if sin_is("irp-double-free") {
+            let irp = IoAllocateIrp(1, 0);
+            IoFreeIrp(irp);
+            IoFreeIrp(irp);
+        } else if sin_is("irp-leak") {
+            IoAllocateIrp(1, 0);
+        } else if sin_is("irp-complete-own") {
+            IofCompleteRequest(IoAllocateIrp(1, 0), 0);
+        } else if sin_is("mdl-built-twice") {
+            let b = block();
+            let mdl = IoAllocateMdl(b.cast(), 64, 0, 0, core::ptr::null_mut());
+            MmBuildMdlForNonPagedPool(mdl);
+            MmBuildMdlForNonPagedPool(mdl);
+        } else if sin_is("mdl-leak") {
+            let b = block();
+            IoAllocateMdl(b.cast(), 64, 0, 0, core::ptr::null_mut());
+            ExFreePoolWithTag(b.cast(), TAG);
+        } else if sin_is("mdl-double-free") {
+            let mdl = IoAllocateMdl((&raw mut EVENT).cast(), 8, 0, 0, core::ptr::null_mut());
+            IoFreeMdl(mdl);
+            IoFreeMdl(mdl);
+        } else if sin_is("handle-bad") {
+            ZwClose(core::ptr::without_provenance_mut::<c_void>(0x7fff_0004));
+        } else if sin_is("bugcheck") {
+            KeBugCheckEx(0xBAD0_BAD0, 1, 2, 3, 4);
+        } else if sin_is("access-violation") {
+            core::ptr::without_provenance_mut::<u64>(8).write_volatile(1);
+        }
+    }
+}
+
+unsafe extern "system" fn dpc_lowers(_: *mut Dpc, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
+    // SAFETY: a DPC runs at DISPATCH_LEVEL; that it returns at PASSIVE_LEVEL is the sin.
+    unsafe { KeLowerIrql(0) };
+}
+
+unsafe extern "system" fn slow_work(_device: *mut c_void, _context: *mut c_void) {
+    let interval = -5_000_000_i64;
+    // SAFETY: a work item runs at PASSIVE_LEVEL, where it may wait.
+    unsafe { KeDelayExecutionThread(0, 0, &raw const interval) };
+}
