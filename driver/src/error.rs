@@ -39,7 +39,7 @@ impl Error {
             Self::NoSuchAdapter => NtStatus::NO_SUCH_DEVICE,
             Self::TooMany => NtStatus::QUOTA_EXCEEDED,
             Self::TooSmall => NtStatus::BUFFER_TOO_SMALL,
-            Self::Unloading => NtStatus::DEVICE_NOT_READY,
+            Self::Unloading => NtStatus::DELETE_PENDING,
             Self::System(status) => status,
         }
     }
