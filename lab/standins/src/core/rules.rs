@@ -107,6 +107,7 @@ rules! {
     LabRequestInformation => "a request's information does not exceed its buffer",
     ReqNotCanceled => "a cancelable request is un-marked before it is completed",
     MarkCancOnCancReq => "a request is marked cancelable once",
+    ReqIsCancOnCancReq => "WdfRequestIsCanceled is for requests that are not marked cancelable",
     WdfSpinlock => "a framework spin lock is not acquired twice by one thread",
     WdfSpinlockRelease => "a framework spin lock is released by its holder, last acquired first",
     WdfWaitlock => "a framework wait lock is not acquired twice by one thread",

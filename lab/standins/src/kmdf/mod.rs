@@ -1,11 +1,41 @@
-//! The KMDF stand-in.
+//! The KMDF stand-in: a control-device driver's part of KMDF 1.31, as strict
+//! as the framework's own verifier.
+//!
+//! | file | what |
+//! |---|---|
+//! | `abi` | the driver's structures |
+//! | `loader` | WDFLDR: bind, unbind, the function table |
+//! | `world` | all objects, and the checks on handles |
+//! | `object` | attributes, contexts, references, deletion |
+//! | `driver`, `device`, `file` | driver, control device, file objects |
+//! | `io` | IRPs from Wine: arrival, cancellation, completion |
+//! | `queue`, `request`, `buffer` | I/O queues and requests |
+//! | `sync`, `timer` | locks; timers and work items |
+//!
+//! What the lab does not have: PnP and power, I/O targets, synchronization
+//! scopes, class extensions. The table's other entries report themselves as
+//! `LabUnimplemented`.
+
+pub mod abi;
+mod buffer;
+mod device;
+mod driver;
+mod file;
+mod io;
+mod loader;
+mod object;
+mod queue;
+mod request;
+mod sync;
+mod timer;
+mod world;
 
 /// What the driver still holds.
 pub fn leaks() -> Vec<String> {
-    Vec::new()
+    world::lock().leaks()
 }
 
 /// Whether the framework owns an IRP.
-pub fn owns_irp(_irp: *mut crate::nt::types::IRP) -> bool {
-    false
+pub fn owns_irp(irp: *mut crate::nt::types::IRP) -> bool {
+    world::lock().by_irp.contains_key(&(irp as usize))
 }

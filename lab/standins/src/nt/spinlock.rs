@@ -27,6 +27,18 @@ pub fn held_count() -> usize {
     HELD.get().1
 }
 
+/// The lock this thread acquired last and still holds.
+pub fn last_held() -> Option<usize> {
+    let (held, count) = HELD.get();
+    count.checked_sub(1).map(|top| held[top].0)
+}
+
+/// Whether this thread holds a lock.
+pub fn holds(address: usize) -> bool {
+    let (held, count) = HELD.get();
+    held.iter().take(count).any(|(a, _)| *a == address)
+}
+
 fn me() -> usize {
     // SAFETY: takes no argument.
     let id = unsafe { GetCurrentThreadId() };

@@ -37,7 +37,9 @@ pub mod status {
     pub const DEVICE_BUSY: i32 = hex(0x8000_0011);
     pub const DRIVER_INTERNAL_ERROR: i32 = hex(0xC000_0183);
     pub const OBJECT_NAME_EXISTS: i32 = 0x4000_0000;
-    pub const WDF_BUSY: i32 = hex(0xC020_0201);
+    pub const WDF_BUSY: i32 = hex(0xC020_0204);
+    pub const NO_SUCH_DEVICE: i32 = hex(0xC000_000E);
+    pub const DELETE_PENDING: i32 = hex(0xC000_0056);
     pub const WDF_PAUSED: i32 = hex(0xC020_0203);
 
     /// An NTSTATUS as the headers write it.
@@ -47,12 +49,14 @@ pub mod status {
     }
 }
 
-macro_rules! layout {
+/// Asserts a structure's size and field offsets.
+macro_rules! layout_of {
     ($type:ty, $size:expr $(, $field:ident = $offset:expr)* $(,)?) => {
         const _: () = assert!(size_of::<$type>() == $size);
         $(const _: () = assert!(std::mem::offset_of!($type, $field) == $offset);)*
     };
 }
+pub(crate) use layout_of as layout;
 
 /// Doubly linked list entry.
 #[repr(C)]
@@ -63,7 +67,7 @@ pub struct LIST_ENTRY {
     /// Previous entry.
     pub Blink: *mut LIST_ENTRY,
 }
-layout!(LIST_ENTRY, 16, Blink = 8);
+layout_of!(LIST_ENTRY, 16, Blink = 8);
 
 /// Counted UTF-16 string; lengths in bytes.
 #[repr(C)]
@@ -76,7 +80,7 @@ pub struct UNICODE_STRING {
     /// The characters, not always terminated.
     pub Buffer: *mut u16,
 }
-layout!(UNICODE_STRING, 16, MaximumLength = 2, Buffer = 8);
+layout_of!(UNICODE_STRING, 16, MaximumLength = 2, Buffer = 8);
 
 /// Header of what can be waited for.
 #[repr(C)]
@@ -95,7 +99,7 @@ pub struct DISPATCHER_HEADER {
     /// Threads that wait.
     pub WaitListHead: LIST_ENTRY,
 }
-layout!(
+layout_of!(
     DISPATCHER_HEADER,
     24,
     Size = 2,
@@ -110,7 +114,7 @@ pub struct KEVENT {
     /// Header.
     pub Header: DISPATCHER_HEADER,
 }
-layout!(KEVENT, 24, Header = 0);
+layout_of!(KEVENT, 24, Header = 0);
 
 /// Timer.
 #[repr(C)]
@@ -129,7 +133,7 @@ pub struct KTIMER {
     /// Period in milliseconds; 0 = once.
     pub Period: u32,
 }
-layout!(
+layout_of!(
     KTIMER,
     64,
     DueTime = 24,
@@ -162,7 +166,7 @@ pub struct KDPC {
     /// Not null while queued.
     pub DpcData: *mut c_void,
 }
-layout!(
+layout_of!(
     KDPC,
     64,
     Importance = 1,
@@ -190,7 +194,7 @@ pub struct IO_STATUS_BLOCK {
     /// Bytes moved, or what the function defines.
     pub Information: usize,
 }
-layout!(IO_STATUS_BLOCK, 16, Information = 8);
+layout_of!(IO_STATUS_BLOCK, 16, Information = 8);
 
 /// Memory descriptor list; an array of page frames follows.
 #[repr(C)]
@@ -215,7 +219,7 @@ pub struct MDL {
     /// Offset of the first byte in the first page.
     pub ByteOffset: u32,
 }
-layout!(
+layout_of!(
     MDL,
     48,
     Next = 0,
@@ -300,7 +304,7 @@ pub struct IRP {
     /// Rest of the tail union.
     pub TailRest: usize,
 }
-layout!(
+layout_of!(
     IRP,
     208,
     MdlAddress = 8,
@@ -351,7 +355,7 @@ pub struct IO_STACK_LOCATION {
     /// Its context.
     pub Context: *mut c_void,
 }
-layout!(
+layout_of!(
     IO_STACK_LOCATION,
     72,
     Control = 3,
@@ -411,7 +415,7 @@ pub struct DRIVER_OBJECT {
     /// Dispatch routines by major function.
     pub MajorFunction: [Option<DRIVER_DISPATCH>; 28],
 }
-layout!(
+layout_of!(
     DRIVER_OBJECT,
     336,
     DeviceObject = 8,
@@ -461,7 +465,7 @@ pub struct DEVICE_OBJECT {
     /// Queue, alignment, device queue, DPC, locks: not touched by the lab.
     pub Rest: [usize; 31],
 }
-layout!(
+layout_of!(
     DEVICE_OBJECT,
     328,
     DriverObject = 8,
@@ -503,7 +507,7 @@ pub struct FILE_OBJECT {
     /// Everything else.
     pub Rest: [usize; 22],
 }
-layout!(
+layout_of!(
     FILE_OBJECT,
     216,
     DeviceObject = 8,
@@ -517,7 +521,7 @@ pub struct EX_RUNDOWN_REF {
     /// Count.
     pub Count: usize,
 }
-layout!(EX_RUNDOWN_REF, 8, Count = 0);
+layout_of!(EX_RUNDOWN_REF, 8, Count = 0);
 
 /// Text of a counted string; empty for a null one.
 pub fn unicode(string: *const UNICODE_STRING) -> String {

@@ -73,3 +73,19 @@ wine_fn!(
     /// Completes an IRP that came from user mode.
     IofCompleteRequest(irp: *mut IRP, boost: i8)
 );
+wine_fn!(
+    /// Frees an IRP that came from user mode.
+    IoFreeIrp(irp: *mut IRP)
+);
+wine_fn!(
+    /// Ends what IoCancelIrp began.
+    IoReleaseCancelSpinLock(irql: u8)
+);
+wine_fn!(
+    /// Keeps an object of Wine's.
+    ObfReferenceObject(object: *mut c_void) -> isize
+);
+wine_fn!(
+    /// Lets go of an object of Wine's.
+    ObfDereferenceObject(object: *mut c_void) -> isize
+);
