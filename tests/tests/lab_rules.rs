@@ -47,6 +47,10 @@ fn commit(fixture: &Fixture, sin: &str) -> Result<(), Error> {
             Err(other) => return Err(other),
         }
     }
+    match fixture.lab.poke_device("LabBad") {
+        Ok(()) | Err(Error::Refused { .. }) => {}
+        Err(other) => return Err(other),
+    }
     fixture.lab.stop_driver(&service)?;
     fixture.lab.check()
 }

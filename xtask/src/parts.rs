@@ -12,6 +12,9 @@ use crate::kit::run;
 /// What the lab's programs and stand-ins are built for.
 const TARGET: &str = "x86_64-pc-windows-gnu";
 
+/// What kernel images are built for.
+const KERNEL_TARGET: &str = "x86_64-pc-windows-msvc";
+
 /// Package, the file cargo makes, and the name it has in the lab.
 const PARTS: &[(&str, &str, &str)] = &[
     ("lab-standins", "lab.dll", "lab.sys"),
@@ -26,18 +29,35 @@ pub fn dir(root: &Path) -> PathBuf {
     driver::out_dir(root).join("lab")
 }
 
-/// Builds all parts.
+/// Builds all parts, and `target/weir/bad.sys`.
 ///
 /// # Errors
 /// A build fails.
 pub fn build(root: &Path) -> Result<PathBuf> {
     let out = dir(root);
     fs::create_dir_all(&out)?;
-    // A target folder of its own: not the caller's, whose lock and profile may differ.
-    let target = driver::out_dir(root).join("parts");
+    let packages: Vec<&str> = PARTS.iter().map(|(package, _, _)| *package).collect();
+    let made = cargo(root, TARGET, &packages)?;
+    for (_, file, name) in PARTS {
+        place(&made.join(file), &out.join(name))?;
+    }
+    let made = cargo(root, KERNEL_TARGET, &["lab-badriver"])?;
+    place(
+        &made.join("bad.dll"),
+        &driver::out_dir(root).join("bad.sys"),
+    )?;
+    Ok(out)
+}
+
+/// Builds packages in a target folder of their own, not the caller's, whose
+/// lock and profile may differ; returns where cargo puts what it makes.
+fn cargo(root: &Path, target: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = driver::out_dir(root).join("parts");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(root)
+        // The bad driver needs no linker but the one within the Rust toolchain.
+        .env("CARGO_TARGET_X86_64_PC_WINDOWS_MSVC_LINKER", "rust-lld")
         .args([
             "build",
             "--locked",
@@ -45,17 +65,19 @@ pub fn build(root: &Path) -> Result<PathBuf> {
             "--profile",
             "lab",
             "--target",
-            TARGET,
+            target,
         ])
         .arg("--target-dir")
-        .arg(&target);
-    for (package, _, _) in PARTS {
+        .arg(&folder);
+    for package in packages {
         cargo.args(["--package", package]);
     }
     run(&mut cargo)?;
-    for (_, made, name) in PARTS {
-        let from = target.join(TARGET).join("lab").join(made);
-        fs::copy(&from, out.join(name)).with_context(|| format!("copying {}", from.display()))?;
-    }
-    Ok(out)
+    Ok(folder.join(target).join("lab"))
+}
+
+fn place(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }

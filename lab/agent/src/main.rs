@@ -9,9 +9,14 @@
 //! Protocol: one JSON object a line over TCP on 127.0.0.1, answered by one
 //! JSON object a line. The port stands in the file named by the first
 //! argument. Requests: `{"cmd":"create","service":S,"path":P}`, `start`,
-//! `stop`, `query`, `delete` (each with `service`), `ping`, `exit`.
+//! `stop`, `query`, `delete` (each with `service`), `{"cmd":"poke","device":D}`,
+//! `ping`, `exit`.
 //! Answers: `{"ok":VALUE}` or `{"error":TEXT,"code":WIN32}`.
 
+#[cfg(windows)]
+mod error;
+#[cfg(windows)]
+mod poke;
 #[cfg(windows)]
 mod scm;
 #[cfg(windows)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_SERVICE_EXISTS, ERROR_SERVICE_NOT_ACTIVE, GetLastError, WAIT_TIMEOUT,
+    ERROR_SERVICE_EXISTS, ERROR_SERVICE_NOT_ACTIVE, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::System::Services::{
     CloseServiceHandle, ControlService, CreateServiceW, DeleteService, OpenSCManagerW,
@@ -13,30 +13,10 @@ use windows_sys::Win32::System::Services::{
     StartServiceW,
 };
 
+use crate::error::CallError;
+
 /// How long a driver may take to start or to stop before that is an error.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A service manager call that failed: which one, and its Win32 code.
-#[derive(Debug)]
-pub(crate) struct ScmError {
-    what: &'static str,
-    pub(crate) code: u32,
-}
-
-impl std::fmt::Display for ScmError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = std::io::Error::from_raw_os_error(self.code.cast_signed());
-        write!(f, "{}: {text}", self.what)
-    }
-}
-
-impl ScmError {
-    fn last(what: &'static str) -> Self {
-        // SAFETY: GetLastError reads a thread-local value and has no preconditions.
-        let code = unsafe { GetLastError() };
-        Self { what, code }
-    }
-}
 
 /// An open service manager or service handle.
 struct Handle(SC_HANDLE);
@@ -59,38 +39,38 @@ fn wide(s: &str) -> Vec<u16> {
     s.encode_utf16().chain([0]).collect()
 }
 
-fn manager() -> Result<Handle, ScmError> {
+fn manager() -> Result<Handle, CallError> {
     // SAFETY: both names may be null: the local machine, the active database.
     let h = unsafe { OpenSCManagerW(std::ptr::null(), std::ptr::null(), SC_MANAGER_ALL_ACCESS) };
     if h.is_null() {
-        return Err(ScmError::last("OpenSCManager"));
+        return Err(CallError::last("OpenSCManager"));
     }
     Ok(Handle(h))
 }
 
-fn open(service: &str) -> Result<Handle, ScmError> {
+fn open(service: &str) -> Result<Handle, CallError> {
     let manager = manager()?;
     let name = wide(service);
     // SAFETY: the manager's handle is open and the name ends with a NUL.
     let h = unsafe { OpenServiceW(manager.0, name.as_ptr(), SERVICE_ALL_ACCESS) };
     if h.is_null() {
-        return Err(ScmError::last("OpenService"));
+        return Err(CallError::last("OpenService"));
     }
     Ok(Handle(h))
 }
 
-fn status(service: &Handle) -> Result<SERVICE_STATUS, ScmError> {
+fn status(service: &Handle) -> Result<SERVICE_STATUS, CallError> {
     let mut status = SERVICE_STATUS::default();
     // SAFETY: the handle is open, and the structure is writable and outlives the call.
     let ok = unsafe { QueryServiceStatus(service.0, &raw mut status) };
     if ok == 0 {
-        return Err(ScmError::last("QueryServiceStatus"));
+        return Err(CallError::last("QueryServiceStatus"));
     }
     Ok(status)
 }
 
 /// Waits until the service leaves `pending`.
-fn settle(service: &Handle, pending: u32) -> Result<SERVICE_STATUS, ScmError> {
+fn settle(service: &Handle, pending: u32) -> Result<SERVICE_STATUS, CallError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let now = status(service)?;
@@ -98,7 +78,7 @@ fn settle(service: &Handle, pending: u32) -> Result<SERVICE_STATUS, ScmError> {
             return Ok(now);
         }
         if Instant::now() > deadline {
-            return Err(ScmError {
+            return Err(CallError {
                 what: "waiting for the service",
                 code: WAIT_TIMEOUT,
             });
@@ -109,7 +89,7 @@ fn settle(service: &Handle, pending: u32) -> Result<SERVICE_STATUS, ScmError> {
 
 /// Creates a kernel driver service that is started on demand; one that exists
 /// already is left as it is.
-pub(crate) fn create(service: &str, path: &str) -> Result<(), ScmError> {
+pub(crate) fn create(service: &str, path: &str) -> Result<(), CallError> {
     let manager = manager()?;
     let name = wide(service);
     let path = wide(path);
@@ -133,7 +113,7 @@ pub(crate) fn create(service: &str, path: &str) -> Result<(), ScmError> {
         )
     };
     if h.is_null() {
-        let e = ScmError::last("CreateService");
+        let e = CallError::last("CreateService");
         return if e.code == ERROR_SERVICE_EXISTS {
             Ok(())
         } else {
@@ -146,16 +126,16 @@ pub(crate) fn create(service: &str, path: &str) -> Result<(), ScmError> {
 
 /// Starts a service and waits until it runs; a driver whose `DriverEntry`
 /// fails gives that failure's Win32 code.
-pub(crate) fn start(service: &str) -> Result<(), ScmError> {
+pub(crate) fn start(service: &str) -> Result<(), CallError> {
     let service = open(service)?;
     // SAFETY: the handle is open; no arguments are passed.
     let ok = unsafe { StartServiceW(service.0, 0, std::ptr::null()) };
     if ok == 0 {
-        return Err(ScmError::last("StartService"));
+        return Err(CallError::last("StartService"));
     }
     let now = settle(&service, SERVICE_START_PENDING)?;
     if now.dwCurrentState != SERVICE_RUNNING {
-        return Err(ScmError {
+        return Err(CallError {
             what: "the driver did not start",
             code: now.dwWin32ExitCode,
         });
@@ -164,13 +144,13 @@ pub(crate) fn start(service: &str) -> Result<(), ScmError> {
 }
 
 /// Stops a service and waits until it has stopped.
-pub(crate) fn stop(service: &str) -> Result<(), ScmError> {
+pub(crate) fn stop(service: &str) -> Result<(), CallError> {
     let service = open(service)?;
     let mut now = SERVICE_STATUS::default();
     // SAFETY: the handle is open, and the structure is writable and outlives the call.
     let ok = unsafe { ControlService(service.0, SERVICE_CONTROL_STOP, &raw mut now) };
     if ok == 0 {
-        let e = ScmError::last("ControlService");
+        let e = CallError::last("ControlService");
         return if e.code == ERROR_SERVICE_NOT_ACTIVE {
             Ok(())
         } else {
@@ -185,7 +165,7 @@ pub(crate) fn stop(service: &str) -> Result<(), ScmError> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(ScmError {
+            return Err(CallError {
                 what: "waiting for the service",
                 code: WAIT_TIMEOUT,
             });
@@ -195,7 +175,7 @@ pub(crate) fn stop(service: &str) -> Result<(), ScmError> {
 }
 
 /// The state of a service and its last exit code.
-pub(crate) fn query(service: &str) -> Result<State, ScmError> {
+pub(crate) fn query(service: &str) -> Result<State, CallError> {
     let now = status(&open(service)?)?;
     let name = match now.dwCurrentState {
         SERVICE_STOPPED => "stopped",
@@ -211,12 +191,12 @@ pub(crate) fn query(service: &str) -> Result<State, ScmError> {
 }
 
 /// Takes the service out of the database.
-pub(crate) fn delete(service: &str) -> Result<(), ScmError> {
+pub(crate) fn delete(service: &str) -> Result<(), CallError> {
     let service = open(service)?;
     // SAFETY: the handle is open.
     let ok = unsafe { DeleteService(service.0) };
     if ok == 0 {
-        return Err(ScmError::last("DeleteService"));
+        return Err(CallError::last("DeleteService"));
     }
     Ok(())
 }

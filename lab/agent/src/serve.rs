@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::scm::{self, ScmError};
+use crate::error::CallError;
+use crate::{poke, scm};
 
 #[derive(Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]
@@ -18,6 +19,7 @@ enum Request {
     Stop { service: String },
     Query { service: String },
     Delete { service: String },
+    Poke { device: String },
     Exit,
 }
 
@@ -60,7 +62,7 @@ fn client(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn handle(request: &Request) -> Result<Value, ScmError> {
+fn handle(request: &Request) -> Result<Value, CallError> {
     match request {
         Request::Ping => return Ok(json!({"pid": std::process::id()})),
         Request::Create { service, path } => scm::create(service, path)?,
@@ -71,6 +73,7 @@ fn handle(request: &Request) -> Result<Value, ScmError> {
             return Ok(json!({"state": state.name, "exit_code": state.exit_code}));
         }
         Request::Delete { service } => scm::delete(service)?,
+        Request::Poke { device } => poke::poke(device)?,
         // Answered by the caller, which then ends the process.
         Request::Exit => {}
     }

@@ -210,7 +210,8 @@ impl Lab {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);
-        // A session of its own: the lab outlives the shell that started it.
+        // A group of its own: the lab outlives the shell that started it.
+        #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|e| Error::Program {
             program: "wine".into(),
@@ -328,16 +329,26 @@ impl Lab {
             .into())
     }
 
+    /// Opens a device as a user-mode program would, sends it one IOCTL and one
+    /// read that is cancelled, and closes it.
+    ///
+    /// # Errors
+    /// The device can't be opened, or a rule was broken meanwhile.
+    pub fn poke_device(&self, device: &str) -> Result<()> {
+        self.watched(&json!({"cmd": "poke", "device": device}))
+            .map(drop)
+    }
+
     fn service(&self, verb: &str, service: &str) -> Result<Value> {
-        let seen = self.events().len();
-        let answer = self.agent()?.ask(&json!({"cmd": verb, "service": service}));
-        // A rule broken meanwhile is the better answer, whatever the service manager says.
-        match self
-            .events()
-            .split_off(seen.min(self.events().len()))
-            .iter()
-            .find(|e| e.is_fatal())
-        {
+        self.watched(&json!({"cmd": verb, "service": service}))
+    }
+
+    /// Asks the agent. A rule broken meanwhile is the better answer, whatever
+    /// the agent says.
+    fn watched(&self, request: &Value) -> Result<Value> {
+        let before = self.events().len();
+        let answer = self.agent()?.ask(request);
+        match self.events().iter().skip(before).find(|e| e.is_fatal()) {
             Some(event) => Err(violation(event)),
             None => answer,
         }
