@@ -123,7 +123,6 @@ fn request(device: Handle, file: Handle, irp: &mut IRP, location: &IO_STACK_LOCA
         irp,
         device,
         file,
-        wdm_file: location.FileObject as usize,
         place: Place::Arriving,
         seen: false,
         canceled: false,

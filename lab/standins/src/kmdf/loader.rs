@@ -41,6 +41,7 @@ impl Table {
 // was and jumps on, so that the report can name the function.
 std::arch::global_asm!(
     ".p2align 4",
+    ".globl lab_wdf_stubs",
     "lab_wdf_stubs:",
     ".set lab_wdf_index, 0",
     ".rept 458",

@@ -85,8 +85,6 @@ pub struct Request {
     pub device: Handle,
     /// Its file object, 0 without.
     pub file: Handle,
-    /// Wine's file object.
-    pub wdm_file: usize,
     /// Now.
     pub place: Place,
     /// The driver has had it before.
@@ -271,17 +269,12 @@ pub fn lock() -> MutexGuard<'static, World> {
     WORLD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes those who wait in [`wait`].
+/// Wakes those who wait in [`wait_for`].
 pub fn changed() {
     CHANGED.notify_all();
 }
 
-/// Gives up the lock until something has changed.
-pub fn wait(guard: MutexGuard<'static, World>) -> MutexGuard<'static, World> {
-    CHANGED.wait(guard).unwrap_or_else(PoisonError::into_inner)
-}
-
-/// [`wait`] with a limit.
+/// Gives up the lock until something has changed, or `limit` has passed.
 pub fn wait_for(
     guard: MutexGuard<'static, World>,
     limit: std::time::Duration,
