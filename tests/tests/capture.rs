@@ -39,7 +39,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use capture::{Frame, Ticket};
 use error::Error;
 use kernel::status::NtStatus;
-use kernel::wdf::{Outcome, UserFile, UserRead};
+use kernel::wdf::{Outcome, UserCall, UserFile};
 use ndis::nb::NbBytes;
 use weir_abi::limits::{MAX_READERS, MAX_SNAPLEN, MIN_BACKLOG};
 use weir_abi::{CaptureOptions, Direction, Directions, ReaderStats, record_size, records};
@@ -88,13 +88,13 @@ fn open(options: &CaptureOptions) -> Result<(UserFile, Ticket), Error> {
 }
 
 /// ReadFile, as the queue's callback does it.
-fn read(file: &UserFile, len: usize) -> &'static UserRead {
-    let read = UserRead::new(file, len);
+fn read(file: &UserFile, len: usize) -> &'static UserCall {
+    let read = UserCall::new(file, len);
     submit(file, read);
     read
 }
 
-fn submit(file: &UserFile, read: &'static UserRead) {
+fn submit(file: &UserFile, read: &'static UserCall) {
     let request = read.request();
     match file.handle.reader() {
         Ok(ticket) => capture::read(ticket, request, read.len()),
@@ -133,11 +133,11 @@ fn sequences(bytes: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-fn outcome(read: &UserRead) -> Option<Outcome> {
+fn outcome(read: &UserCall) -> Option<Outcome> {
     read.completed().map(|(outcome, _)| outcome)
 }
 
-fn frames_of(read: &UserRead) -> Vec<u64> {
+fn frames_of(read: &UserCall) -> Vec<u64> {
     let (outcome, bytes) = read.completed().expect("a completed read");
     assert_eq!(outcome.status, NtStatus::SUCCESS);
     sequences(&bytes)
@@ -302,7 +302,7 @@ fn cancelling_gives_back_what_a_read_holds() {
     assert_eq!(frames_of(c), [1]);
     assert_eq!(stats(ticket).delivered, 2);
 
-    let early = UserRead::new(&file, 4096);
+    let early = UserCall::new(&file, 4096);
     early.cancel();
     submit(&file, early);
     assert_eq!(
@@ -478,7 +478,7 @@ fn storm(round: u32) {
         let mut outstanding = vec![first];
         for n in 0..3000usize {
             while outstanding.len() < 4 {
-                let next = UserRead::new(&file, 200 + n % 900);
+                let next = UserCall::new(&file, 200 + n % 900);
                 submitted.lock().unwrap().push(next);
                 submit(&file, next);
                 outstanding.push(next);

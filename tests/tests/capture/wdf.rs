@@ -10,7 +10,7 @@ use crate::handle::Handle;
 use crate::ntoskrnl;
 
 #[expect(clippy::upper_case_acronyms, reason = "the framework's name")]
-pub(crate) type WDFREQUEST = *const UserRead;
+pub(crate) type WDFREQUEST = *const UserCall;
 #[expect(clippy::upper_case_acronyms, reason = "the framework's name")]
 pub(crate) type WDFFILEOBJECT = *const UserFile;
 type Cancel = unsafe extern "C" fn(WDFREQUEST);
@@ -44,32 +44,47 @@ struct State {
     bytes: Vec<u8>,
 }
 
-/// One ReadFile of user mode.
-pub(crate) struct UserRead {
+/// One ReadFile or DeviceIoControl of user mode.
+pub(crate) struct UserCall {
     file: WDFFILEOBJECT,
     memory: *mut u8,
+    allocated: usize,
+    input_len: usize,
     len: usize,
     state: Mutex<State>,
     done: Condvar,
 }
 
 // SAFETY: the memory belongs to this read; everything else is shared safely.
-unsafe impl Send for UserRead {}
+unsafe impl Send for UserCall {}
 // SAFETY: as above.
-unsafe impl Sync for UserRead {}
+unsafe impl Sync for UserCall {}
 
 /// What memory holds before anything is written to it, and after the read has
 /// been completed.
 const NOT_WRITTEN: u8 = 0xAA;
 const NOT_YOURS: u8 = 0xDD;
 
-impl UserRead {
-    /// Lives as long as the test: a driver that uses it too late must find it.
+impl UserCall {
+    /// A read of `len` bytes.
     pub(crate) fn new(file: &UserFile, len: usize) -> &'static Self {
-        let memory = Box::leak(vec![NOT_WRITTEN; len].into_boxed_slice()).as_mut_ptr();
-        Box::leak(Box::new(UserRead {
+        Self::make(file, &[], len)
+    }
+
+    /// An IOCTL with `METHOD_BUFFERED`: request and reply share their memory.
+    pub(crate) fn ioctl(file: &UserFile, input: &[u8], output_len: usize) -> &'static Self {
+        Self::make(file, input, output_len)
+    }
+
+    /// Lives as long as the test: a driver that uses it too late must find it.
+    fn make(file: &UserFile, input: &[u8], len: usize) -> &'static Self {
+        let mut memory = vec![NOT_WRITTEN; len.max(input.len())];
+        memory[..input.len()].copy_from_slice(input);
+        Box::leak(Box::new(UserCall {
             file,
-            memory,
+            allocated: memory.len(),
+            memory: Box::leak(memory.into_boxed_slice()).as_mut_ptr(),
+            input_len: input.len(),
             len,
             state: Mutex::default(),
             done: Condvar::new(),
@@ -123,7 +138,7 @@ impl UserRead {
     /// Nothing was written after the completion.
     pub(crate) fn check_untouched(&self) {
         // SAFETY: leaked memory of this length; the driver is done with it.
-        let memory = unsafe { std::slice::from_raw_parts(self.memory, self.len) };
+        let memory = unsafe { std::slice::from_raw_parts(self.memory, self.allocated) };
         assert!(
             memory.iter().all(|b| *b == NOT_YOURS),
             "written after its completion"
@@ -156,7 +171,7 @@ pub(crate) fn file_context<T>(file: WDFFILEOBJECT, kind: &'static ContextType) -
 }
 
 #[must_use]
-pub(crate) struct Request(&'static UserRead);
+pub(crate) struct Request(&'static UserCall);
 
 impl Request {
     pub(crate) fn raw(&self) -> WDFREQUEST {
@@ -165,6 +180,17 @@ impl Request {
 
     pub(crate) fn file(&self) -> WDFFILEOBJECT {
         file_of(self.0)
+    }
+
+    pub(crate) fn input(&self, minimum: usize) -> Result<(*const u8, usize)> {
+        assert!(
+            self.0.state().outcome.is_none(),
+            "a completed request was used"
+        );
+        if self.0.input_len < minimum {
+            return Err(NtStatus::BUFFER_TOO_SMALL);
+        }
+        Ok((self.0.memory, self.0.input_len))
     }
 
     pub(crate) fn output(&self, minimum: usize) -> Result<(*mut u8, usize)> {
@@ -204,7 +230,7 @@ impl Request {
         assert!(state.cancel.is_none(), "completed while cancelable");
         assert!(information <= self.0.len, "more than the buffer");
         // SAFETY: leaked memory of this length; the driver has just given it up.
-        let memory = unsafe { std::slice::from_raw_parts_mut(self.0.memory, self.0.len) };
+        let memory = unsafe { std::slice::from_raw_parts_mut(self.0.memory, self.0.allocated) };
         state.bytes = memory[..information].to_vec();
         memory.fill(NOT_YOURS);
         state.outcome = Some(Outcome {
