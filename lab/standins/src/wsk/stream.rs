@@ -498,6 +498,10 @@ impl State {
                 .fetch_add(bytes as u64, Ordering::Relaxed);
         }
         if bytes == 0 {
+            if !self.shut && winsock::was_reset(self.handle) {
+                self.failed = Some(status::CONNECTION_RESET);
+                return Some((status::CONNECTION_RESET, 0));
+            }
             self.eof = true;
             return Some((status::SUCCESS, op.received()));
         }

@@ -192,6 +192,15 @@ pub(super) fn remote_address(socket: ws::SOCKET) -> Result<RawAddr, i32> {
     RawAddr::from_bytes(&bytes).ok_or(ws::WSAEAFNOSUPPORT)
 }
 
+/// Whether a connection whose receive found its end was in truth reset.
+///
+/// Under Wine a reset that comes while nothing is received is noticed, and
+/// forgotten, before the next receive, which then finds an orderly end. But a
+/// reset connection has no other side any more; one that ended has.
+pub(super) fn was_reset(socket: ws::SOCKET) -> bool {
+    matches!(remote_address(socket), Err(ws::WSAENOTCONN))
+}
+
 pub(super) fn set_option(
     socket: ws::SOCKET,
     level: i32,

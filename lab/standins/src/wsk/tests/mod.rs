@@ -286,6 +286,19 @@ pub(super) fn loopback(v6: bool) -> SocketAddr {
     text.parse().unwrap_or_else(|_| panic!("{text}"))
 }
 
+/// The host's side of a connection must find it reset.
+pub(super) fn assert_reset(host: &mut std::net::TcpStream) {
+    use std::io::{ErrorKind, Read};
+    match host.read(&mut [0; 4]) {
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        // See winsock::was_reset.
+        Ok(bytes) => {
+            let peer = host.peer_addr().map_err(|error| error.kind());
+            assert_eq!((bytes, peer), (0, Err(ErrorKind::NotConnected)));
+        }
+    }
+}
+
 fn basic(socket: *mut WskSocket) -> &'static BasicDispatch {
     // SAFETY: an open socket; every table starts with this one.
     unsafe { &*(*socket).dispatch.cast() }
