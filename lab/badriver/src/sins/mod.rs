@@ -2,6 +2,7 @@
 //! that sin wants, and says whether it took the request with it.
 
 mod kmdf;
+mod ndis;
 mod nt;
 
 pub(crate) use kmdf::after_unbind;
@@ -17,6 +18,7 @@ use crate::Scene;
 pub(crate) unsafe fn commit(scene: Scene) -> bool {
     // SAFETY: as the caller's.
     unsafe { nt::commit(scene) };
+    ndis::commit(&scene);
     // SAFETY: as the caller's.
     unsafe { kmdf::commit(scene) }
 }

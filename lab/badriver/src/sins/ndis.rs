@@ -21,9 +21,9 @@ macro_rules! sins {
     ($($variant:ident = $name:literal,)+) => {
         #[derive(Clone, Copy, PartialEq, Eq)]
         #[repr(u32)]
-        enum Sin { None, $($variant,)+ }
+        enum Sin { $($variant,)+ }
 
-        /// The names, in the order of the sins' numbers less one.
+        /// The names, in the order of the sins' numbers.
         const NAMES: &[&str] = &[$($name,)+];
     };
 }
@@ -79,7 +79,7 @@ sins! {
     ResourcesUnchained = "ndis-resources-unchained",
 }
 
-static SIN: AtomicU32 = AtomicU32::new(0);
+static SIN: AtomicU32 = AtomicU32::new(Sin::Nothing as u32);
 static DRIVER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static MODULE: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static DONE: AtomicBool = AtomicBool::new(false);
@@ -117,7 +117,7 @@ fn start(driver: *mut c_void) {
     let Some(index) = NAMES.iter().position(|name| crate::sin_is(name)) else {
         return;
     };
-    SIN.store(index as u32 + 1, Ordering::Relaxed);
+    SIN.store(index as u32, Ordering::Relaxed);
     let mut words = characteristics();
     if is(Sin::OwnSendNoHandler)
         && let Some(word) = words.get_mut(at::CHARACTERISTICS_SEND_COMPLETE / 8)
