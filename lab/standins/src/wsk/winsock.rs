@@ -165,9 +165,13 @@ pub(super) fn bind(socket: ws::SOCKET, address: RawAddr) -> Result<(), i32> {
     check(unsafe { ws::bind(socket, address.as_ptr().cast(), address.len() as i32) })
 }
 
+/// SOMAXCONN of winsock2.h: as many as the system can. (The bindings' constant
+/// is winsock.h's, 5.)
+const BACKLOG: i32 = i32::MAX;
+
 pub(super) fn listen(socket: ws::SOCKET) -> Result<(), i32> {
     // SAFETY: plain numbers.
-    check(unsafe { ws::listen(socket, ws::SOMAXCONN as i32) })
+    check(unsafe { ws::listen(socket, BACKLOG) })
 }
 
 /// The end of sending.
