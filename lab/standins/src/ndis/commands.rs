@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::adapter::{Adapter, parse_mac};
-use super::consts::{INDICATE_LINK_STATE, PAUSE_RESTART_STACK, request as kinds};
+use super::consts::{
+    INDICATE_LINK_STATE, PAUSE_DETACH_FILTER, PAUSE_RESTART_STACK, request as kinds,
+};
 use super::dump::Dump;
 use super::engine::{State, adapter, call, lock, tables, wait_until};
 use super::frame::Dir;
@@ -170,8 +172,7 @@ pub(crate) fn take_down(adapter: &Arc<Adapter>) -> Value {
     {
         let _pnp = lock(&adapter.pnp);
         if let Some(module) = adapter.module() {
-            lifecycle::pause(&module, super::consts::PAUSE_DETACH_FILTER);
-            lifecycle::detach(&module);
+            lifecycle::take_out(&module, PAUSE_DETACH_FILTER);
         }
     }
     replay::stop(adapter);

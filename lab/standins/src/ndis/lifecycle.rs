@@ -384,6 +384,17 @@ fn drain(module: &Module) {
     }
 }
 
+/// Takes a module out of its stack: the protocols above let go of the adapter
+/// (each sets its packet filter to nothing), then pause and detach.
+pub(crate) fn take_out(module: &Arc<Module>, reason: u32) {
+    if module.adapter.shape.restart_oids {
+        let spec = Spec::set(oids::GEN_CURRENT_PACKET_FILTER, &0_u32.to_le_bytes());
+        oid::run(&module.adapter, spec);
+    }
+    pause(module, reason);
+    detach(module);
+}
+
 /// Detaches a paused module.
 pub(crate) fn detach(module: &Arc<Module>) {
     let adapter = &module.adapter;

@@ -128,8 +128,7 @@ pub unsafe extern "system" fn NdisFDeregisterFilterDriver(handle: Handle) {
     for adapter in adapters {
         let _pnp = lock(&adapter.pnp);
         if let Some(module) = adapter.module() {
-            lifecycle::pause(&module, PAUSE_DETACH_FILTER);
-            lifecycle::detach(&module);
+            lifecycle::take_out(&module, PAUSE_DETACH_FILTER);
         }
     }
     tables().drivers.remove(&driver.handle);

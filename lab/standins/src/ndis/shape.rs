@@ -47,11 +47,12 @@ pub(crate) struct Shape {
     pub(crate) send_fail_percent: u32,
     /// Whether the filter may change the bytes of frames that pass.
     pub(crate) allow_modify: bool,
-    /// Limit on `FilterPause`: Driver Verifier allows 10 seconds.
+    /// Limit on `FilterPause`. Driver Verifier allows 10 seconds; the lab has to
+    /// speak before Wine's service manager gives up on a start or a stop, after 10.
     pub(crate) pause_timeout_ms: u64,
     /// Limit on `FilterRestart`.
     pub(crate) restart_timeout_ms: u64,
-    /// Limit on an OID request: Driver Verifier allows 12 seconds.
+    /// Limit on an OID request. Driver Verifier allows 12 seconds; as above.
     pub(crate) oid_timeout_ms: u64,
     /// Limit on a frame that stays with the filter; Driver Verifier's pages give no number.
     pub(crate) data_timeout_ms: u64,
@@ -79,10 +80,10 @@ impl Default for Shape {
             restart_oids: true,
             send_fail_percent: 0,
             allow_modify: false,
-            pause_timeout_ms: 10_000,
-            restart_timeout_ms: 10_000,
-            oid_timeout_ms: 12_000,
-            data_timeout_ms: 10_000,
+            pause_timeout_ms: 8_000,
+            restart_timeout_ms: 8_000,
+            oid_timeout_ms: 8_000,
+            data_timeout_ms: 8_000,
         }
     }
 }
