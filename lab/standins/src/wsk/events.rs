@@ -152,7 +152,7 @@ pub(super) fn indicate(socket: &Arc<Socket>, todo: &mut Todo) {
 }
 
 fn indicate_data(socket: &Arc<Socket>) {
-    let (routine, context, data) = {
+    let (routine, context, data, asked) = {
         let mut state = socket.state();
         let Dispatch::Connection(dispatch) = state.dispatch else {
             return;
@@ -165,7 +165,7 @@ fn indicate_data(socket: &Arc<Socket>) {
             return;
         }
         let data: Vec<u8> = state.buffered.drain(..).collect();
-        (routine, state.context, data)
+        (routine, state.context, data, state.asked)
     };
     if data.is_empty() {
         return;
@@ -198,7 +198,7 @@ fn indicate_data(socket: &Arc<Socket>) {
                 &mut state.buffered,
                 data.get(accepted..).unwrap_or_default(),
             );
-            state.paused = accepted < data.len();
+            state.paused = accepted < data.len() && state.asked == asked;
         }
         status::PENDING => {
             let closed = state.closed;
@@ -208,7 +208,7 @@ fn indicate_data(socket: &Arc<Socket>) {
             take_back(&mut state.retained, list);
             free_list(list);
             put_back(&mut state.buffered, &data);
-            state.paused = true;
+            state.paused = state.asked == asked;
         }
         other => violate!(
             Rule::LabWskCallbackStatus,
@@ -250,7 +250,7 @@ fn put_back(buffered: &mut std::collections::VecDeque<u8>, data: &[u8]) {
 }
 
 fn indicate_datagrams(socket: &Arc<Socket>) {
-    let (routine, context, datagrams) = {
+    let (routine, context, datagrams, asked) = {
         let mut state = socket.state();
         let Dispatch::Datagram(dispatch) = state.dispatch else {
             return;
@@ -263,7 +263,7 @@ fn indicate_datagrams(socket: &Arc<Socket>) {
             return;
         }
         let datagrams: Vec<_> = state.datagrams.drain(..).collect();
-        (routine, state.context, datagrams)
+        (routine, state.context, datagrams, state.asked)
     };
     if datagrams.is_empty() {
         return;
@@ -293,7 +293,9 @@ fn indicate_datagrams(socket: &Arc<Socket>) {
             // Enabled for this socket: off until it is enabled again. Enabled
             // for all sockets: it stays on, and the datagrams are gone.
             if state.fixed & WSK_EVENT_RECEIVE_FROM == 0 {
-                state.enabled &= !WSK_EVENT_RECEIVE_FROM;
+                if state.asked == asked {
+                    state.enabled &= !WSK_EVENT_RECEIVE_FROM;
+                }
                 for datagram in kept.into_iter().rev() {
                     state.datagrams.push_front(datagram);
                 }

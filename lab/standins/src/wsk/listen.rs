@@ -23,7 +23,7 @@ use std::time::Duration;
 use windows_sys::Win32::Networking::WinSock::{INVALID_SOCKET, WSAENOBUFS};
 
 /// Accepts with the system while WskAcceptEvent is enabled.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 /// And at most, however many IRPs wait.
 const MOST: usize = 64;
 /// How long to wait when the host has no more sockets.

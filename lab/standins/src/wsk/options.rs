@@ -338,6 +338,7 @@ fn event_callbacks(
     let mut todo = Todo::default();
     let mut state = socket.state();
     state.enabled |= events;
+    state.asked += 1;
     if events & WSK_EVENT_RECEIVE != 0 {
         state.paused = false;
     }

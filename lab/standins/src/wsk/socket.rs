@@ -118,6 +118,9 @@ pub(super) struct State {
     pub(super) indicating: bool,
     /// The client refused data: no receive callbacks until it asks.
     pub(super) paused: bool,
+    /// How often it has asked: a callback that refuses data while the client
+    /// asks for it does not stop the callbacks.
+    pub(super) asked: u64,
     /// The watch saw data: no further watch until some was received.
     pub(super) watched: bool,
     pub(super) disconnect_told: bool,
@@ -519,6 +522,7 @@ impl State {
             shut: false,
             indicating: false,
             paused: false,
+            asked: 0,
             watched: false,
             disconnect_told: false,
             retained: Vec::new(),

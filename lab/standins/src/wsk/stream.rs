@@ -229,6 +229,7 @@ pub(super) unsafe extern "system" fn receive(
     {
         let mut state = call.socket.state();
         state.paused = false;
+        state.asked += 1;
         let empty = matches!(&op.body, Body::Receive { buffer, .. } if buffer.len() == 0);
         match state.may_receive() {
             Err(status) => todo.finish(op.clone(), status, 0),

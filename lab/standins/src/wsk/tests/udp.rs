@@ -218,7 +218,11 @@ fn the_receive_callback_gets_every_datagram() {
             drop(guard);
             if keep {
                 // The callback may still be on its way back.
-                let list = sink.kept.swap(null_mut(), Ordering::SeqCst);
+                let mut list = null_mut::<WskDatagramIndication>();
+                while list.is_null() {
+                    list = sink.kept.swap(null_mut(), Ordering::SeqCst);
+                    std::thread::yield_now();
+                }
                 // SAFETY: kept by the callback, released once.
                 let released = unsafe { (table(socket).release)(socket, list) };
                 assert_eq!(released, status::SUCCESS);
