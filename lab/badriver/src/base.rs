@@ -62,11 +62,17 @@ fn string(text: &'static [u16]) -> UnicodeString {
 
 static DRIVER_OBJECT: AtomicPtr<DriverObject> = AtomicPtr::new(core::ptr::null_mut());
 static DEVICE_HANDLE: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
+static CONSUMED_INIT: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 static SAVED_UNLOAD: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The WDFDEVICE.
 pub(crate) fn device() -> *mut c_void {
     DEVICE_HANDLE.load(Ordering::Acquire)
+}
+
+/// The WDFDEVICE_INIT the device was made from.
+pub(crate) fn consumed_init() -> *mut c_void {
+    CONSUMED_INIT.load(Ordering::Acquire)
 }
 
 fn scene(moment: Moment, request: *mut c_void) -> Scene {
@@ -193,6 +199,7 @@ unsafe fn driver_entry(driver_object: *mut DriverObject, path: *mut UnicodeStrin
         return status;
     }
     let kept = init;
+    CONSUMED_INIT.store(init, Ordering::Release);
     let mut device = core::ptr::null_mut();
     // SAFETY: the init is consumed by success.
     let status = unsafe { kmdf::WdfDeviceCreate(&raw mut init, none.cast(), &raw mut device) };

@@ -179,11 +179,15 @@ functions! {
     152 WdfIoQueueCreate(device: *mut c_void, config: *mut QueueConfig, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     205 WdfObjectReferenceActual(object: *mut c_void, tag: *mut c_void, line: i32, file: *const u8);
     206 WdfObjectDereferenceActual(object: *mut c_void, tag: *mut c_void, line: i32, file: *const u8);
+    203 WdfObjectAllocateContext(object: *mut c_void, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     207 WdfObjectCreate(attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     208 WdfObjectDelete(object: *mut c_void);
     255 WdfRequestMarkCancelable(request: *mut c_void, cancel: CancelRoutine);
+    256 WdfRequestUnmarkCancelable(request: *mut c_void) -> i32;
+    257 WdfRequestIsCanceled(request: *mut c_void) -> u8;
     263 WdfRequestComplete(request: *mut c_void, status: i32);
     265 WdfRequestCompleteWithInformation(request: *mut c_void, status: i32, information: usize);
+    285 WdfRequestWdmGetIrp(request: *mut c_void) -> *mut c_void;
     312 WdfWaitLockCreate(attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     313 WdfWaitLockAcquire(lock: *mut c_void, timeout: *const i64) -> i32;
     314 WdfWaitLockRelease(lock: *mut c_void);
@@ -191,4 +195,6 @@ functions! {
     316 WdfSpinLockAcquire(lock: *mut c_void);
     317 WdfSpinLockRelease(lock: *mut c_void);
     318 WdfTimerCreate(config: *mut TimerConfig, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
+    319 WdfTimerStart(timer: *mut c_void, due: i64) -> u8;
+    320 WdfTimerStop(timer: *mut c_void, wait: u8) -> u8;
 }

@@ -66,6 +66,8 @@ impl Lock {
 /// A DPC's routine.
 pub(crate) type DpcRoutine =
     unsafe extern "system" fn(*mut Dpc, *mut c_void, *mut c_void, *mut c_void);
+/// A system thread's routine.
+pub(crate) type ThreadRoutine = unsafe extern "system" fn(*mut c_void);
 /// A work item's routine: DEVICE_OBJECT and context.
 pub(crate) type WorkRoutine = unsafe extern "system" fn(*mut c_void, *mut c_void);
 
@@ -119,6 +121,33 @@ unsafe extern "system" {
     );
     pub(crate) fn IoFreeWorkItem(item: *mut c_void);
     pub(crate) fn ZwClose(handle: *mut c_void) -> i32;
+    pub(crate) fn KeResetEvent(event: *mut Event) -> i32;
+    pub(crate) fn IoReuseIrp(irp: *mut c_void, status: i32);
+    pub(crate) fn PsCreateSystemThread(
+        handle: *mut *mut c_void,
+        access: u32,
+        attributes: *mut c_void,
+        process: *mut c_void,
+        client: *mut c_void,
+        routine: ThreadRoutine,
+        context: *mut c_void,
+    ) -> i32;
+    pub(crate) fn ObReferenceObjectByHandle(
+        handle: *mut c_void,
+        access: u32,
+        kind: *mut c_void,
+        mode: i8,
+        object: *mut *mut c_void,
+        information: *mut c_void,
+    ) -> i32;
+    pub(crate) fn ObfDereferenceObject(object: *mut c_void) -> isize;
+    pub(crate) fn EtwRegister(
+        provider: *const [u8; 16],
+        callback: *const c_void,
+        context: *mut c_void,
+        handle: *mut u64,
+    ) -> i32;
+    pub(crate) fn EtwUnregister(handle: u64) -> i32;
 }
 
 #[link(name = "lab.sys", kind = "raw-dylib", modifiers = "+verbatim")]

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use crate::raw::kmdf::*;
-use crate::raw::nt::KfRaiseIrql;
+use crate::raw::nt::{IofCompleteRequest, KfRaiseIrql};
 use crate::{Moment, Scene, base, sin_is};
 
 /// Calls the framework when it is no longer bound, if that is the sin.
@@ -58,6 +58,25 @@ pub(crate) unsafe fn commit(scene: Scene) -> bool {
                     WdfRequestMarkCancelable(request, never_cancelled);
                     WdfRequestMarkCancelable(request, never_cancelled);
                     return true;
+                } else if sin_is("request-unmarked-twice") {
+                    WdfRequestMarkCancelable(request, never_cancelled);
+                    WdfRequestUnmarkCancelable(request);
+                    WdfRequestUnmarkCancelable(request);
+                    return true;
+                } else if sin_is("request-asked-while-cancelable") {
+                    WdfRequestMarkCancelable(request, never_cancelled);
+                    WdfRequestIsCanceled(request);
+                    return true;
+                } else if sin_is("request-after-completion") {
+                    WdfRequestComplete(request, 0);
+                    WdfRequestIsCanceled(request);
+                    return true;
+                } else if sin_is("request-pending-status") {
+                    WdfRequestComplete(request, 0x103);
+                    return true;
+                } else if sin_is("request-irp-completed") {
+                    IofCompleteRequest(WdfRequestWdmGetIrp(request), 0);
+                    return true;
                 }
             }
             // Never completed: found when the driver unloads.
@@ -69,6 +88,12 @@ pub(crate) unsafe fn commit(scene: Scene) -> bool {
 
 unsafe extern "C" fn never_cancelled(_request: *mut c_void) {}
 unsafe extern "C" fn timer(_timer: *mut c_void) {}
+unsafe extern "C" fn read(_queue: *mut c_void, _request: *mut c_void, _length: usize) {}
+unsafe extern "C" fn timer_stops_itself(timer: *mut c_void) {
+    // SAFETY: at PASSIVE_LEVEL with the timer's handle; that it waits for this
+    // very callback is the sin.
+    unsafe { WdfTimerStop(timer, 1) };
+}
 
 /// # Safety
 /// As `sins::commit`.
@@ -132,6 +157,20 @@ unsafe fn at_load(device: *mut c_void) {
         } else if sin_is("wdf-timer-orphan") {
             let mut config = timer_config();
             WdfTimerCreate(&raw mut config, core::ptr::null_mut(), out);
+        } else if sin_is("wdf-timer-waits-for-itself") {
+            let mut config = timer_config();
+            config.function = timer_stops_itself;
+            let mut passive = attributes(device);
+            // WdfExecutionLevelPassive
+            passive.execution = 2;
+            WdfTimerCreate(&raw mut config, &raw mut passive, out);
+            WdfTimerStart(handle, -1);
+        } else if sin_is("wdf-context-untyped") {
+            let mut bare = attributes(core::ptr::null_mut());
+            WdfObjectAllocateContext(device, &raw mut bare, core::ptr::null_mut());
+        } else if sin_is("wdf-init-freed-twice") {
+            // The entry's own was consumed by WdfDeviceCreate.
+            WdfDeviceInitFree(base::consumed_init());
         } else if sin_is("wdf-queue-default-twice") {
             let mut config = QueueConfig {
                 size: 0x60,
@@ -140,7 +179,7 @@ unsafe fn at_load(device: *mut c_void) {
                 allow_zero: 0,
                 default: 1,
                 io_default: 0,
-                read: None,
+                read: Some(read),
                 write: 0,
                 ioctl: None,
                 internal: 0,

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{Rule, irql};
+use super::{Rule, irql, stack};
 use crate::nt::spinlock;
 
 const DEPTH: usize = 32;
@@ -61,6 +61,13 @@ pub fn check_wait(api: &str) {
     if let Some(rule) = NO_WAIT.get() {
         violate!(rule, "{api} inside {:?}", names());
     }
+}
+
+/// [`call`], and what is found wrong afterwards is blamed on the callback at
+/// `address`: there is no driver code on the stack any more.
+pub fn call_at<R>(name: &'static str, address: usize, level: u8, f: impl FnOnce() -> R) -> R {
+    stack::blame(address);
+    call(name, level, f)
 }
 
 /// The driver callbacks this thread is in, outermost first.

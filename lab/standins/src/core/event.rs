@@ -85,8 +85,26 @@ pub fn violation_at(rule: Rule, address: usize, detail: std::fmt::Arguments<'_>)
     terminate()
 }
 
+static AT_END: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
+
+/// Adds what is to be undone outside of the process when a violation ends it.
+/// It runs on the violating thread, which may hold any lock: it may only try
+/// locks, never wait for one.
+pub fn at_end(undo: fn()) {
+    if let Ok(mut all) = AT_END.lock()
+        && !all.iter().any(|f| std::ptr::fn_addr_eq(*f, undo))
+    {
+        all.push(undo);
+    }
+}
+
 /// Ends the process at once, with [`EXIT_CODE`].
 pub fn terminate() -> ! {
+    if let Ok(all) = AT_END.try_lock() {
+        for undo in all.iter() {
+            undo();
+        }
+    }
     // SAFETY: takes no argument.
     let me = unsafe { GetCurrentProcess() };
     // SAFETY: a handle to this process; nothing runs after this call.

@@ -45,25 +45,22 @@ pub fn begin(driver: *mut DRIVER_OBJECT, base: usize, size: usize, name: &str) -
 /// Ends the session. What is left is a violation, named piece by piece.
 pub fn end() {
     pool::verify();
+    let plain = |lines: Vec<String>| lines.into_iter().map(|l| (Rule::LabLeak, l));
     let mut leaks = crate::kmdf::leaks();
-    leaks.extend(crate::ndis::leaks());
-    leaks.extend(crate::wsk::leaks());
+    leaks.extend(plain(crate::ndis::leaks()));
+    leaks.extend(plain(crate::wsk::leaks()));
     leaks.extend(crate::nt::leaks());
     let pool_leaks = pool::leaks();
     event_log(json!({
         "event": "unload",
         "driver": name(),
-        "leaks": leaks,
+        "leaks": leaks.iter().map(|(_, l)| l).collect::<Vec<_>>(),
         "pool_leaks": pool_leaks,
         "pool": pool::by_tag(),
         "allocs": fault::alloc_count(),
     }));
-    if let Some(first) = leaks.first() {
-        violate!(
-            Rule::LabLeak,
-            "{} left at unload, first: {first}",
-            leaks.len()
-        );
+    if let Some((rule, first)) = leaks.first() {
+        violate!(*rule, "{} left at unload, first: {first}", leaks.len());
     }
     if let Some(first) = pool_leaks.first() {
         violate!(
@@ -76,8 +73,7 @@ pub fn end() {
     crate::ndis::session_end();
     crate::nt::session_end();
     pool::session_end();
-    BASE.store(0, Ordering::SeqCst);
-    SIZE.store(0, Ordering::SeqCst);
+    // The image's place stays known: a call that comes too late is named too.
     DRIVER.store(0, Ordering::SeqCst);
 }
 

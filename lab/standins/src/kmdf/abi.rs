@@ -146,7 +146,14 @@ pub struct FileConfig {
     /// WDF_FILEOBJECT_CLASS.
     pub class: u32,
 }
-layout!(FileConfig, 40, create = 8, close = 16, cleanup = 24, class = 36);
+layout!(
+    FileConfig,
+    40,
+    create = 8,
+    close = 16,
+    cleanup = 24,
+    class = 36
+);
 
 /// WDF_IO_QUEUE_CONFIG.
 #[repr(C)]

@@ -13,12 +13,30 @@ use crate::nt::{arg, mdl};
 /// Puts this file's functions into the table.
 pub fn register(table: &mut Table) {
     let functions: [(&str, *const c_void); 7] = [
-        ("WdfRequestRetrieveInputBuffer", WdfRequestRetrieveInputBuffer as _),
-        ("WdfRequestRetrieveOutputBuffer", WdfRequestRetrieveOutputBuffer as _),
-        ("WdfRequestRetrieveInputWdmMdl", WdfRequestRetrieveInputWdmMdl as _),
-        ("WdfRequestRetrieveOutputWdmMdl", WdfRequestRetrieveOutputWdmMdl as _),
-        ("WdfRequestRetrieveInputMemory", WdfRequestRetrieveInputMemory as _),
-        ("WdfRequestRetrieveOutputMemory", WdfRequestRetrieveOutputMemory as _),
+        (
+            "WdfRequestRetrieveInputBuffer",
+            WdfRequestRetrieveInputBuffer as _,
+        ),
+        (
+            "WdfRequestRetrieveOutputBuffer",
+            WdfRequestRetrieveOutputBuffer as _,
+        ),
+        (
+            "WdfRequestRetrieveInputWdmMdl",
+            WdfRequestRetrieveInputWdmMdl as _,
+        ),
+        (
+            "WdfRequestRetrieveOutputWdmMdl",
+            WdfRequestRetrieveOutputWdmMdl as _,
+        ),
+        (
+            "WdfRequestRetrieveInputMemory",
+            WdfRequestRetrieveInputMemory as _,
+        ),
+        (
+            "WdfRequestRetrieveOutputMemory",
+            WdfRequestRetrieveOutputMemory as _,
+        ),
         ("WdfMemoryGetBuffer", WdfMemoryGetBuffer as _),
     ];
     for (name, function) in functions {
@@ -61,9 +79,17 @@ fn find(r: &Request, side: Side) -> Result<Found, i32> {
     };
     if direct && !irp.MdlAddress.is_null() {
         let address = mdl::system_address(irp.MdlAddress);
-        return Ok(Found { address, length, mdl: irp.MdlAddress });
+        return Ok(Found {
+            address,
+            length,
+            mdl: irp.MdlAddress,
+        });
     }
-    Ok(Found { address: buffered, length, mdl: std::ptr::null_mut() })
+    Ok(Found {
+        address: buffered,
+        length,
+        mdl: std::ptr::null_mut(),
+    })
 }
 
 fn owned<'a>(world: &'a mut World, handle: Handle, api: &str) -> &'a mut Request {
@@ -126,7 +152,13 @@ unsafe extern "system" fn WdfRequestRetrieveOutputBuffer(
 
 /// # Safety
 /// `out` is writable.
-unsafe fn wdm_mdl(globals: *mut Globals, handle: Handle, out: MdlOut, side: Side, api: &str) -> i32 {
+unsafe fn wdm_mdl(
+    globals: *mut Globals,
+    handle: Handle,
+    out: MdlOut,
+    side: Side,
+    api: &str,
+) -> i32 {
     // SAFETY: by contract.
     let out = unsafe { arg(out, api, "Mdl") };
     *out = std::ptr::null_mut();
@@ -160,7 +192,15 @@ unsafe extern "system" fn WdfRequestRetrieveInputWdmMdl(
     out: MdlOut,
 ) -> i32 {
     // SAFETY: by the function's contract.
-    unsafe { wdm_mdl(globals, handle, out, Side::Input, "WdfRequestRetrieveInputWdmMdl") }
+    unsafe {
+        wdm_mdl(
+            globals,
+            handle,
+            out,
+            Side::Input,
+            "WdfRequestRetrieveInputWdmMdl",
+        )
+    }
 }
 
 unsafe extern "system" fn WdfRequestRetrieveOutputWdmMdl(
@@ -169,12 +209,26 @@ unsafe extern "system" fn WdfRequestRetrieveOutputWdmMdl(
     out: MdlOut,
 ) -> i32 {
     // SAFETY: by the function's contract.
-    unsafe { wdm_mdl(globals, handle, out, Side::Output, "WdfRequestRetrieveOutputWdmMdl") }
+    unsafe {
+        wdm_mdl(
+            globals,
+            handle,
+            out,
+            Side::Output,
+            "WdfRequestRetrieveOutputWdmMdl",
+        )
+    }
 }
 
 /// # Safety
 /// `out` is writable.
-unsafe fn memory(globals: *mut Globals, handle: Handle, out: *mut Handle, side: Side, api: &str) -> i32 {
+unsafe fn memory(
+    globals: *mut Globals,
+    handle: Handle,
+    out: *mut Handle,
+    side: Side,
+    api: &str,
+) -> i32 {
     // SAFETY: by contract.
     let out = unsafe { arg(out, api, "Memory") };
     *out = 0;
@@ -190,7 +244,11 @@ unsafe fn memory(globals: *mut Globals, handle: Handle, out: *mut Handle, side: 
         Ok(found) if found.length == 0 => return status::BUFFER_TOO_SMALL,
         Ok(found) => found,
     };
-    let data = Data::Memory { buffer: found.address.cast(), length: found.length, owned: false };
+    let data = Data::Memory {
+        buffer: found.address.cast(),
+        length: found.length,
+        owned: false,
+    };
     let made = world.insert(Kind::Memory, handle, data);
     world.owned(handle, api).memory[slot] = made;
     *out = made;
@@ -203,7 +261,15 @@ unsafe extern "system" fn WdfRequestRetrieveInputMemory(
     out: *mut Handle,
 ) -> i32 {
     // SAFETY: by the function's contract.
-    unsafe { memory(globals, handle, out, Side::Input, "WdfRequestRetrieveInputMemory") }
+    unsafe {
+        memory(
+            globals,
+            handle,
+            out,
+            Side::Input,
+            "WdfRequestRetrieveInputMemory",
+        )
+    }
 }
 
 unsafe extern "system" fn WdfRequestRetrieveOutputMemory(
@@ -212,7 +278,15 @@ unsafe extern "system" fn WdfRequestRetrieveOutputMemory(
     out: *mut Handle,
 ) -> i32 {
     // SAFETY: by the function's contract.
-    unsafe { memory(globals, handle, out, Side::Output, "WdfRequestRetrieveOutputMemory") }
+    unsafe {
+        memory(
+            globals,
+            handle,
+            out,
+            Side::Output,
+            "WdfRequestRetrieveOutputMemory",
+        )
+    }
 }
 
 unsafe extern "system" fn WdfMemoryGetBuffer(

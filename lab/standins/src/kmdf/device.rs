@@ -9,29 +9,56 @@ use std::time::{Duration, Instant};
 use super::abi::{Attributes, FileConfig, Globals, Handle, consts};
 use super::loader::Table;
 use super::object::{self, ParentRule, apply, check_size, template};
-use super::world::{Data, Device, Kind, Place, Template, enter, lock, wait_for};
 use super::queue;
-use crate::core::{Rule, fault, irql, session, stack};
+use super::world::{Data, Device, Kind, Place, Template, World, enter, lock, wait_for};
+use crate::core::{Rule, event, fault, irql, session, stack};
 use crate::nt::types::{DEVICE_OBJECT, UNICODE_STRING, do_flags, status};
 use crate::nt::{arg, wine};
 
 /// Puts this file's functions into the table.
 pub fn register(table: &mut Table) {
     let functions: [(&str, *const c_void); 14] = [
-        ("WdfControlDeviceInitAllocate", WdfControlDeviceInitAllocate as _),
-        ("WdfControlFinishInitializing", WdfControlFinishInitializing as _),
+        (
+            "WdfControlDeviceInitAllocate",
+            WdfControlDeviceInitAllocate as _,
+        ),
+        (
+            "WdfControlFinishInitializing",
+            WdfControlFinishInitializing as _,
+        ),
         ("WdfDeviceInitFree", WdfDeviceInitFree as _),
         ("WdfDeviceInitAssignName", WdfDeviceInitAssignName as _),
         ("WdfDeviceInitSetIoType", WdfDeviceInitSetIoType as _),
         ("WdfDeviceInitSetExclusive", WdfDeviceInitSetExclusive as _),
-        ("WdfDeviceInitSetFileObjectConfig", WdfDeviceInitSetFileObjectConfig as _),
-        ("WdfDeviceInitSetRequestAttributes", WdfDeviceInitSetRequestAttributes as _),
-        ("WdfDeviceInitSetDeviceType", WdfDeviceInitSetDeviceType as _),
-        ("WdfDeviceInitSetCharacteristics", WdfDeviceInitSetCharacteristics as _),
-        ("WdfDeviceInitAssignSDDLString", WdfDeviceInitAssignSDDLString as _),
+        (
+            "WdfDeviceInitSetFileObjectConfig",
+            WdfDeviceInitSetFileObjectConfig as _,
+        ),
+        (
+            "WdfDeviceInitSetRequestAttributes",
+            WdfDeviceInitSetRequestAttributes as _,
+        ),
+        (
+            "WdfDeviceInitSetDeviceType",
+            WdfDeviceInitSetDeviceType as _,
+        ),
+        (
+            "WdfDeviceInitSetCharacteristics",
+            WdfDeviceInitSetCharacteristics as _,
+        ),
+        (
+            "WdfDeviceInitAssignSDDLString",
+            WdfDeviceInitAssignSDDLString as _,
+        ),
         ("WdfDeviceCreate", WdfDeviceCreate as _),
-        ("WdfDeviceCreateSymbolicLink", WdfDeviceCreateSymbolicLink as _),
-        ("WdfDeviceWdmGetDeviceObject", WdfDeviceWdmGetDeviceObject as _),
+        (
+            "WdfDeviceCreateSymbolicLink",
+            WdfDeviceCreateSymbolicLink as _,
+        ),
+        (
+            "WdfDeviceWdmGetDeviceObject",
+            WdfDeviceWdmGetDeviceObject as _,
+        ),
     ];
     for (name, function) in functions {
         table.set(name, function);
@@ -52,6 +79,24 @@ struct Init {
 }
 
 static INITS: Mutex<BTreeMap<usize, Init>> = Mutex::new(BTreeMap::new());
+
+/// All links that exist, apart from the devices that own them: Wine keeps a
+/// link when the process of its driver is gone, so a violation removes them.
+static LINKS: Mutex<Vec<Vec<u16>>> = Mutex::new(Vec::new());
+
+fn remove_links() {
+    if let Ok(links) = LINKS.try_lock() {
+        for link in links.iter() {
+            delete_link(link.clone());
+        }
+    }
+}
+
+fn delete_link(mut link: Vec<u16>) {
+    let mut link = counted(&mut link);
+    // SAFETY: Wine's own function; the string outlives the call.
+    unsafe { wine::IoDeleteSymbolicLink(&raw mut link) };
+}
 
 fn inits() -> MutexGuard<'static, BTreeMap<usize, Init>> {
     INITS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,7 +136,10 @@ fn chars(string: *const UNICODE_STRING, api: &str, name: &str) -> Vec<u16> {
     // SAFETY: by the functions' contract.
     let s = unsafe { arg(string.cast_mut(), api, name) };
     if s.Length % 2 != 0 || s.Length > s.MaximumLength || (s.Buffer.is_null() && s.Length > 0) {
-        violate!(Rule::LabBadParameter, "{api}: {name} is not a well-formed UNICODE_STRING");
+        violate!(
+            Rule::LabBadParameter,
+            "{api}: {name} is not a well-formed UNICODE_STRING"
+        );
     }
     if s.Length == 0 {
         return Vec::new();
@@ -108,16 +156,25 @@ fn check_sddl(string: *const UNICODE_STRING, api: &str) {
     let entries = dacl.map(|d| d.split(')').filter(|e| e.contains('(')).count());
     let shaped = entries.is_some_and(|n| n > 0)
         && text.matches('(').count() == text.matches(')').count()
-        && text.split('(').skip(1).all(|e| e.split(')').next().is_some_and(ace));
+        && text
+            .split('(')
+            .skip(1)
+            .all(|e| e.split(')').next().is_some_and(ace));
     if !shaped {
-        violate!(Rule::LabBadParameter, "{api}: SDDL {text:?} is not D:P(...)...");
+        violate!(
+            Rule::LabBadParameter,
+            "{api}: SDDL {text:?} is not D:P(...)..."
+        );
     }
 }
 
 /// An access control entry: type;flags;rights;object;inherited object;SID.
 fn ace(text: &str) -> bool {
     let fields: Vec<&str> = text.split(';').collect();
-    fields.len() == 6 && matches!(fields[0], "A" | "D") && !fields[2].is_empty() && !fields[5].is_empty()
+    fields.len() == 6
+        && matches!(fields[0], "A" | "D")
+        && !fields[2].is_empty()
+        && !fields[5].is_empty()
 }
 
 unsafe extern "system" fn WdfControlDeviceInitAllocate(
@@ -155,7 +212,10 @@ unsafe extern "system" fn WdfDeviceInitFree(globals: *mut Globals, init: usize) 
     drop(enter(globals, api));
     irql::require_exact_rule(Rule::IrqlKmdf, api, irql::PASSIVE_LEVEL);
     if inits().remove(&init).is_none() {
-        violate!(Rule::InitFreeDeviceCreate, "{api}: {init:#x} was freed or consumed before");
+        violate!(
+            Rule::InitFreeDeviceCreate,
+            "{api}: {init:#x} was freed or consumed before"
+        );
     }
 }
 
@@ -185,7 +245,9 @@ unsafe extern "system" fn WdfDeviceInitSetIoType(globals: *mut Globals, init: us
 }
 
 unsafe extern "system" fn WdfDeviceInitSetExclusive(globals: *mut Globals, init: usize, yes: u8) {
-    with_init(globals, init, "WdfDeviceInitSetExclusive", |init| init.exclusive = yes != 0);
+    with_init(globals, init, "WdfDeviceInitSetExclusive", |init| {
+        init.exclusive = yes != 0
+    });
 }
 
 unsafe extern "system" fn WdfDeviceInitSetFileObjectConfig(
@@ -199,7 +261,11 @@ unsafe extern "system" fn WdfDeviceInitSetFileObjectConfig(
     let config = *unsafe { arg(config.cast_mut(), api, "FileObjectConfig") };
     check_size::<FileConfig>(config.size as usize, api, "WDF_FILEOBJECT_CONFIG");
     if !(1..=4).contains(&(config.class & !consts::FILE_OPTIONAL)) {
-        violate!(Rule::LabBadParameter, "{api}: FileObjectClass {:#x}", config.class);
+        violate!(
+            Rule::LabBadParameter,
+            "{api}: FileObjectClass {:#x}",
+            config.class
+        );
     }
     // SAFETY: by the function's contract.
     let attributes = unsafe { template(attributes, ParentRule::None, api) };
@@ -217,11 +283,19 @@ unsafe extern "system" fn WdfDeviceInitSetRequestAttributes(
     let api = "WdfDeviceInitSetRequestAttributes";
     // SAFETY: by the function's contract.
     let attributes = unsafe { template(attributes, ParentRule::None, api) };
-    with_init(globals, init, api, |init| init.request_attributes = Some(attributes));
+    with_init(globals, init, api, |init| {
+        init.request_attributes = Some(attributes)
+    });
 }
 
-unsafe extern "system" fn WdfDeviceInitSetDeviceType(globals: *mut Globals, init: usize, kind: u32) {
-    with_init(globals, init, "WdfDeviceInitSetDeviceType", |init| init.kind = kind);
+unsafe extern "system" fn WdfDeviceInitSetDeviceType(
+    globals: *mut Globals,
+    init: usize,
+    kind: u32,
+) {
+    with_init(globals, init, "WdfDeviceInitSetDeviceType", |init| {
+        init.kind = kind
+    });
 }
 
 unsafe extern "system" fn WdfDeviceInitSetCharacteristics(
@@ -252,7 +326,11 @@ unsafe extern "system" fn WdfDeviceInitAssignSDDLString(
 fn counted(chars: &mut Vec<u16>) -> UNICODE_STRING {
     let bytes = u16::try_from(chars.len() * 2).unwrap_or(u16::MAX - 1);
     chars.push(0);
-    UNICODE_STRING { Length: bytes, MaximumLength: bytes + 2, Buffer: chars.as_mut_ptr() }
+    UNICODE_STRING {
+        Length: bytes,
+        MaximumLength: bytes + 2,
+        Buffer: chars.as_mut_ptr(),
+    }
 }
 
 unsafe extern "system" fn WdfDeviceCreate(
@@ -268,10 +346,15 @@ unsafe extern "system" fn WdfDeviceCreate(
     let out = unsafe { arg(out, api, "Device") };
     // SAFETY: by the function's contract.
     let template = unsafe { template(attributes, ParentRule::None, api) };
-    let (kind, characteristics, exclusive, io_type, name) =
-        with_init(globals, *init, api, |i| {
-            (i.kind, i.characteristics, i.exclusive, i.io_type, i.name.clone())
-        });
+    let (kind, characteristics, exclusive, io_type, name) = with_init(globals, *init, api, |i| {
+        (
+            i.kind,
+            i.characteristics,
+            i.exclusive,
+            i.io_type,
+            i.name.clone(),
+        )
+    });
     if fault::alloc_should_fail_named(api) {
         return status::INSUFFICIENT_RESOURCES;
     }
@@ -287,7 +370,10 @@ unsafe extern "system" fn WdfDeviceCreate(
         _ => 0,
     };
     let Some(taken) = inits().remove(init) else {
-        violate!(Rule::InitFreeDeviceCreate, "{api}: the device-init went away meanwhile");
+        violate!(
+            Rule::InitFreeDeviceCreate,
+            "{api}: the device-init went away meanwhile"
+        );
     };
     *init = 0;
     let mut world = lock();
@@ -320,7 +406,11 @@ fn create_wdm(
     let mut name = name.unwrap_or_default();
     let mut string = counted(&mut name);
     let unnamed = string.Length == 0;
-    let string = if unnamed { std::ptr::null_mut() } else { &raw mut string };
+    let string = if unnamed {
+        std::ptr::null_mut()
+    } else {
+        &raw mut string
+    };
     // SAFETY: Wine's own function; the driver object is the session's, strings
     // and variables outlive the call.
     let result = unsafe {
@@ -358,6 +448,11 @@ unsafe extern "system" fn WdfDeviceCreateSymbolicLink(
     // SAFETY: Wine's own function; both strings outlive the call.
     let result = unsafe { wine::IoCreateSymbolicLink(&raw mut link, &raw mut target) };
     if result >= 0 {
+        event::at_end(remove_links);
+        LINKS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(kept.clone());
         lock().device(device, api).links.push(kept);
     }
     result
@@ -376,7 +471,24 @@ unsafe extern "system" fn WdfControlFinishInitializing(globals: *mut Globals, de
     irql::require_exact_rule(Rule::IrqlKmdf, api, irql::PASSIVE_LEVEL);
     let mut world = enter(globals, api);
     if std::mem::replace(&mut world.device(device, api).finished, true) {
-        violate!(Rule::CtlDeviceFinishInitDrEntry, "{api} called twice for {device:#x}");
+        violate!(
+            Rule::CtlDeviceFinishInitDrEntry,
+            "{api} called twice for {device:#x}"
+        );
+    }
+}
+
+/// A device that was never finished has refused every open: a driver that
+/// loads does not leave it so.
+pub fn require_finished(world: &World) {
+    let unfinished = |o: &Data| matches!(o, Data::Device(d) if !d.finished);
+    if let Some((handle, object)) = world.objects.iter().find(|(_, o)| unfinished(&o.data)) {
+        violate!(
+            Rule::CtlDeviceFinishInitDrEntry,
+            "WdfControlFinishInitializing was never called for {handle:#x}, made by {}+0x{:x}",
+            session::name(),
+            object.caller
+        );
     }
 }
 
@@ -386,11 +498,15 @@ pub fn delete(handle: Handle) {
     let api = "device deletion";
     let (queues, links, wdm) = {
         let mut world = lock();
-        let Some(object) = world.objects.get_mut(&handle) else { return };
+        let Some(object) = world.objects.get_mut(&handle) else {
+            return;
+        };
         if object.deleted {
             return;
         }
-        let Data::Device(device) = &mut object.data else { return };
+        let Data::Device(device) = &mut object.data else {
+            return;
+        };
         device.finished = false;
         let links = std::mem::take(&mut device.links);
         let wdm = device.wdm;
@@ -406,10 +522,12 @@ pub fn delete(handle: Handle) {
         queue::purge(queue);
     }
     wait_for_requests(handle);
-    for mut link in links {
-        let mut link = counted(&mut link);
-        // SAFETY: Wine's own function; the string outlives the call.
-        unsafe { wine::IoDeleteSymbolicLink(&raw mut link) };
+    for link in links {
+        LINKS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|l| *l != link);
+        delete_link(link);
     }
     object::delete(handle, api);
     // SAFETY: Wine's device, made by WdfDeviceCreate and deleted once, here.

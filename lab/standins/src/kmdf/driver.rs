@@ -17,7 +17,10 @@ use crate::nt::types::{DRIVER_OBJECT, UNICODE_STRING, status};
 /// Puts this file's functions into the table.
 pub fn register(table: &mut Table) {
     table.set("WdfDriverCreate", WdfDriverCreate as *const c_void);
-    table.set("WdfDriverWdmGetDriverObject", WdfDriverWdmGetDriverObject as *const c_void);
+    table.set(
+        "WdfDriverWdmGetDriverObject",
+        WdfDriverWdmGetDriverObject as *const c_void,
+    );
 }
 
 unsafe extern "system" fn WdfDriverCreate(
@@ -34,7 +37,10 @@ unsafe extern "system" fn WdfDriverCreate(
         violate!(Rule::DriverCreate, "{api} called twice");
     }
     if driver != session::driver_object() {
-        violate!(Rule::DriverCreate, "{api}: {driver:?} is not the driver object of the bind");
+        violate!(
+            Rule::DriverCreate,
+            "{api}: {driver:?} is not the driver object of the bind"
+        );
     }
     if path.is_null() {
         violate!(Rule::LabBadParameter, "{api}: RegistryPath is null");
@@ -43,10 +49,16 @@ unsafe extern "system" fn WdfDriverCreate(
     let config = unsafe { arg(config.cast_mut(), api, "DriverConfig") };
     check_size::<DriverConfig>(config.size as usize, api, "WDF_DRIVER_CONFIG");
     if config.flags & consts::NON_PNP == 0 {
-        violate!(Rule::LabUnimplemented, "{api}: the lab has non-PnP drivers only");
+        violate!(
+            Rule::LabUnimplemented,
+            "{api}: the lab has non-PnP drivers only"
+        );
     }
     if config.flags & consts::NO_DISPATCH_OVERRIDE != 0 {
-        violate!(Rule::LabUnimplemented, "{api}: WdfDriverInitNoDispatchOverride");
+        violate!(
+            Rule::LabUnimplemented,
+            "{api}: WdfDriverInitNoDispatchOverride"
+        );
     }
     if !config.device_add.is_null() {
         return status::INVALID_PARAMETER;
@@ -57,7 +69,10 @@ unsafe extern "system" fn WdfDriverCreate(
         return status::INSUFFICIENT_RESOURCES;
     }
     let mut world = lock();
-    let data = Data::Driver { unload: config.unload, object: driver };
+    let data = Data::Driver {
+        unload: config.unload,
+        object: driver,
+    };
     let handle = world.insert(Kind::Driver, 0, data);
     apply(world.any(handle, api), &template);
     world.driver = handle;
@@ -92,9 +107,16 @@ unsafe extern "system" fn WdfDriverWdmGetDriverObject(
 /// configuration. Windows waits for ever, and so does the lab by default;
 /// then EvtDriverUnload runs with handles open.
 fn patience() -> Option<Duration> {
-    let ms = config::get().extra.get("unload").and_then(|u| u.get("wait_ms"));
+    let ms = config::get()
+        .extra
+        .get("unload")
+        .and_then(|u| u.get("wait_ms"));
     ms.and_then(Value::as_u64).map(Duration::from_millis)
 }
+
+/// After this time, requests of handles that are closed already are taken to
+/// be forgotten: nothing the driver is still told of would complete them.
+const STUCK: Duration = Duration::from_secs(3);
 
 /// DriverUnload as the framework sets it.
 unsafe extern "system" fn unload(_driver: *mut DRIVER_OBJECT) {
@@ -105,7 +127,11 @@ unsafe extern "system" fn unload(_driver: *mut DRIVER_OBJECT) {
     // new ones.
     world.unloading = true;
     let mut reported = 0;
+    device::require_finished(&world);
     while !world.by_file.is_empty() && limit.is_none_or(|l| start.elapsed() < l) {
+        if start.elapsed() > STUCK {
+            file::require_alive(&world);
+        }
         if reported != world.by_file.len() {
             reported = world.by_file.len();
             event_log(json!({ "event": "unload_waits", "handles": reported }));
@@ -119,10 +145,15 @@ unsafe extern "system" fn unload(_driver: *mut DRIVER_OBJECT) {
     };
     drop(world);
     if let Some(callback) = callback {
-        callout::call("EvtDriverUnload", irql::PASSIVE_LEVEL, || {
-            // SAFETY: the driver's callback with its own handle.
-            unsafe { callback(driver) }
-        });
+        callout::call_at(
+            "EvtDriverUnload",
+            callback as usize,
+            irql::PASSIVE_LEVEL,
+            || {
+                // SAFETY: the driver's callback with its own handle.
+                unsafe { callback(driver) }
+            },
+        );
     }
     delete_everything();
 }

@@ -13,15 +13,21 @@ use serde_json::json;
 use super::abi::{Globals, Handle, consts};
 use super::loader::Table;
 use super::object::{self, apply};
-use super::world::{Data, File, Kind, changed, enter, lock, wait_for};
+use super::world::{Data, File, Kind, World, changed, enter, lock, wait_for};
 use super::{io, queue, request};
-use crate::core::{callout, event_log, irql};
+use crate::core::{Rule, callout, event_log, irql};
 use crate::nt::types::{FILE_OBJECT, IRP, status};
 
 /// Puts this file's functions into the table.
 pub fn register(table: &mut Table) {
-    table.set("WdfFileObjectGetDevice", WdfFileObjectGetDevice as *const c_void);
-    table.set("WdfFileObjectWdmGetFileObject", WdfFileObjectWdmGetFileObject as *const c_void);
+    table.set(
+        "WdfFileObjectGetDevice",
+        WdfFileObjectGetDevice as *const c_void,
+    );
+    table.set(
+        "WdfFileObjectWdmGetFileObject",
+        WdfFileObjectWdmGetFileObject as *const c_void,
+    );
 }
 
 /// Work for a file's thread.
@@ -50,7 +56,12 @@ pub fn open(device: Handle, wdm: *mut FILE_OBJECT) -> Result<Handle, i32> {
     let handle = {
         let mut world = lock();
         let template = world.device(device, "open").file_attributes;
-        let data = Data::File(File { device, wdm, requests: 0 });
+        let data = Data::File(File {
+            device,
+            wdm,
+            requests: 0,
+            closing: false,
+        });
         let handle = world.insert(Kind::File, device, data);
         if let Some(template) = template {
             apply(world.any(handle, "open"), &template);
@@ -59,19 +70,21 @@ pub fn open(device: Handle, wdm: *mut FILE_OBJECT) -> Result<Handle, i32> {
         handle
     };
     let (sender, receiver) = channel();
-    let spawned = std::thread::Builder::new().name("lab-file".to_owned()).spawn(move || {
-        for job in receiver {
-            match job {
-                Job::Create(request) => create(handle, request),
-                Job::Io(request) => queue::deliver(request),
-                Job::Close(irp) => {
-                    close(handle);
-                    io::finish_close(irp as *mut IRP);
-                    return;
+    let spawned = std::thread::Builder::new()
+        .name("lab-file".to_owned())
+        .spawn(move || {
+            for job in receiver {
+                match job {
+                    Job::Create(request) => create(handle, request),
+                    Job::Io(request) => queue::deliver(request),
+                    Job::Close(irp) => {
+                        close(handle);
+                        io::finish_close(irp as *mut IRP);
+                        return;
+                    }
                 }
             }
-        }
-    });
+        });
     if spawned.is_err() {
         forget(handle);
         return Err(status::INSUFFICIENT_RESOURCES);
@@ -98,10 +111,15 @@ fn create(file: Handle, request: Handle) {
         return;
     };
     request::hand_to_driver(request);
-    callout::call("EvtDeviceFileCreate", irql::PASSIVE_LEVEL, || {
-        // SAFETY: the driver's callback, with live handles.
-        unsafe { callback(device, request, file) }
-    });
+    callout::call_at(
+        "EvtDeviceFileCreate",
+        callback as usize,
+        irql::PASSIVE_LEVEL,
+        || {
+            // SAFETY: the driver's callback, with live handles.
+            unsafe { callback(device, request, file) }
+        },
+    );
 }
 
 /// A create was completed: on failure there is no file, and never a close.
@@ -122,15 +140,21 @@ fn close(file: Handle) {
     };
     queue::cancel_file(device, file);
     if let Some(cleanup) = config.and_then(|c| c.cleanup) {
-        callout::call("EvtFileCleanup", irql::PASSIVE_LEVEL, || {
-            // SAFETY: the driver's callback with a live handle.
-            unsafe { cleanup(file) }
-        });
+        callout::call_at(
+            "EvtFileCleanup",
+            cleanup as usize,
+            irql::PASSIVE_LEVEL,
+            || {
+                // SAFETY: the driver's callback with a live handle.
+                unsafe { cleanup(file) }
+            },
+        );
     }
     // IRP_MJ_CLOSE comes when no request refers to the file any more.
     let start = Instant::now();
     let mut reported = false;
     let mut world = lock();
+    world.file(file, "close").closing = true;
     while world.file(file, "close").requests > 0 {
         if !reported && start.elapsed() > Duration::from_secs(5) {
             reported = true;
@@ -141,12 +165,31 @@ fn close(file: Handle) {
     }
     drop(world);
     if let Some(close) = config.and_then(|c| c.close) {
-        callout::call("EvtFileClose", irql::PASSIVE_LEVEL, || {
+        callout::call_at("EvtFileClose", close as usize, irql::PASSIVE_LEVEL, || {
             // SAFETY: the driver's callback with a live handle.
             unsafe { close(file) }
         });
     }
     forget(file);
+}
+
+/// Every handle is closed, but a file cannot go because the driver keeps its
+/// requests: on Windows the process, and this unload, would hang for ever.
+pub fn require_alive(world: &World) {
+    let files = world.objects.values().filter_map(|o| match &o.data {
+        Data::File(f) => Some(f),
+        _ => None,
+    });
+    let closing: Vec<u32> = files
+        .map(|f| if f.closing { f.requests } else { 0 })
+        .collect();
+    if closing.iter().all(|n| *n > 0) {
+        let held: u32 = closing.iter().sum();
+        violate!(
+            Rule::RequestCompleted,
+            "unload waits for {held} request(s) of closed handles that were never completed"
+        );
+    }
 }
 
 /// Closes every file that is still open, and waits for it: the driver unloads.
@@ -165,10 +208,19 @@ pub fn close_all() {
 /// The handle a driver sees for a file; 0 when it asked for none.
 pub fn visible(file: Handle) -> Handle {
     let mut world = lock();
-    let Some(Data::File(data)) = world.objects.get(&file).map(|o| &o.data) else { return 0 };
+    let Some(Data::File(data)) = world.objects.get(&file).map(|o| &o.data) else {
+        return 0;
+    };
     let device = data.device;
-    let class = world.device(device, "file").files.map_or(consts::FILE_NOT_REQUIRED, |f| f.class);
-    if class & !consts::FILE_OPTIONAL == consts::FILE_NOT_REQUIRED { 0 } else { file }
+    let class = world
+        .device(device, "file")
+        .files
+        .map_or(consts::FILE_NOT_REQUIRED, |f| f.class);
+    if class & !consts::FILE_OPTIONAL == consts::FILE_NOT_REQUIRED {
+        0
+    } else {
+        file
+    }
 }
 
 unsafe extern "system" fn WdfFileObjectGetDevice(globals: *mut Globals, file: Handle) -> Handle {

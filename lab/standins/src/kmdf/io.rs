@@ -14,8 +14,8 @@ use windows_sys::Win32::System::Memory::{GetProcessHeap, HeapFree};
 use super::abi::{Handle, major};
 use super::file::{self, Job};
 use super::object::apply;
-use super::world::{Data, Kind, Place, Request, lock};
 use super::queue;
+use super::world::{Data, Kind, Place, Request, lock};
 use crate::nt::irp::set_cancel_routine;
 use crate::nt::types::{DEVICE_OBJECT, IO_STACK_LOCATION, IRP, sl, status};
 use crate::nt::{arg, wine, workitem};
@@ -111,7 +111,11 @@ fn accept(device: Handle, wdm_file: usize) -> Result<(), i32> {
 
 /// The file object of a request; a refused open has none.
 fn known(wdm_file: usize) -> Result<Handle, i32> {
-    lock().by_file.get(&wdm_file).copied().ok_or(status::FILE_CLOSED)
+    lock()
+        .by_file
+        .get(&wdm_file)
+        .copied()
+        .ok_or(status::FILE_CLOSED)
 }
 
 /// Makes the request object of an IRP.
@@ -189,7 +193,9 @@ pub fn finish(irp: *mut IRP, result: i32, information: usize) {
     packet.CurrentStackLocation = packet.CurrentStackLocation.wrapping_add(1);
     let buffer = packet.SystemBuffer;
     let owned = packet.Flags & DEALLOCATE_BUFFER != 0 && !buffer.is_null();
-    let Some(routine) = location.CompletionRoutine else { return };
+    let Some(routine) = location.CompletionRoutine else {
+        return;
+    };
     let context = location.Context;
     // SAFETY: Wine's routine for this IRP; it takes the result to the client.
     let answer = unsafe { routine(std::ptr::null_mut(), irp, context) };
@@ -201,7 +207,9 @@ pub fn finish(irp: *mut IRP, result: i32, information: usize) {
     if owned {
         free_buffer(buffer);
     }
-    let mut done = DONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = DONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     done.push_back(Done(irp));
     if done.len() > QUARANTINE
         && let Some(oldest) = done.pop_front()
@@ -230,4 +238,3 @@ pub fn finish_close(irp: *mut IRP) {
     // SAFETY: referenced when the close came in.
     unsafe { wine::ObfDereferenceObject(file.cast()) };
 }
-

@@ -18,8 +18,9 @@ const COUNT: usize = 458;
 /// stores a pointer to its table (KMDF 1.15 and later).
 const COPIED: usize = 438;
 /// Sizes of the tables that were released (KMDF 1.0 to 1.33).
-const RELEASED: [usize; 13] =
-    [383, 386, 387, 396, 432, 438, 444, 446, 448, 451, 453, 454, 458];
+const RELEASED: [usize; 13] = [
+    383, 386, 387, 396, 432, 438, 444, 446, 448, 451, 453, 454, 458,
+];
 
 /// The function table under construction.
 pub struct Table {
@@ -59,19 +60,28 @@ unsafe extern "C" {
 
 extern "system" fn unimplemented(index: u32) -> ! {
     let name = names().get(index as usize).copied().unwrap_or("?");
-    violate!(Rule::LabUnimplemented, "{name} (index {index} of the KMDF function table)")
+    violate!(
+        Rule::LabUnimplemented,
+        "{name} (index {index} of the KMDF function table)"
+    )
 }
 
 fn names() -> Vec<&'static str> {
-    FUNCTIONS.lines().skip(1).filter_map(|l| l.split(',').nth(1)).collect()
+    FUNCTIONS
+        .lines()
+        .skip(1)
+        .filter_map(|l| l.split(',').nth(1))
+        .collect()
 }
 
 fn table() -> &'static [usize] {
     static TABLE: OnceLock<Vec<usize>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let stubs = (&raw const lab_wdf_stubs) as usize;
-        let mut table =
-            Table { names: names(), entries: (0..COUNT).map(|i| stubs + i * 16).collect() };
+        let mut table = Table {
+            names: names(),
+            entries: (0..COUNT).map(|i| stubs + i * 16).collect(),
+        };
         object::register(&mut table);
         driver::register(&mut table);
         device::register(&mut table);
@@ -107,13 +117,27 @@ fn component(info: &BindInfo) -> String {
 fn check(info: &BindInfo) {
     let rule = Rule::LabWdfBind;
     if info.size as usize != size_of::<BindInfo>() {
-        violate!(rule, "WDF_BIND_INFO.Size is {}, should be {}", info.size, size_of::<BindInfo>());
+        violate!(
+            rule,
+            "WDF_BIND_INFO.Size is {}, should be {}",
+            info.size,
+            size_of::<BindInfo>()
+        );
     }
     if component(info) != "KmdfLibrary" {
-        violate!(rule, "WDF_BIND_INFO.Component is {:?}, should be KmdfLibrary", component(info));
+        violate!(
+            rule,
+            "WDF_BIND_INFO.Component is {:?}, should be KmdfLibrary",
+            component(info)
+        );
     }
     if info.major != 1 || info.minor > 31 {
-        violate!(rule, "version {}.{} (the lab is KMDF 1.31)", info.major, info.minor);
+        violate!(
+            rule,
+            "version {}.{} (the lab is KMDF 1.31)",
+            info.major,
+            info.minor
+        );
     }
     if !RELEASED.contains(&(info.func_count as usize)) {
         violate!(rule, "FuncCount {} is no released table's", info.func_count);
@@ -207,7 +231,10 @@ pub extern "system" fn WdfVersionBindClass(
     _globals: *mut Globals,
     _class: *mut c_void,
 ) -> i32 {
-    violate!(Rule::LabUnimplemented, "WdfVersionBindClass: the lab has no class extensions")
+    violate!(
+        Rule::LabUnimplemented,
+        "WdfVersionBindClass: the lab has no class extensions"
+    )
 }
 
 /// WDFLDR: WdfVersionUnbindClass.
@@ -217,5 +244,8 @@ pub extern "system" fn WdfVersionUnbindClass(
     _globals: *mut Globals,
     _class: *mut c_void,
 ) {
-    violate!(Rule::LabUnimplemented, "WdfVersionUnbindClass: the lab has no class extensions")
+    violate!(
+        Rule::LabUnimplemented,
+        "WdfVersionUnbindClass: the lab has no class extensions"
+    )
 }

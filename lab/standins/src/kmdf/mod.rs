@@ -30,8 +30,10 @@ mod sync;
 mod timer;
 mod world;
 
-/// What the driver still holds.
-pub fn leaks() -> Vec<String> {
+use crate::core::Rule;
+
+/// What the driver still holds, with the rule each breaks.
+pub fn leaks() -> Vec<(Rule, String)> {
     world::lock().leaks()
 }
 

@@ -14,10 +14,22 @@ const FREED: u128 = 0xDFDF_DFDF_DFDF_DFDF_DFDF_DFDF_DFDF_DFDF;
 
 /// Puts this file's functions into the table.
 pub fn register(table: &mut Table) {
-    table.set("WdfObjectGetTypedContextWorker", WdfObjectGetTypedContextWorker as *const c_void);
-    table.set("WdfObjectAllocateContext", WdfObjectAllocateContext as *const c_void);
-    table.set("WdfObjectReferenceActual", WdfObjectReferenceActual as *const c_void);
-    table.set("WdfObjectDereferenceActual", WdfObjectDereferenceActual as *const c_void);
+    table.set(
+        "WdfObjectGetTypedContextWorker",
+        WdfObjectGetTypedContextWorker as *const c_void,
+    );
+    table.set(
+        "WdfObjectAllocateContext",
+        WdfObjectAllocateContext as *const c_void,
+    );
+    table.set(
+        "WdfObjectReferenceActual",
+        WdfObjectReferenceActual as *const c_void,
+    );
+    table.set(
+        "WdfObjectDereferenceActual",
+        WdfObjectDereferenceActual as *const c_void,
+    );
     table.set("WdfObjectCreate", WdfObjectCreate as *const c_void);
     table.set("WdfObjectDelete", WdfObjectDelete as *const c_void);
 }
@@ -69,7 +81,10 @@ pub unsafe fn template(attributes: *const Attributes, rule: ParentRule, api: &st
     }
     match (rule, out.parent) {
         (ParentRule::None, p) if p != 0 => {
-            violate!(Rule::ParentObjectCheck, "{api}: ParentObject is not allowed here")
+            violate!(
+                Rule::ParentObjectCheck,
+                "{api}: ParentObject is not allowed here"
+            )
         }
         (ParentRule::Required, 0) => {
             violate!(Rule::ParentObjectCheck, "{api}: ParentObject is required")
@@ -88,9 +103,16 @@ fn check(a: &Attributes, api: &str) {
         );
     }
     if !(consts::EXECUTION_INHERIT..=consts::EXECUTION_DISPATCH).contains(&a.execution_level) {
-        violate!(Rule::LabBadParameter, "{api}: ExecutionLevel {}", a.execution_level);
+        violate!(
+            Rule::LabBadParameter,
+            "{api}: ExecutionLevel {}",
+            a.execution_level
+        );
     }
-    if !matches!(a.synchronization, consts::SCOPE_INHERIT | consts::SCOPE_NONE) {
+    if !matches!(
+        a.synchronization,
+        consts::SCOPE_INHERIT | consts::SCOPE_NONE
+    ) {
         violate!(
             Rule::LabUnimplemented,
             "{api}: SynchronizationScope {} (the lab has none and inherit)",
@@ -132,7 +154,9 @@ pub fn apply(object: &mut Object, template: &Template) {
 pub fn delete(handle: Handle, why: &'static str) {
     let children = {
         let mut world = lock();
-        let Some(object) = world.objects.get_mut(&handle) else { return };
+        let Some(object) = world.objects.get_mut(&handle) else {
+            return;
+        };
         if std::mem::replace(&mut object.deleted, true) {
             return;
         }
@@ -144,14 +168,25 @@ pub fn delete(handle: Handle, why: &'static str) {
     }
     let callbacks: Vec<_> = {
         let mut world = lock();
-        let Some(object) = world.objects.get_mut(&handle) else { return };
-        object.contexts.iter_mut().filter_map(|c| c.cleanup.take()).collect()
+        let Some(object) = world.objects.get_mut(&handle) else {
+            return;
+        };
+        object
+            .contexts
+            .iter_mut()
+            .filter_map(|c| c.cleanup.take())
+            .collect()
     };
     for cleanup in callbacks {
-        callout::call("EvtCleanupCallback", irql::current(), || {
-            // SAFETY: the driver's callback, with a handle that is still alive.
-            unsafe { cleanup(handle) }
-        });
+        callout::call_at(
+            "EvtCleanupCallback",
+            cleanup as usize,
+            irql::current(),
+            || {
+                // SAFETY: the driver's callback, with a handle that is still alive.
+                unsafe { cleanup(handle) }
+            },
+        );
     }
     collect(handle, why);
 }
@@ -171,17 +206,28 @@ fn quiesce(handle: Handle) {
 fn collect(handle: Handle, why: &'static str) {
     let destroy: Vec<_> = {
         let mut world = lock();
-        let Some(object) = world.objects.get_mut(&handle) else { return };
+        let Some(object) = world.objects.get_mut(&handle) else {
+            return;
+        };
         if !object.deleted || object.references > 0 {
             return;
         }
-        object.contexts.iter_mut().filter_map(|c| c.destroy.take()).collect()
+        object
+            .contexts
+            .iter_mut()
+            .filter_map(|c| c.destroy.take())
+            .collect()
     };
     for callback in destroy {
-        callout::call("EvtDestroyCallback", irql::current(), || {
-            // SAFETY: the driver's callback; the contexts are still there.
-            unsafe { callback(handle) }
-        });
+        callout::call_at(
+            "EvtDestroyCallback",
+            callback as usize,
+            irql::current(),
+            || {
+                // SAFETY: the driver's callback; the contexts are still there.
+                unsafe { callback(handle) }
+            },
+        );
     }
     let removed = lock().remove(handle, why);
     if let Some(object) = removed {
@@ -194,7 +240,11 @@ fn release(mut object: Object) {
         context.memory.fill(FREED);
     }
     match object.data {
-        Data::Memory { buffer, owned: true, .. } => crate::core::pool::free(buffer.cast(), None),
+        Data::Memory {
+            buffer,
+            owned: true,
+            ..
+        } => crate::core::pool::free(buffer.cast(), None),
         Data::Request(request) => {
             for m in request.mdls {
                 mdl::free(m, "the framework", "WdfRequestComplete");
@@ -216,7 +266,10 @@ unsafe extern "system" fn WdfObjectGetTypedContextWorker(
     let (kind, _) = context_type(info, api);
     let mut world = lock();
     let object = world.any(handle, api);
-    let found = object.contexts.iter_mut().find(|c| c.kind == kind && kind != 0);
+    let found = object
+        .contexts
+        .iter_mut()
+        .find(|c| c.kind == kind && kind != 0);
     found.map_or(std::ptr::null_mut(), |c| c.memory.as_mut_ptr().cast())
 }
 
@@ -232,7 +285,10 @@ unsafe extern "system" fn WdfObjectAllocateContext(
     // SAFETY: by the function's contract.
     let template = unsafe { template(attributes, ParentRule::None, api) };
     if template.kind == 0 {
-        violate!(Rule::LabWdfContext, "{api}: the attributes name no context type");
+        violate!(
+            Rule::LabWdfContext,
+            "{api}: the attributes name no context type"
+        );
     }
     if fault::alloc_should_fail_named(api) {
         return status::INSUFFICIENT_RESOURCES;
@@ -247,7 +303,10 @@ unsafe extern "system" fn WdfObjectAllocateContext(
         return status::OBJECT_NAME_EXISTS;
     }
     apply(object, &template);
-    let memory = object.contexts.last_mut().map(|c| c.memory.as_mut_ptr().cast());
+    let memory = object
+        .contexts
+        .last_mut()
+        .map(|c| c.memory.as_mut_ptr().cast());
     drop(world);
     // SAFETY: the driver's variable, or null.
     unsafe { store(out, memory.unwrap_or(std::ptr::null_mut())) };
@@ -288,7 +347,10 @@ unsafe extern "system" fn WdfObjectDereferenceActual(
         let mut world = enter(globals, api);
         let object = world.any(handle, api);
         let Some(left) = object.references.checked_sub(1) else {
-            violate!(Rule::ObjectReference, "{api}: {handle:#x} has no reference left to give up");
+            violate!(
+                Rule::ObjectReference,
+                "{api}: {handle:#x} has no reference left to give up"
+            );
         };
         object.references = left;
     }
@@ -304,7 +366,16 @@ unsafe extern "system" fn WdfObjectCreate(
     drop(enter(globals, api));
     irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
     // SAFETY: by the function's contract.
-    unsafe { create(api, attributes, ParentRule::Optional, Kind::Generic, || Data::Generic, out) }
+    unsafe {
+        create(
+            api,
+            attributes,
+            ParentRule::Optional,
+            Kind::Generic,
+            || Data::Generic,
+            out,
+        )
+    }
 }
 
 /// Makes an object with attributes; without a parent it is the driver's child.
@@ -328,9 +399,16 @@ pub unsafe fn create(
         return status::INSUFFICIENT_RESOURCES;
     }
     let mut world = lock();
-    let parent = if template.parent == 0 { world.driver } else { template.parent };
+    let parent = if template.parent == 0 {
+        world.driver
+    } else {
+        template.parent
+    };
     if world.any(parent, api).deleted {
-        violate!(Rule::ParentObjectCheck, "{api}: the parent {parent:#x} is being deleted");
+        violate!(
+            Rule::ParentObjectCheck,
+            "{api}: the parent {parent:#x} is being deleted"
+        );
     }
     let handle = world.insert(kind, parent, data());
     apply(world.any(handle, api), &template);
@@ -345,18 +423,28 @@ unsafe extern "system" fn WdfObjectDelete(globals: *mut Globals, handle: Handle)
         let mut world = enter(globals, api);
         let object = world.any(handle, api);
         if object.deleted {
-            violate!(Rule::InvalidHandle, "{api}: {:?} {handle:#x} is deleted already", object.kind);
+            violate!(
+                Rule::InvalidHandle,
+                "{api}: {:?} {handle:#x} is deleted already",
+                object.kind
+            );
         }
         if let Data::Queue(queue) = &object.data
             && queue.config.default_queue != 0
         {
-            violate!(Rule::ReqDelete, "{api}: a default queue is the framework's to delete");
+            violate!(
+                Rule::ReqDelete,
+                "{api}: a default queue is the framework's to delete"
+            );
         }
         object.kind
     };
     match kind {
         Kind::Request | Kind::File | Kind::Driver => {
-            violate!(Rule::ReqDelete, "{api}: a {kind:?} is the framework's to delete")
+            violate!(
+                Rule::ReqDelete,
+                "{api}: a {kind:?} is the framework's to delete"
+            )
         }
         Kind::Device | Kind::Queue | Kind::Timer | Kind::WorkItem => {
             irql::require_exact_rule(Rule::IrqlKmdf, api, irql::PASSIVE_LEVEL);

@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ffi::c_void;
 use std::time::Duration;
 
-use super::abi::{Attributes, Globals, Handle, ObjectCallback, QueueConfig, QueueState, consts, major};
+use super::abi::{
+    Attributes, Globals, Handle, ObjectCallback, QueueConfig, QueueState, consts, major,
+};
 use super::loader::Table;
 use super::object::{self, ParentRule, check_size, template};
-use super::world::{Data, Kind, Place, Queue, World, changed, enter, lock, wait_for};
 use super::request;
+use super::world::{Data, Kind, Place, Queue, World, changed, enter, lock, wait_for};
 use crate::core::{Rule, callout, fault, irql};
 use crate::nt::types::status;
 use crate::nt::{arg, workitem};
@@ -19,14 +21,26 @@ pub fn register(table: &mut Table) {
         ("WdfIoQueueCreate", WdfIoQueueCreate as _),
         ("WdfIoQueueGetState", WdfIoQueueGetState as _),
         ("WdfIoQueueGetDevice", WdfIoQueueGetDevice as _),
-        ("WdfIoQueueRetrieveNextRequest", WdfIoQueueRetrieveNextRequest as _),
+        (
+            "WdfIoQueueRetrieveNextRequest",
+            WdfIoQueueRetrieveNextRequest as _,
+        ),
         ("WdfIoQueueStart", WdfIoQueueStart as _),
         ("WdfIoQueueStop", WdfIoQueueStop as _),
-        ("WdfIoQueueStopSynchronously", WdfIoQueueStopSynchronously as _),
+        (
+            "WdfIoQueueStopSynchronously",
+            WdfIoQueueStopSynchronously as _,
+        ),
         ("WdfIoQueueDrain", WdfIoQueueDrain as _),
-        ("WdfIoQueueDrainSynchronously", WdfIoQueueDrainSynchronously as _),
+        (
+            "WdfIoQueueDrainSynchronously",
+            WdfIoQueueDrainSynchronously as _,
+        ),
         ("WdfIoQueuePurge", WdfIoQueuePurge as _),
-        ("WdfIoQueuePurgeSynchronously", WdfIoQueuePurgeSynchronously as _),
+        (
+            "WdfIoQueuePurgeSynchronously",
+            WdfIoQueuePurgeSynchronously as _,
+        ),
         ("WdfDeviceGetDefaultQueue", WdfDeviceGetDefaultQueue as _),
     ];
     for (name, function) in functions {
@@ -55,11 +69,21 @@ unsafe extern "system" fn WdfIoQueueCreate(
     }
     let mut world = lock();
     if config.default_queue != 0 && world.device(device, api).default_queue != 0 {
-        return status::UNSUCCESSFUL;
+        violate!(
+            Rule::LabWdfQueue,
+            "{api}: {device:#x} has a default queue already"
+        );
     }
-    let parent = if template.parent == 0 { device } else { template.parent };
+    let parent = if template.parent == 0 {
+        device
+    } else {
+        template.parent
+    };
     if !under(&world, parent, device) {
-        violate!(Rule::ParentObjectCheck, "{api}: the parent is not the device or under it");
+        violate!(
+            Rule::ParentObjectCheck,
+            "{api}: the parent is not the device or under it"
+        );
     }
     let queue = Queue {
         device,
@@ -90,7 +114,10 @@ fn check_config(config: &QueueConfig, api: &str) {
         || config.io_internal.is_some();
     match config.dispatch {
         consts::MANUAL if handlers => {
-            violate!(Rule::LabWdfQueue, "{api}: a manual queue has no EvtIo callbacks")
+            violate!(
+                Rule::LabWdfQueue,
+                "{api}: a manual queue has no EvtIo callbacks"
+            )
         }
         consts::SEQUENTIAL | consts::PARALLEL if !handlers => {
             violate!(Rule::LabWdfQueue, "{api}: the queue has no EvtIo callback")
@@ -98,12 +125,18 @@ fn check_config(config: &QueueConfig, api: &str) {
         consts::MANUAL | consts::SEQUENTIAL => {}
         consts::PARALLEL if config.presented > 0 => {}
         consts::PARALLEL => {
-            violate!(Rule::LabWdfQueue, "{api}: NumberOfPresentedRequests is 0, nothing would come")
+            violate!(
+                Rule::LabWdfQueue,
+                "{api}: NumberOfPresentedRequests is 0, nothing would come"
+            )
         }
         other => violate!(Rule::LabBadParameter, "{api}: DispatchType {other}"),
     }
     if config.power_managed == 1 {
-        violate!(Rule::LabWdfQueue, "{api}: a control device's queue is not power-managed");
+        violate!(
+            Rule::LabWdfQueue,
+            "{api}: a control device's queue is not power-managed"
+        );
     }
     if config.driver != 0 {
         violate!(Rule::LabUnimplemented, "{api}: Driver");
@@ -131,7 +164,10 @@ pub fn deliver(handle: Handle) {
         let r = world.request(handle, "deliver");
         let (device, kind, canceled) = (r.device, r.major, r.canceled);
         let device = world.device(device, "deliver");
-        (*device.dispatch.get(&kind).unwrap_or(&device.default_queue), canceled)
+        (
+            *device.dispatch.get(&kind).unwrap_or(&device.default_queue),
+            canceled,
+        )
     };
     if canceled {
         request::complete(handle, status::CANCELLED, 0);
@@ -158,7 +194,12 @@ pub fn enqueue(queue: Handle, handle: Handle) -> Result<(), i32> {
 /// One request to present: what to call.
 enum Call {
     Length(unsafe extern "system" fn(Handle, Handle, usize), usize),
-    Control(unsafe extern "system" fn(Handle, Handle, usize, usize, u32), usize, usize, u32),
+    Control(
+        unsafe extern "system" fn(Handle, Handle, usize, usize, u32),
+        usize,
+        usize,
+        u32,
+    ),
     Default(unsafe extern "system" fn(Handle, Handle)),
     Nothing(i32),
 }
@@ -168,13 +209,21 @@ fn choose(world: &mut World, queue: Handle, handle: Handle) -> Call {
     let (kind, p) = (r.major, r.parameters);
     let length = p[0] & 0xFFFF_FFFF;
     let config = world.queue(queue, "present").config;
-    let by_default = || config.io_default.map_or(Call::Nothing(status::INVALID_DEVICE_REQUEST), Call::Default);
+    let by_default = || {
+        config
+            .io_default
+            .map_or(Call::Nothing(status::INVALID_DEVICE_REQUEST), Call::Default)
+    };
     match kind {
         major::READ | major::WRITE if length == 0 && config.allow_zero_length == 0 => {
             Call::Nothing(status::SUCCESS)
         }
-        major::READ => config.io_read.map_or_else(by_default, |f| Call::Length(f, length)),
-        major::WRITE => config.io_write.map_or_else(by_default, |f| Call::Length(f, length)),
+        major::READ => config
+            .io_read
+            .map_or_else(by_default, |f| Call::Length(f, length)),
+        major::WRITE => config
+            .io_write
+            .map_or_else(by_default, |f| Call::Length(f, length)),
         major::DEVICE_CONTROL => config.io_control.map_or_else(by_default, |f| {
             let code = u32::try_from(p[2] & 0xFFFF_FFFF).unwrap_or(0);
             Call::Control(f, length, p[1] & 0xFFFF_FFFF, code)
@@ -195,17 +244,19 @@ pub fn present(queue: Handle) {
         match call {
             // SAFETY (this and the next two): the driver's callback with a
             // request it owns from now on.
-            Call::Length(f, length) => callout::call("EvtIoRead/Write", level, || unsafe {
-                // SAFETY: see above.
-                f(queue, handle, length);
-            }),
+            Call::Length(f, length) => {
+                callout::call_at("EvtIoRead/Write", f as usize, level, || unsafe {
+                    // SAFETY: see above.
+                    f(queue, handle, length);
+                })
+            }
             Call::Control(f, output, input, code) => {
-                callout::call("EvtIoDeviceControl", level, || unsafe {
+                callout::call_at("EvtIoDeviceControl", f as usize, level, || unsafe {
                     // SAFETY: see above.
                     f(queue, handle, output, input, code);
                 });
             }
-            Call::Default(f) => callout::call("EvtIoDefault", level, || unsafe {
+            Call::Default(f) => callout::call_at("EvtIoDefault", f as usize, level, || unsafe {
                 // SAFETY: see above.
                 f(queue, handle);
             }),
@@ -224,7 +275,9 @@ pub fn present(queue: Handle) {
 /// The next request to present, now with the driver.
 fn next(queue: Handle) -> Option<(Handle, Call)> {
     let mut world = lock();
-    let Data::Queue(q) = &mut world.objects.get_mut(&queue)?.data else { return None };
+    let Data::Queue(q) = &mut world.objects.get_mut(&queue)?.data else {
+        return None;
+    };
     let room = match q.config.dispatch {
         consts::SEQUENTIAL => q.owned.is_empty(),
         consts::PARALLEL => q.owned.len() < q.config.presented as usize,
@@ -247,9 +300,13 @@ fn next(queue: Handle) -> Option<(Handle, Call)> {
 pub fn settle(queue: Handle) {
     let call = {
         let mut world = lock();
-        let Some(object) = world.objects.get_mut(&queue) else { return };
+        let Some(object) = world.objects.get_mut(&queue) else {
+            return;
+        };
         let passive = object.passive;
-        let Data::Queue(q) = &mut object.data else { return };
+        let Data::Queue(q) = &mut object.data else {
+            return;
+        };
         let idle = q.owned.is_empty();
         match q.notify {
             Some((callback, context, drain)) if idle && (!drain || q.waiting.is_empty()) => {
@@ -261,10 +318,15 @@ pub fn settle(queue: Handle) {
     };
     if let Some((callback, context, passive)) = call {
         run_at(passive, move || {
-            callout::call("EvtIoQueueState", irql::current(), || {
-                // SAFETY: the driver's callback and context.
-                unsafe { callback(queue, context as *mut c_void) }
-            });
+            callout::call_at(
+                "EvtIoQueueState",
+                callback as usize,
+                irql::current(),
+                || {
+                    // SAFETY: the driver's callback and context.
+                    unsafe { callback(queue, context as *mut c_void) }
+                },
+            );
         });
     }
 }
@@ -313,18 +375,26 @@ pub fn cancel(handle: Handle) {
         Cancelled::Nothing => {}
         Cancelled::ByFramework => request::complete(handle, status::CANCELLED, 0),
         Cancelled::OnQueue(queue, callback, passive) => {
-            let level = if passive { irql::PASSIVE_LEVEL } else { irql::DISPATCH_LEVEL };
+            let level = if passive {
+                irql::PASSIVE_LEVEL
+            } else {
+                irql::DISPATCH_LEVEL
+            };
             at(level, move || {
-                callout::call("EvtIoCanceledOnQueue", level, || {
+                callout::call_at("EvtIoCanceledOnQueue", callback as usize, level, || {
                     // SAFETY: the driver's callback; the request is its again.
                     unsafe { callback(queue, handle) }
                 });
             });
         }
         Cancelled::ByDriver(callback, passive) => {
-            let level = if passive { irql::PASSIVE_LEVEL } else { irql::DISPATCH_LEVEL };
+            let level = if passive {
+                irql::PASSIVE_LEVEL
+            } else {
+                irql::DISPATCH_LEVEL
+            };
             at(level, move || {
-                callout::call("EvtRequestCancel", level, || {
+                callout::call_at("EvtRequestCancel", callback as usize, level, || {
                     // SAFETY: the driver's callback for a request it owns.
                     unsafe { callback(handle) }
                 });
@@ -361,9 +431,16 @@ fn off_queue(world: &mut World, queue: Handle, handle: Handle, seen: bool) -> Ca
 pub fn cancel_file(device: Handle, file: Handle) {
     let waiting: Vec<Handle> = {
         let world = lock();
-        let of_file = |o: &Data| matches!(o, Data::Request(r)
-            if r.device == device && r.file == file && matches!(r.place, Place::Queued(_)));
-        world.objects.iter().filter(|(_, o)| of_file(&o.data)).map(|(h, _)| *h).collect()
+        let of_file = |o: &Data| {
+            matches!(o, Data::Request(r)
+            if r.device == device && r.file == file && matches!(r.place, Place::Queued(_)))
+        };
+        world
+            .objects
+            .iter()
+            .filter(|(_, o)| of_file(&o.data))
+            .map(|(h, _)| *h)
+            .collect()
     };
     for request in waiting {
         cancel(request);
@@ -396,7 +473,9 @@ pub fn quiesce(queue: Handle) {
 fn wait_idle(queue: Handle, drain: bool) {
     let mut world = lock();
     loop {
-        let Some(Data::Queue(q)) = world.objects.get(&queue).map(|o| &o.data) else { return };
+        let Some(Data::Queue(q)) = world.objects.get(&queue).map(|o| &o.data) else {
+            return;
+        };
         if q.owned.is_empty() && (!drain || q.waiting.is_empty()) {
             return;
         }
@@ -434,7 +513,10 @@ unsafe extern "system" fn WdfIoQueueGetDevice(globals: *mut Globals, queue: Hand
     enter(globals, api).queue(queue, api).device
 }
 
-unsafe extern "system" fn WdfDeviceGetDefaultQueue(globals: *mut Globals, device: Handle) -> Handle {
+unsafe extern "system" fn WdfDeviceGetDefaultQueue(
+    globals: *mut Globals,
+    device: Handle,
+) -> Handle {
     let api = "WdfDeviceGetDefaultQueue";
     enter(globals, api).device(device, api).default_queue
 }
@@ -481,12 +563,23 @@ unsafe extern "system" fn WdfIoQueueStart(globals: *mut Globals, queue: Handle) 
 }
 
 /// Sets what to call when idle; a second one at a time is refused.
-fn notify(globals: *mut Globals, queue: Handle, api: &str, callback: Option<QueueState>, context: *mut c_void, drain: bool, change: impl FnOnce(&mut Queue)) {
+fn notify(
+    globals: *mut Globals,
+    queue: Handle,
+    api: &str,
+    callback: Option<QueueState>,
+    context: *mut c_void,
+    drain: bool,
+    change: impl FnOnce(&mut Queue),
+) {
     irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
     let mut world = enter(globals, api);
     let q = world.queue(queue, api);
     if q.notify.is_some() {
-        violate!(Rule::LabWdfQueue, "{api}: an earlier stop, drain or purge is not finished");
+        violate!(
+            Rule::LabWdfQueue,
+            "{api}: an earlier stop, drain or purge is not finished"
+        );
     }
     q.notify = Some((callback, context as usize, drain));
     change(q);
@@ -498,7 +591,15 @@ unsafe extern "system" fn WdfIoQueueStop(
     callback: Option<QueueState>,
     context: *mut c_void,
 ) {
-    notify(globals, queue, "WdfIoQueueStop", callback, context, false, |q| q.dispatching = false);
+    notify(
+        globals,
+        queue,
+        "WdfIoQueueStop",
+        callback,
+        context,
+        false,
+        |q| q.dispatching = false,
+    );
     settle(queue);
 }
 
@@ -508,7 +609,15 @@ unsafe extern "system" fn WdfIoQueueDrain(
     callback: Option<QueueState>,
     context: *mut c_void,
 ) {
-    notify(globals, queue, "WdfIoQueueDrain", callback, context, true, |q| q.accepting = false);
+    notify(
+        globals,
+        queue,
+        "WdfIoQueueDrain",
+        callback,
+        context,
+        true,
+        |q| q.accepting = false,
+    );
     settle(queue);
 }
 
@@ -518,30 +627,47 @@ unsafe extern "system" fn WdfIoQueuePurge(
     callback: Option<QueueState>,
     context: *mut c_void,
 ) {
-    notify(globals, queue, "WdfIoQueuePurge", callback, context, true, |q| q.accepting = false);
+    notify(
+        globals,
+        queue,
+        "WdfIoQueuePurge",
+        callback,
+        context,
+        true,
+        |q| q.accepting = false,
+    );
     purge(queue);
 }
 
 fn synchronously(globals: *mut Globals, queue: Handle, api: &str, change: impl FnOnce(&mut Queue)) {
     irql::require_exact_rule(Rule::IrqlKmdf, api, irql::PASSIVE_LEVEL);
     if callout::names().iter().any(|n| n.starts_with("EvtIo")) {
-        violate!(Rule::LabWdfQueue, "{api} inside a queue's callback would wait for itself");
+        violate!(
+            Rule::LabWdfQueue,
+            "{api} inside a queue's callback would wait for itself"
+        );
     }
     change(enter(globals, api).queue(queue, api));
 }
 
 unsafe extern "system" fn WdfIoQueueStopSynchronously(globals: *mut Globals, queue: Handle) {
-    synchronously(globals, queue, "WdfIoQueueStopSynchronously", |q| q.dispatching = false);
+    synchronously(globals, queue, "WdfIoQueueStopSynchronously", |q| {
+        q.dispatching = false
+    });
     wait_idle(queue, false);
 }
 
 unsafe extern "system" fn WdfIoQueueDrainSynchronously(globals: *mut Globals, queue: Handle) {
-    synchronously(globals, queue, "WdfIoQueueDrainSynchronously", |q| q.accepting = false);
+    synchronously(globals, queue, "WdfIoQueueDrainSynchronously", |q| {
+        q.accepting = false
+    });
     wait_idle(queue, true);
 }
 
 unsafe extern "system" fn WdfIoQueuePurgeSynchronously(globals: *mut Globals, queue: Handle) {
-    synchronously(globals, queue, "WdfIoQueuePurgeSynchronously", |q| q.accepting = false);
+    synchronously(globals, queue, "WdfIoQueuePurgeSynchronously", |q| {
+        q.accepting = false
+    });
     purge(queue);
     wait_idle(queue, true);
 }

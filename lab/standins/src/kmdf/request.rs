@@ -15,19 +15,34 @@ use crate::nt::types::{IRP, status};
 pub fn register(table: &mut Table) {
     let functions: [(&str, *const c_void); 16] = [
         ("WdfRequestComplete", WdfRequestComplete as _),
-        ("WdfRequestCompleteWithInformation", WdfRequestCompleteWithInformation as _),
+        (
+            "WdfRequestCompleteWithInformation",
+            WdfRequestCompleteWithInformation as _,
+        ),
         ("WdfRequestSetInformation", WdfRequestSetInformation as _),
         ("WdfRequestGetInformation", WdfRequestGetInformation as _),
         ("WdfRequestGetParameters", WdfRequestGetParameters as _),
         ("WdfRequestGetFileObject", WdfRequestGetFileObject as _),
         ("WdfRequestGetIoQueue", WdfRequestGetIoQueue as _),
-        ("WdfRequestGetRequestorMode", WdfRequestGetRequestorMode as _),
+        (
+            "WdfRequestGetRequestorMode",
+            WdfRequestGetRequestorMode as _,
+        ),
         ("WdfRequestWdmGetIrp", WdfRequestWdmGetIrp as _),
-        ("WdfRequestForwardToIoQueue", WdfRequestForwardToIoQueue as _),
+        (
+            "WdfRequestForwardToIoQueue",
+            WdfRequestForwardToIoQueue as _,
+        ),
         ("WdfRequestRequeue", WdfRequestRequeue as _),
         ("WdfRequestMarkCancelable", WdfRequestMarkCancelable as _),
-        ("WdfRequestMarkCancelableEx", WdfRequestMarkCancelableEx as _),
-        ("WdfRequestUnmarkCancelable", WdfRequestUnmarkCancelable as _),
+        (
+            "WdfRequestMarkCancelableEx",
+            WdfRequestMarkCancelableEx as _,
+        ),
+        (
+            "WdfRequestUnmarkCancelable",
+            WdfRequestUnmarkCancelable as _,
+        ),
         ("WdfRequestIsCanceled", WdfRequestIsCanceled as _),
         ("WdfRequestStopAcknowledge", WdfRequestStopAcknowledge as _),
     ];
@@ -43,7 +58,10 @@ impl World {
         match r.place {
             Place::Driver(_) => r,
             Place::Completed if api.starts_with("WdfRequestComplete") => {
-                violate!(Rule::DoubleCompletion, "{api}: request {handle:#x} was completed")
+                violate!(
+                    Rule::DoubleCompletion,
+                    "{api}: request {handle:#x} was completed"
+                )
             }
             place => violate!(
                 Rule::InvalidReqAccess,
@@ -117,7 +135,10 @@ fn driver_completes(
 ) {
     irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
     if result == status::PENDING {
-        violate!(Rule::LabBadParameter, "{api}: a request cannot be completed with STATUS_PENDING");
+        violate!(
+            Rule::LabBadParameter,
+            "{api}: a request cannot be completed with STATUS_PENDING"
+        );
     }
     let information = {
         let mut world = enter(globals, api);
@@ -234,9 +255,14 @@ unsafe extern "system" fn WdfRequestForwardToIoQueue(
         let accepting = world.queue(to, api).accepting;
         let r = world.owned(handle, api);
         if r.cancel.is_some() {
-            violate!(Rule::ReqNotCanceled, "{api}: request {handle:#x} is marked cancelable");
+            violate!(
+                Rule::ReqNotCanceled,
+                "{api}: request {handle:#x} is marked cancelable"
+            );
         }
-        let Place::Driver(from) = r.place else { return status::INVALID_DEVICE_REQUEST };
+        let Place::Driver(from) = r.place else {
+            return status::INVALID_DEVICE_REQUEST;
+        };
         if r.device != device || from == to {
             return status::INVALID_DEVICE_REQUEST;
         }
@@ -268,7 +294,9 @@ unsafe extern "system" fn WdfRequestRequeue(globals: *mut Globals, handle: Handl
     let canceled = {
         let mut world = enter(globals, api);
         let r = world.owned(handle, api);
-        let Place::Driver(queue) = r.place else { return status::INVALID_DEVICE_REQUEST };
+        let Place::Driver(queue) = r.place else {
+            return status::INVALID_DEVICE_REQUEST;
+        };
         let canceled = r.canceled;
         if queue == 0 {
             return status::INVALID_DEVICE_REQUEST;
@@ -289,7 +317,12 @@ unsafe extern "system" fn WdfRequestRequeue(globals: *mut Globals, handle: Handl
 }
 
 /// Marks a request; `Err` when it was cancelled before.
-fn mark(globals: *mut Globals, handle: Handle, routine: Option<RequestCancel>, api: &str) -> Result<(), RequestCancel> {
+fn mark(
+    globals: *mut Globals,
+    handle: Handle,
+    routine: Option<RequestCancel>,
+    api: &str,
+) -> Result<(), RequestCancel> {
     irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
     let Some(routine) = routine else {
         violate!(Rule::LabBadParameter, "{api}: no EvtRequestCancel");
@@ -297,7 +330,10 @@ fn mark(globals: *mut Globals, handle: Handle, routine: Option<RequestCancel>, a
     let mut world = enter(globals, api);
     let r = world.owned(handle, api);
     if r.cancel.is_some() || r.cancel_called {
-        violate!(Rule::MarkCancOnCancReq, "{api}: request {handle:#x} is marked already");
+        violate!(
+            Rule::MarkCancOnCancReq,
+            "{api}: request {handle:#x} is marked already"
+        );
     }
     if r.canceled {
         r.cancel_called = true;
@@ -314,10 +350,15 @@ unsafe extern "system" fn WdfRequestMarkCancelable(
 ) {
     if let Err(routine) = mark(globals, handle, routine, "WdfRequestMarkCancelable") {
         // Cancelled already: the callback comes before this returns.
-        callout::call("EvtRequestCancel", irql::current(), || {
-            // SAFETY: the driver's callback for a request it owns.
-            unsafe { routine(handle) }
-        });
+        callout::call_at(
+            "EvtRequestCancel",
+            routine as usize,
+            irql::current(),
+            || {
+                // SAFETY: the driver's callback for a request it owns.
+                unsafe { routine(handle) }
+            },
+        );
     }
 }
 
@@ -347,7 +388,10 @@ unsafe extern "system" fn WdfRequestUnmarkCancelable(globals: *mut Globals, hand
     } else if r.cancel_called {
         status::CANCELLED
     } else {
-        violate!(Rule::MarkCancOnCancReq, "{api}: request {handle:#x} is not marked cancelable")
+        violate!(
+            Rule::MarkCancOnCancReq,
+            "{api}: request {handle:#x} is not marked cancelable"
+        )
     }
 }
 
@@ -357,7 +401,10 @@ unsafe extern "system" fn WdfRequestIsCanceled(globals: *mut Globals, handle: Ha
     let mut world = enter(globals, api);
     let r = world.owned(handle, api);
     if r.cancel.is_some() {
-        violate!(Rule::ReqIsCancOnCancReq, "{api}: request {handle:#x} is marked cancelable");
+        violate!(
+            Rule::ReqIsCancOnCancReq,
+            "{api}: request {handle:#x} is marked cancelable"
+        );
     }
     u8::from(r.canceled)
 }
@@ -369,5 +416,8 @@ unsafe extern "system" fn WdfRequestStopAcknowledge(
 ) {
     let api = "WdfRequestStopAcknowledge";
     drop(enter(globals, api));
-    violate!(Rule::LabUnimplemented, "{api}: a control device has no power-managed queue")
+    violate!(
+        Rule::LabUnimplemented,
+        "{api}: a control device has no power-managed queue"
+    )
 }

@@ -32,9 +32,21 @@ unsafe extern "system" fn WdfSpinLockCreate(
     let api = "WdfSpinLockCreate";
     drop(enter(globals, api));
     irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
-    let data = || Data::SpinLock { word: Box::new(0), old_irql: 0 };
+    let data = || Data::SpinLock {
+        word: Box::new(0),
+        old_irql: 0,
+    };
     // SAFETY: by the function's contract.
-    unsafe { create(api, attributes, ParentRule::Optional, Kind::SpinLock, data, out) }
+    unsafe {
+        create(
+            api,
+            attributes,
+            ParentRule::Optional,
+            Kind::SpinLock,
+            data,
+            out,
+        )
+    }
 }
 
 fn word(globals: *mut Globals, handle: Handle, api: &str) -> *mut usize {
@@ -49,13 +61,14 @@ unsafe extern "system" fn WdfSpinLockAcquire(globals: *mut Globals, handle: Hand
     irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
     let word = word(globals, handle, api);
     if spinlock::holds(word as usize) {
-        violate!(Rule::WdfSpinlock, "{api}: {handle:#x} is already held by this thread");
+        violate!(
+            Rule::WdfSpinlock,
+            "{api}: {handle:#x} is already held by this thread"
+        );
     }
     // SAFETY: the lock lives in its object, which the driver must keep.
     let old = unsafe { spinlock::KeAcquireSpinLockRaiseToDpc(word) };
-    if let Data::SpinLock { old_irql, .. } =
-        &mut lock().object(handle, Kind::SpinLock, api).data
-    {
+    if let Data::SpinLock { old_irql, .. } = &mut lock().object(handle, Kind::SpinLock, api).data {
         *old_irql = old;
     }
 }
@@ -87,7 +100,16 @@ unsafe extern "system" fn WdfWaitLockCreate(
     irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
     let data = || Data::WaitLock(Held::default());
     // SAFETY: by the function's contract.
-    unsafe { create(api, attributes, ParentRule::Optional, Kind::WaitLock, data, out) }
+    unsafe {
+        create(
+            api,
+            attributes,
+            ParentRule::Optional,
+            Kind::WaitLock,
+            data,
+            out,
+        )
+    }
 }
 
 fn me() -> u32 {
@@ -107,14 +129,21 @@ unsafe extern "system" fn WdfWaitLockAcquire(
         // SAFETY: not null, so a LONGLONG by contract.
         Some(unsafe { timeout.read_unaligned() })
     };
-    let max = if limit == Some(0) { irql::DISPATCH_LEVEL } else { irql::PASSIVE_LEVEL };
+    let max = if limit == Some(0) {
+        irql::DISPATCH_LEVEL
+    } else {
+        irql::PASSIVE_LEVEL
+    };
     irql::require_max_rule(Rule::IrqlKmdf, api, max);
     let end = limit.map(|t| Instant::now() + duration(t));
     let mut world = enter(globals, api);
     loop {
         let held = world.wait_lock(handle, api);
         if held.owner == me() {
-            violate!(Rule::WdfWaitlock, "{api}: {handle:#x} is already held by this thread");
+            violate!(
+                Rule::WdfWaitlock,
+                "{api}: {handle:#x} is already held by this thread"
+            );
         }
         if held.owner == 0 {
             held.owner = me();

@@ -21,7 +21,10 @@ pub fn register(table: &mut Table) {
         ("WdfWorkItemCreate", WdfWorkItemCreate as _),
         ("WdfWorkItemEnqueue", WdfWorkItemEnqueue as _),
         ("WdfWorkItemFlush", WdfWorkItemFlush as _),
-        ("WdfWorkItemGetParentObject", WdfWorkItemGetParentObject as _),
+        (
+            "WdfWorkItemGetParentObject",
+            WdfWorkItemGetParentObject as _,
+        ),
     ];
     for (name, function) in functions {
         table.set(name, function);
@@ -47,11 +50,24 @@ unsafe extern "system" fn WdfTimerCreate(
     let data = || {
         // SAFETY: zeros are a valid KTIMER and KDPC before initialisation.
         let kernel: Box<(KTIMER, KDPC)> = Box::new(unsafe { std::mem::zeroed() });
-        Data::Timer(Timer { kernel, func, period, running: 0 })
+        Data::Timer(Timer {
+            kernel,
+            func,
+            period,
+            running: 0,
+        })
     };
     // SAFETY: by the function's contract.
-    let result =
-        unsafe { create(api, attributes, ParentRule::Required, Kind::Timer, data, out) };
+    let result = unsafe {
+        create(
+            api,
+            attributes,
+            ParentRule::Required,
+            Kind::Timer,
+            data,
+            out,
+        )
+    };
     if result < 0 {
         return result;
     }
@@ -76,7 +92,9 @@ unsafe extern "system" fn due(_: *mut KDPC, context: *mut c_void, _: *mut c_void
     let handle = context as Handle;
     let passive = {
         let mut world = lock();
-        let Some(object) = world.objects.get_mut(&handle) else { return };
+        let Some(object) = world.objects.get_mut(&handle) else {
+            return;
+        };
         let passive = object.passive;
         if let Data::Timer(timer) = &mut object.data {
             timer.running += 1;
@@ -92,7 +110,7 @@ unsafe extern "system" fn due(_: *mut KDPC, context: *mut c_void, _: *mut c_void
 
 fn fire(handle: Handle, level: u8) {
     let func = lock().timer(handle, "EvtTimerFunc").func;
-    callout::call("EvtTimerFunc", level, || {
+    callout::call_at("EvtTimerFunc", func as usize, level, || {
         // SAFETY: the driver's callback; deletion waits for it.
         unsafe { func(handle) }
     });
@@ -108,7 +126,10 @@ unsafe extern "system" fn WdfTimerStart(globals: *mut Globals, handle: Handle, d
     let period = {
         let mut world = enter(globals, api);
         if world.object(handle, Kind::Timer, api).deleted {
-            violate!(Rule::LabWdfTimer, "{api}: timer {handle:#x} is being deleted");
+            violate!(
+                Rule::LabWdfTimer,
+                "{api}: timer {handle:#x} is being deleted"
+            );
         }
         world.timer(handle, api).period
     };
@@ -119,11 +140,18 @@ unsafe extern "system" fn WdfTimerStart(globals: *mut Globals, handle: Handle, d
 
 unsafe extern "system" fn WdfTimerStop(globals: *mut Globals, handle: Handle, wait: u8) -> u8 {
     let api = "WdfTimerStop";
-    let max = if wait == 0 { irql::DISPATCH_LEVEL } else { irql::PASSIVE_LEVEL };
+    let max = if wait == 0 {
+        irql::DISPATCH_LEVEL
+    } else {
+        irql::PASSIVE_LEVEL
+    };
     irql::require_max_rule(Rule::IrqlKmdf, api, max);
     drop(enter(globals, api));
     if wait != 0 && callout::names().contains(&"EvtTimerFunc") {
-        violate!(Rule::LabWdfTimer, "{api} with Wait inside EvtTimerFunc would wait for itself");
+        violate!(
+            Rule::LabWdfTimer,
+            "{api} with Wait inside EvtTimerFunc would wait for itself"
+        );
     }
     let (timer, _) = kernel(handle, api);
     // SAFETY: initialised by WdfTimerCreate, alive with the object.
@@ -182,9 +210,24 @@ unsafe extern "system" fn WdfWorkItemCreate(
     let Some(func) = config.func else {
         violate!(Rule::LabBadParameter, "{api}: no EvtWorkItemFunc");
     };
-    let data = || Data::WorkItem(WorkItem { func, queued: false, running: 0 });
+    let data = || {
+        Data::WorkItem(WorkItem {
+            func,
+            queued: false,
+            running: 0,
+        })
+    };
     // SAFETY: by the function's contract.
-    unsafe { create(api, attributes, ParentRule::Required, Kind::WorkItem, data, out) }
+    unsafe {
+        create(
+            api,
+            attributes,
+            ParentRule::Required,
+            Kind::WorkItem,
+            data,
+            out,
+        )
+    }
 }
 
 unsafe extern "system" fn WdfWorkItemEnqueue(globals: *mut Globals, handle: Handle) {
@@ -193,7 +236,10 @@ unsafe extern "system" fn WdfWorkItemEnqueue(globals: *mut Globals, handle: Hand
     {
         let mut world = enter(globals, api);
         if world.object(handle, Kind::WorkItem, api).deleted {
-            violate!(Rule::InvalidHandle, "{api}: work item {handle:#x} is being deleted");
+            violate!(
+                Rule::InvalidHandle,
+                "{api}: work item {handle:#x} is being deleted"
+            );
         }
         let item = world.work_item(handle, api);
         // Queued already: one run serves both calls.
@@ -209,7 +255,7 @@ unsafe extern "system" fn WdfWorkItemEnqueue(globals: *mut Globals, handle: Hand
             item.running += 1;
             item.func
         };
-        callout::call("EvtWorkItem", irql::PASSIVE_LEVEL, || {
+        callout::call_at("EvtWorkItem", func as usize, irql::PASSIVE_LEVEL, || {
             // SAFETY: the driver's callback; deletion waits for it.
             unsafe { func(handle) }
         });
@@ -239,5 +285,7 @@ unsafe extern "system" fn WdfWorkItemGetParentObject(
     handle: Handle,
 ) -> Handle {
     let api = "WdfWorkItemGetParentObject";
-    enter(globals, api).object(handle, Kind::WorkItem, api).parent
+    enter(globals, api)
+        .object(handle, Kind::WorkItem, api)
+        .parent
 }

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::c_void;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::abi::{ContextType, FileConfig, Globals, Handle, ObjectCallback, QueueConfig, QueueState};
+use super::abi::{
+    ContextType, FileConfig, Globals, Handle, ObjectCallback, QueueConfig, QueueState,
+};
 use crate::core::{Rule, session, stack};
 use crate::nt::types::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT, IRP, KDPC, KTIMER, MDL};
 
@@ -178,6 +180,8 @@ pub struct File {
     pub wdm: *mut FILE_OBJECT,
     /// Requests that are not completed yet.
     pub requests: u32,
+    /// Its last handle is closed and EvtFileCleanup is done.
+    pub closing: bool,
 }
 
 /// A lock a thread holds.
@@ -212,13 +216,23 @@ pub struct WorkItem {
 /// Data by type.
 #[allow(missing_docs)]
 pub enum Data {
-    Driver { unload: Option<ObjectCallback>, object: *mut DRIVER_OBJECT },
+    Driver {
+        unload: Option<ObjectCallback>,
+        object: *mut DRIVER_OBJECT,
+    },
     Device(Box<Device>),
     Queue(Box<Queue>),
     Request(Box<Request>),
     File(File),
-    Memory { buffer: *mut c_void, length: usize, owned: bool },
-    SpinLock { word: Box<usize>, old_irql: u8 },
+    Memory {
+        buffer: *mut c_void,
+        length: usize,
+        owned: bool,
+    },
+    SpinLock {
+        word: Box<usize>,
+        old_irql: u8,
+    },
     WaitLock(Held),
     Timer(Timer),
     WorkItem(WorkItem),
@@ -279,7 +293,10 @@ pub fn wait_for(
     guard: MutexGuard<'static, World>,
     limit: std::time::Duration,
 ) -> MutexGuard<'static, World> {
-    CHANGED.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+    CHANGED
+        .wait_timeout(guard, limit)
+        .unwrap_or_else(PoisonError::into_inner)
+        .0
 }
 
 impl World {
@@ -325,13 +342,25 @@ impl World {
         if let Some((_, kind, why)) = self.dead.iter().rev().find(|d| d.0 == handle) {
             if *kind == Kind::Request {
                 if api.starts_with("WdfRequestComplete") {
-                    violate!(Rule::DoubleCompletion, "{api}: request {handle:#x} was {why}");
+                    violate!(
+                        Rule::DoubleCompletion,
+                        "{api}: request {handle:#x} was {why}"
+                    );
                 }
-                violate!(Rule::InvalidReqAccess, "{api}: request {handle:#x} was {why}");
+                violate!(
+                    Rule::InvalidReqAccess,
+                    "{api}: request {handle:#x} was {why}"
+                );
             }
-            violate!(Rule::InvalidHandle, "{api}: {kind:?} {handle:#x} was {why}, needs a {wanted}");
+            violate!(
+                Rule::InvalidHandle,
+                "{api}: {kind:?} {handle:#x} was {why}, needs a {wanted}"
+            );
         }
-        violate!(Rule::InvalidHandle, "{api}: {handle:#x} is no handle, needs a {wanted}")
+        violate!(
+            Rule::InvalidHandle,
+            "{api}: {handle:#x} is no handle, needs a {wanted}"
+        )
     }
 
     /// A live object of any type.
@@ -362,23 +391,24 @@ impl World {
     }
 
     /// What is still there at unbind.
-    pub fn leaks(&self) -> Vec<String> {
-        self.objects
-            .iter()
-            .map(|(h, o)| {
+    pub fn leaks(&self) -> Vec<(Rule, String)> {
+        let line = |(handle, o): (&Handle, &Object)| {
+            let rule = if o.references > 0 {
+                Rule::ObjectReference
+            } else {
+                Rule::LabLeak
+            };
+            let by = format!("{}+0x{:x}", session::name(), o.caller);
+            let held = o.references;
+            (
+                rule,
                 format!(
-                    "WDF {:?} {h:#x} by {}+0x{:x}{}",
-                    o.kind,
-                    session::name(),
-                    o.caller,
-                    if o.references > 0 {
-                        format!(", {} reference(s) held", o.references)
-                    } else {
-                        String::new()
-                    }
-                )
-            })
-            .collect()
+                    "WDF {:?} {handle:#x} by {by}, {held} reference(s) held",
+                    o.kind
+                ),
+            )
+        };
+        self.objects.iter().map(line).collect()
     }
 }
 

@@ -136,12 +136,17 @@ fn worker(index: usize) {
         active::remove(address);
         let call = take(address as *mut KDPC);
         drop(state);
-        callout::call("DeferredRoutine", irql::DISPATCH_LEVEL, || {
-            // SAFETY: the driver's routine, with the arguments it queued.
-            unsafe {
-                (call.routine)(call.dpc, call.context, call.arguments[0], call.arguments[1]);
-            }
-        });
+        callout::call_at(
+            "DeferredRoutine",
+            call.routine as usize,
+            irql::DISPATCH_LEVEL,
+            || {
+                // SAFETY: the driver's routine, with the arguments it queued.
+                unsafe {
+                    (call.routine)(call.dpc, call.context, call.arguments[0], call.arguments[1]);
+                }
+            },
+        );
         lock().running[index] = 0;
         DONE.notify_all();
     }
@@ -260,7 +265,11 @@ pub unsafe extern "system" fn KeRemoveQueueDpc(dpc: *mut KDPC) -> u8 {
 /// was queued before the call has run.
 #[unsafe(no_mangle)]
 pub extern "system" fn KeFlushQueuedDpcs() {
-    irql::require_exact("KeFlushQueuedDpcs", irql::PASSIVE_LEVEL);
+    irql::require_exact_rule(
+        Rule::IrqlExPassive,
+        "KeFlushQueuedDpcs",
+        irql::PASSIVE_LEVEL,
+    );
     let mut state = lock();
     let limit = state.next;
     while state.queue.iter().any(|(n, _)| *n < limit)

@@ -128,7 +128,7 @@ fn run_completion(packet: &mut IRP, level: u8) {
         );
     };
     // From the call on, the IRP is the driver's: it may free or reuse it.
-    let answer = callout::call("IoCompletionRoutine", level, || {
+    let answer = callout::call_at("IoCompletionRoutine", routine as usize, level, || {
         // SAFETY: the driver's routine, with what IoSetCompletionRoutine promised.
         unsafe { routine(std::ptr::null_mut::<DEVICE_OBJECT>(), irp, context) }
     });
@@ -302,11 +302,18 @@ pub unsafe extern "system" fn IofCompleteRequest(irp: *mut IRP, boost: i8) {
     let api = "IofCompleteRequest";
     irql::require_max_rule(Rule::IrqlIoDispatch, api, irql::DISPATCH_LEVEL);
     if is_ours(irp) {
-        let owner = pending_in(irp).unwrap_or("no driver below");
-        violate!(
-            Rule::DoubleCompletion,
-            "{api}: IRP {irp:?} was allocated by this driver and is owned by {owner}"
-        );
+        match pending_in(irp) {
+            Some(owner) => {
+                violate!(
+                    Rule::DoubleCompletion,
+                    "{api}: IRP {irp:?} is pending in {owner}"
+                )
+            }
+            None => violate!(
+                Rule::LabIrpSetup,
+                "{api}: IRP {irp:?} was allocated by this driver and never handed down"
+            ),
+        }
     }
     if crate::kmdf::owns_irp(irp) {
         violate!(

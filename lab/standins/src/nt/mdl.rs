@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{active, arg};
 use super::types::{IRP, MDL};
+use super::{active, arg};
 use crate::core::{Rule, fault, irql, pool, session, stack};
 
 /// `MDL::MdlFlags`.

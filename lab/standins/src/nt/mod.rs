@@ -38,15 +38,19 @@ pub fn session_end() {
     active::clear();
 }
 
-/// What the driver still holds.
-pub fn leaks() -> Vec<String> {
-    let mut all = irp::leaks();
-    all.extend(mdl::leaks());
-    all.extend(dpc::leaks());
-    all.extend(workitem::leaks());
-    all.extend(object::leaks());
-    all.extend(etw::leaks());
-    all
+/// What the driver still holds, with the rule each breaks.
+pub fn leaks() -> Vec<(Rule, String)> {
+    let io = irp::leaks()
+        .into_iter()
+        .chain(mdl::leaks())
+        .chain(workitem::leaks());
+    let other = dpc::leaks()
+        .into_iter()
+        .chain(object::leaks())
+        .chain(etw::leaks());
+    io.map(|l| (Rule::IoAllocateFree, l))
+        .chain(other.map(|l| (Rule::LabLeak, l)))
+        .collect()
 }
 
 /// A pointer argument as a reference; null or misaligned is a violation.

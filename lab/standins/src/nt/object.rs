@@ -75,10 +75,15 @@ unsafe extern "system" fn entry(parameter: *mut c_void) -> u32 {
     ME.set(key);
     let found = lock().threads.get(&key).map(|t| (t.routine, t.context));
     if let Some((routine, context)) = found {
-        callout::call("ThreadStartRoutine", irql::PASSIVE_LEVEL, || {
-            // SAFETY: the driver's routine with the driver's context.
-            unsafe { routine(context as *mut c_void) }
-        });
+        callout::call_at(
+            "ThreadStartRoutine",
+            routine as usize,
+            irql::PASSIVE_LEVEL,
+            || {
+                // SAFETY: the driver's routine with the driver's context.
+                unsafe { routine(context as *mut c_void) }
+            },
+        );
         finish();
     }
     0

@@ -153,10 +153,15 @@ pub extern "system" fn IoQueueWorkItem(
         if let Some(found) = items().get_mut(&key) {
             found.queued = false;
         }
-        callout::call("WorkItemRoutine", irql::PASSIVE_LEVEL, || {
-            // SAFETY: the driver's routine, with the device and context it gave.
-            unsafe { routine(device as *mut DEVICE_OBJECT, context as *mut c_void) }
-        });
+        callout::call_at(
+            "WorkItemRoutine",
+            routine as usize,
+            irql::PASSIVE_LEVEL,
+            || {
+                // SAFETY: the driver's routine, with the device and context it gave.
+                unsafe { routine(device as *mut DEVICE_OBJECT, context as *mut c_void) }
+            },
+        );
     });
 }
 
