@@ -104,8 +104,8 @@ fn component(info: &BindInfo) -> String {
     let mut chars = Vec::new();
     if !info.component.is_null() {
         for at in 0..32 {
-            // SAFETY: a terminated string by the loader's contract.
-            match unsafe { info.component.add(at).read() } {
+            // SAFETY: inside a terminated string, by the loader's contract.
+            match unsafe { info.component.wrapping_add(at).read() } {
                 0 => break,
                 c => chars.push(c),
             }

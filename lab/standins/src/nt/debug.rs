@@ -109,7 +109,7 @@ fn wide(text: *const u16) -> String {
     }
     let mut chars = Vec::new();
     // SAFETY: a driver passes a terminated string for %ws.
-    while let Some(c) = Some(unsafe { text.add(chars.len()).read() }).filter(|c| *c != 0) {
+    while let Some(c) = Some(unsafe { text.wrapping_add(chars.len()).read() }).filter(|c| *c != 0) {
         chars.push(c);
     }
     String::from_utf16_lossy(&chars)

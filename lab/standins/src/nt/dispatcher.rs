@@ -97,9 +97,10 @@ pub fn initialize(header: &mut DISPATCHER_HEADER, kind: u8, signalled: bool) {
 pub fn signal(header: *mut DISPATCHER_HEADER, state: i32) -> i32 {
     let shard = shard(header as usize);
     let guard = lock(shard);
-    // SAFETY: callers pass the header of a live object; the shard's lock
-    // serialises every change of its state.
-    let old = unsafe { std::ptr::replace(&raw mut (*header).SignalState, state) };
+    // SAFETY: callers pass the header of a live object.
+    let slot = unsafe { &raw mut (*header).SignalState };
+    // SAFETY: the shard's lock serialises every change of the state.
+    let old = unsafe { slot.replace(state) };
     if state != 0 {
         shard.changed.notify_all();
     }

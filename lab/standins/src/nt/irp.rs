@@ -147,9 +147,11 @@ fn run_completion(packet: &mut IRP, level: u8) {
 /// cancel spin lock; it has nothing to release.
 pub fn set_cancel_routine(irp: *mut IRP, routine: Option<DRIVER_CANCEL>) -> Option<DRIVER_CANCEL> {
     let new = routine.map_or(std::ptr::null_mut(), |r| r as *mut std::ffi::c_void);
-    // SAFETY: the field of a live IRP, pointer-sized and aligned; only ever
-    // changed through this atomic by the lab and by IoSetCancelRoutine.
-    let slot = unsafe { AtomicPtr::from_ptr((&raw mut (*irp).CancelRoutine).cast()) };
+    // SAFETY: the field of a live IRP.
+    let field = unsafe { &raw mut (*irp).CancelRoutine };
+    // SAFETY: pointer-sized and aligned; only ever changed through this atomic
+    // by the lab and by IoSetCancelRoutine.
+    let slot = unsafe { AtomicPtr::from_ptr(field.cast()) };
     let old = slot.swap(new, Ordering::AcqRel);
     // SAFETY: null is None; anything else was stored from a DRIVER_CANCEL.
     unsafe { std::mem::transmute::<*mut std::ffi::c_void, Option<DRIVER_CANCEL>>(old) }
@@ -280,7 +282,9 @@ pub unsafe extern "system" fn IoCancelIrp(irp: *mut IRP) -> u8 {
         );
     }
     // SAFETY: live, as just seen.
-    unsafe { std::ptr::write_volatile(&raw mut (*irp).Cancel, 1) };
+    let flag = unsafe { &raw mut (*irp).Cancel };
+    // SAFETY: a byte of the live IRP; its owner reads it at any time.
+    unsafe { flag.write_volatile(1) };
     let Some(routine) = set_cancel_routine(irp, None) else {
         return 0;
     };

@@ -73,9 +73,9 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize)
     let mut at = 0;
     while at < count {
         // SAFETY: inside the range the caller vouches for.
-        let a = unsafe { left.add(at).read_volatile() };
+        let a = unsafe { left.wrapping_add(at).read_volatile() };
         // SAFETY: inside the range the caller vouches for.
-        let b = unsafe { right.add(at).read_volatile() };
+        let b = unsafe { right.wrapping_add(at).read_volatile() };
         if a != b {
             return i32::from(a) - i32::from(b);
         }
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize)
 pub unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut at = 0;
     // SAFETY: inside a terminated string.
-    while unsafe { text.add(at).read_volatile() } != 0 {
+    while unsafe { text.wrapping_add(at).read_volatile() } != 0 {
         at += 1;
     }
     at
@@ -112,6 +112,9 @@ pub fn resolve_handler() {
 }
 
 /// The language handler of structured exceptions: ntdll's.
+///
+/// # Safety
+/// Called by the system's unwinder only.
 #[unsafe(naked)]
 #[unsafe(export_name = "__C_specific_handler")]
 pub unsafe extern "C" fn c_specific_handler() {

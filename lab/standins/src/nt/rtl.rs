@@ -15,7 +15,7 @@ pub unsafe extern "system" fn RtlInitUnicodeString(
     let mut chars = 0usize;
     if !source.is_null() {
         // SAFETY: inside a terminated string, by contract.
-        while chars < 0x7FFE && unsafe { source.add(chars).read() } != 0 {
+        while chars < 0x7FFE && unsafe { source.wrapping_add(chars).read() } != 0 {
             chars += 1;
         }
     }

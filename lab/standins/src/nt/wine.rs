@@ -39,9 +39,9 @@ macro_rules! wine_fn {
                         .unwrap_or(c""),
                 ) as usize
             });
+            type Function = unsafe extern "system" fn($($ty),*) $(-> $ret)?;
             // SAFETY: the address is that of the function with this prototype.
-            let f: unsafe extern "system" fn($($ty),*) $(-> $ret)? =
-                unsafe { std::mem::transmute(address) };
+            let f = unsafe { std::mem::transmute::<usize, Function>(address) };
             // SAFETY: the caller keeps the function's contract.
             unsafe { f($($arg),*) }
         }
