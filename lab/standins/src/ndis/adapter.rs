@@ -138,6 +138,10 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.items).len()
+    }
+
     /// Makes due at once what `hit` says yes to.
     pub(crate) fn hasten(&self, mut hit: impl FnMut(&Later) -> bool) {
         let now = Instant::now();

@@ -18,6 +18,8 @@ use crate::core::{Rule, irql};
 
 /// The longest datagram of a wire: an Ethernet frame, jumbo or coalesced.
 const WIRE_FRAME: usize = 65_535;
+/// Frames that wait to be looped down again, at most.
+const LOOP_QUEUE: usize = 1024;
 /// A wire's look at its stop flag.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -194,7 +196,12 @@ pub(crate) fn came_out(adapter: &Adapter, dir: Dir, bytes: Vec<u8>) {
             }
         }
         Dir::Up if adapter.loop_above.load(Ordering::SeqCst) => {
-            adapter.above.push(Instant::now(), Later::Send(bytes));
+            // The host has a send queue with an end, too.
+            if adapter.above.len() < LOOP_QUEUE {
+                adapter.above.push(Instant::now(), Later::Send(bytes));
+            } else {
+                adapter.arrived("loop_overflow");
+            }
         }
         Dir::Up => {}
     }
