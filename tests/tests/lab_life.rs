@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -90,19 +91,24 @@ fn a_killed_client_leaves_a_driver_that_unloads() {
 }
 
 /// Open handles, reads that wait, live connections and frames in flight.
-#[test]
-fn unload_in_the_middle_of_everything() {
-    let fixture = Fixture::weir("life-busy");
+struct Busy {
+    reader: Child,
+    _connections: Vec<TcpStream>,
+    _dir: tempfile::TempDir,
+}
+
+fn busy(fixture: &Fixture) -> Busy {
     let dir = tempfile::tempdir().expect("a folder");
     let file = windows_path(&dir.path().join("out.pcapng"));
-    let mut child = fixture
+    let reader = fixture
         .command(&["capture", "-i", ADAPTER, "-w", &file])
+        .stderr(Stdio::null())
         .spawn()
         .expect("weirctl starts");
     fixture.until("readers", 1);
-    let tcp = start_echo(&fixture, "--tcp").expect("the service starts");
-    start_echo(&fixture, "--udp").expect("the service starts");
-    let held: Vec<TcpStream> = (0..20)
+    let tcp = start_echo(fixture, "--tcp").expect("the service starts");
+    start_echo(fixture, "--udp").expect("the service starts");
+    let connections = (0..20)
         .map(|_| TcpStream::connect(tcp).expect("the service accepts"))
         .collect();
     fixture.ask(&json!({
@@ -110,11 +116,56 @@ fn unload_in_the_middle_of_everything() {
         "speed": 0, "loops": 0, "wait": false,
     }));
     std::thread::sleep(Duration::from_millis(300));
+    Busy {
+        reader,
+        _connections: connections,
+        _dir: dir,
+    }
+}
+
+/// As on Windows, the driver waits until the last handle is closed, here by the
+/// end of the program that holds it.
+#[test]
+fn unload_waits_for_open_handles() {
+    let fixture = Fixture::weir("life-busy");
+    let mut busy = busy(&fixture);
+    std::thread::scope(|scope| {
+        let unloading = scope.spawn(|| fixture.unload());
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!unloading.is_finished(), "unloaded with a handle open");
+        busy.reader.kill().expect("weirctl is killed");
+        busy.reader.wait().expect("weirctl is gone");
+        unloading.join().expect("it unloads now");
+    });
+}
+
+/// Should it be unloaded with handles open all the same, it ends what they have
+/// under way and leaves nothing.
+#[test]
+fn unload_with_handles_open_is_orderly() {
+    let fixture = Fixture::bare("life-forced");
+    let mut config = weir_tests::lab::config();
+    config.unload.wait_ms = Some(0);
+    fixture
+        .lab
+        .configure(&config)
+        .expect("the lab is configured");
+    fixture
+        .lab
+        .install_driver(SERVICE, &weir_sys())
+        .expect("the driver is installed");
+    fixture
+        .lab
+        .start_driver(SERVICE)
+        .expect("the driver starts");
+    let mut busy = busy(&fixture);
     fixture.unload();
-    drop(held);
-    // The reader was told that its handle is of no more use.
-    child.kill().ok();
-    child.wait().expect("weirctl ends");
+    // The program was told that its reads have ended.
+    let ended = busy.reader.wait().expect("weirctl ends by itself");
+    assert!(
+        !ended.success(),
+        "weirctl took the end of the driver for a success"
+    );
 }
 
 /// Load, traffic, unload, whatever fails on the way; nothing here may assert
@@ -136,7 +187,7 @@ fn try_everything(fixture: &Fixture) -> Result<(), Error> {
                 "-w",
                 &file,
             ])
-            .stderr(std::process::Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("weirctl starts");
         let addresses = [start_echo(fixture, "--tcp"), start_echo(fixture, "--udp")];

@@ -252,7 +252,10 @@ fn down(lab: &Lab, root: &Path) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let unloaded = match lab.driver_state(SERVICE) {
-        Ok(state) if state == "running" => lab.stop_driver(SERVICE),
+        // The driver stays while a program has its device open.
+        Ok(state) if state == "running" => {
+            lab.end_programs().and_then(|()| lab.stop_driver(SERVICE))
+        }
         _ => lab.check(),
     };
     lab.down()?;

@@ -10,13 +10,15 @@
 //! JSON object a line. The port stands in the file named by the first
 //! argument. Requests: `{"cmd":"create","service":S,"path":P}`, `start`,
 //! `stop`, `query`, `delete` (each with `service`), `{"cmd":"poke","device":D}`,
-//! `ping`, `exit`.
+//! `end_programs`, `ping`, `exit`.
 //! Answers: `{"ok":VALUE}` or `{"error":TEXT,"code":WIN32}`.
 
 #[cfg(windows)]
 mod error;
 #[cfg(windows)]
 mod poke;
+#[cfg(windows)]
+mod programs;
 #[cfg(windows)]
 mod scm;
 #[cfg(windows)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_SERVICE_EXISTS, ERROR_SERVICE_NOT_ACTIVE, WAIT_TIMEOUT,
+    ERROR_SERVICE_EXISTS, ERROR_SERVICE_NOT_ACTIVE, ERROR_SERVICE_REQUEST_TIMEOUT, WAIT_TIMEOUT,
 };
 use windows_sys::Win32::System::Services::{
     CloseServiceHandle, ControlService, CreateServiceW, DeleteService, OpenSCManagerW,
@@ -151,11 +151,13 @@ pub(crate) fn stop(service: &str) -> Result<(), CallError> {
     let ok = unsafe { ControlService(service.0, SERVICE_CONTROL_STOP, &raw mut now) };
     if ok == 0 {
         let e = CallError::last("ControlService");
-        return if e.code == ERROR_SERVICE_NOT_ACTIVE {
-            Ok(())
-        } else {
-            Err(e)
-        };
+        match e.code {
+            ERROR_SERVICE_NOT_ACTIVE => return Ok(()),
+            // A driver waits for open handles; the service manager does not wait
+            // so long, but the request stands.
+            ERROR_SERVICE_REQUEST_TIMEOUT => {}
+            _ => return Err(e),
+        }
     }
     // A driver passes through STOP_PENDING; Wine may also say RUNNING for a moment.
     let deadline = Instant::now() + PATIENCE;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::CallError;
-use crate::{poke, scm};
+use crate::{poke, programs, scm};
 
 #[derive(Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case")]
@@ -20,6 +20,7 @@ enum Request {
     Query { service: String },
     Delete { service: String },
     Poke { device: String },
+    EndPrograms,
     Exit,
 }
 
@@ -74,6 +75,7 @@ fn handle(request: &Request) -> Result<Value, CallError> {
         }
         Request::Delete { service } => scm::delete(service)?,
         Request::Poke { device } => poke::poke(device)?,
+        Request::EndPrograms => return Ok(json!({"ended": programs::end_all()?})),
         // Answered by the caller, which then ends the process.
         Request::Exit => {}
     }

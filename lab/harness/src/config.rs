@@ -14,6 +14,17 @@ pub struct Config {
     pub shape: Shape,
     /// Whether each pool allocation is entered in the event log.
     pub alloc_log: bool,
+    /// What unloading waits for.
+    pub unload: Unload,
+}
+
+/// A driver stays while a program has its device open, on Windows for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unload {
+    /// Unload with handles open after so many milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
 }
 
 /// One virtual Ethernet adapter.

@@ -339,6 +339,14 @@ impl Lab {
             .map(drop)
     }
 
+    /// Ends every Windows program in the lab but the system's and the agent.
+    ///
+    /// # Errors
+    /// The lab is down.
+    pub fn end_programs(&self) -> Result<()> {
+        self.watched(&json!({"cmd": "end_programs"})).map(drop)
+    }
+
     fn service(&self, verb: &str, service: &str) -> Result<Value> {
         self.watched(&json!({"cmd": verb, "service": service}))
     }

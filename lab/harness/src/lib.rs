@@ -26,7 +26,7 @@ mod lab;
 mod symbols;
 
 pub use client::JsonClient;
-pub use config::{Adapter, Config, Faults, PointFault, Shape};
+pub use config::{Adapter, Config, Faults, PointFault, Shape, Unload};
 pub use error::Error;
 pub use events::Event;
 pub use imports::{STAND_IN, redirect_imports};
