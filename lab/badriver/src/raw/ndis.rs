@@ -66,13 +66,13 @@ unsafe extern "system" {
 /// The word at byte `offset` of a structure.
 pub(crate) fn get(at: Thing, offset: usize) -> u64 {
     // SAFETY: callers name fields of the structure that is there.
-    unsafe { at.byte_add(offset).read() }
+    unsafe { at.wrapping_byte_add(offset).read() }
 }
 
 /// Writes the word at byte `offset` of a structure.
 pub(crate) fn put(at: Thing, offset: usize, value: u64) {
     // SAFETY: callers name fields of the structure that is there.
-    unsafe { at.byte_add(offset).write(value) };
+    unsafe { at.wrapping_byte_add(offset).write(value) };
 }
 
 /// A pointer kept in a word.

@@ -106,6 +106,9 @@ fn once(sin: Sin) -> bool {
 
 /// Starts the filter at load if this run's sin is one of these, ends it at unload.
 pub(crate) fn commit(scene: &Scene) {
+    if !crate::sin_starts("ndis-") {
+        return;
+    }
     match scene.moment {
         Moment::Load => start(scene.driver_object.cast()),
         Moment::Unload => stop(),
