@@ -160,7 +160,16 @@ pub(super) fn close_abortive(socket: ws::SOCKET) {
     close(socket);
 }
 
+/// Binds. Wine lets a UDP socket have an address that is not the host's;
+/// Windows does not, so whether it is one is asked of TCP, where Wine knows.
 pub(super) fn bind(socket: ws::SOCKET, address: RawAddr) -> Result<(), i32> {
+    let ip = address.ip();
+    if !ip.is_unspecified() && !ip.is_multicast() {
+        let mut any_port = address.to_std();
+        any_port.set_port(0);
+        std::net::TcpListener::bind(any_port)
+            .map_err(|e| e.raw_os_error().unwrap_or(ws::WSAEADDRNOTAVAIL))?;
+    }
     // SAFETY: the address is a whole SOCKADDR of its length.
     check(unsafe { ws::bind(socket, address.as_ptr().cast(), address.len() as i32) })
 }
