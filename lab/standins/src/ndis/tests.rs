@@ -19,7 +19,7 @@ use super::oid::calls::*;
 use super::prng::Prng;
 use super::register::{NdisFDeregisterFilterDriver, NdisFRegisterFilterDriver};
 use super::types::*;
-use super::{events, track};
+use super::{buffer, events, pools, track};
 use crate::core::session;
 use crate::nt::types::DRIVER_OBJECT;
 
@@ -27,7 +27,8 @@ use crate::nt::types::DRIVER_OBJECT;
 static HANDLE: AtomicPtr<core::ffi::c_void> = AtomicPtr::new(ptr::null_mut());
 /// 0 paused, 1 running.
 static RUNNING: AtomicU32 = AtomicU32::new(0);
-static SENDS: AtomicUsize = AtomicUsize::new(0);
+/// The filter's own lists that came back.
+static OWN_BACK: AtomicUsize = AtomicUsize::new(0);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn handle() -> Handle {
@@ -84,7 +85,6 @@ unsafe extern "system" fn pause(_: Handle, _: *mut PauseParameters) -> Status {
 }
 
 unsafe extern "system" fn send(context: Handle, nbls: *mut NetBufferList, port: u32, flags: u32) {
-    SENDS.fetch_add(1, Ordering::SeqCst);
     if RUNNING.load(Ordering::SeqCst) == 0 {
         frame::lists(nbls).for_each(|nbl| frame::set_status(nbl, STATUS_PAUSED));
         // SAFETY: the chain was given to this filter.
@@ -95,9 +95,26 @@ unsafe extern "system" fn send(context: Handle, nbls: *mut NetBufferList, port: 
     }
 }
 
+/// Frees what is the filter's own of a chain, and gives the rest.
+fn keep_own(context: Handle, nbls: *mut NetBufferList) -> *mut NetBufferList {
+    let all: Vec<*mut NetBufferList> = frame::lists(nbls).collect();
+    let (own, rest): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .partition(|nbl| frame::read(*nbl).source_handle == context);
+    for nbl in own {
+        OWN_BACK.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the filter's own, back from where it was sent.
+        unsafe { pools::NdisFreeNetBufferList(nbl) };
+    }
+    frame::link(&rest)
+}
+
 unsafe extern "system" fn send_complete(context: Handle, nbls: *mut NetBufferList, flags: u32) {
-    // SAFETY: the chain was given to this filter.
-    unsafe { NdisFSendNetBufferListsComplete(context, nbls, flags) };
+    let rest = keep_own(context, nbls);
+    if !rest.is_null() {
+        // SAFETY: the chain was given to this filter.
+        unsafe { NdisFSendNetBufferListsComplete(context, rest, flags) };
+    }
 }
 
 unsafe extern "system" fn cancel_send(context: Handle, id: *mut core::ffi::c_void) {
@@ -122,8 +139,11 @@ unsafe extern "system" fn receive(
 }
 
 unsafe extern "system" fn return_nbls(context: Handle, nbls: *mut NetBufferList, flags: u32) {
-    // SAFETY: the chain was given to this filter.
-    unsafe { NdisFReturnNetBufferLists(context, nbls, flags) };
+    let rest = keep_own(context, nbls);
+    if !rest.is_null() {
+        // SAFETY: the chain was given to this filter.
+        unsafe { NdisFReturnNetBufferLists(context, rest, flags) };
+    }
 }
 
 unsafe extern "system" fn oid_request(context: Handle, request: *mut OidRequest) -> Status {
@@ -507,4 +527,116 @@ fn a_bad_registration_is_refused_not_punished() {
     );
     super::session_end();
     session::end();
+}
+
+/// A list of the filter's own over `mdl`.
+fn own_list(pool: Handle, mdl: *mut Mdl, length: usize) -> *mut NetBufferList {
+    // SAFETY: a pool with NET_BUFFERs and an MDL of at least `length` bytes.
+    let nbl = unsafe { pools::NdisAllocateNetBufferAndNetBufferList(pool, 0, 0, mdl, 0, length) };
+    assert!(!nbl.is_null());
+    // SAFETY: the new list is the filter's own.
+    unsafe { (*nbl).source_handle = handle() };
+    nbl
+}
+
+#[test]
+fn frames_of_the_filters_own_go_out_and_come_back() {
+    with_filter(&json!({ "seed": 4 }), || {
+        let tag = u32::from_le_bytes(*b"Test");
+        let parameters = NblPoolParameters {
+            header: ObjectHeader {
+                kind: object::DEFAULT,
+                revision: 1,
+                size: 16,
+            },
+            protocol_id: 0,
+            allocate_net_buffer: 1,
+            context_size: 0,
+            pool_tag: tag,
+            data_size: 0,
+        };
+        // SAFETY: whole parameters, and the handle of an attached module.
+        let pool = unsafe { pools::NdisAllocateNetBufferListPool(handle(), &parameters) };
+        let mut data: Vec<u8> = (0..100).collect();
+        // SAFETY: the data outlives the MDL.
+        let mdl = unsafe { pools::NdisAllocateMdl(handle(), data.as_mut_ptr().cast(), 100) };
+        OWN_BACK.store(0, Ordering::SeqCst);
+        for _ in 0..10 {
+            let nbl = own_list(pool, mdl, 60);
+            // SAFETY: the filter's own list.
+            unsafe { NdisFSendNetBufferLists(handle(), nbl, 0, 0) };
+            let nbl = own_list(pool, mdl, 70);
+            // SAFETY: as above.
+            unsafe { NdisFIndicateReceiveNetBufferLists(handle(), nbl, 0, 1, 0) };
+        }
+        assert!(engine::wait_until(
+            std::time::Duration::from_secs(5),
+            || { OWN_BACK.load(Ordering::SeqCst) == 20 }
+        ));
+        let report = report();
+        assert_eq!(
+            report["down"]["injected"],
+            json!({ "frames": 10, "bytes": 600 })
+        );
+        assert_eq!(
+            report["up"]["injected"],
+            json!({ "frames": 10, "bytes": 700 })
+        );
+
+        // With RESOURCES the list is the filter's again at once.
+        let nbl = own_list(pool, mdl, 60);
+        // SAFETY: the filter's own list.
+        unsafe { NdisFIndicateReceiveNetBufferLists(handle(), nbl, 0, 1, 2) };
+        // A clone describes the same bytes, from the start of the data.
+        // SAFETY: a list of the filter's own.
+        let nb = unsafe { (*nbl).first_net_buffer };
+        // SAFETY: the filter's own.
+        unsafe { buffer::NdisAdvanceNetBufferDataStart(nb, 14, 0, ptr::null_mut()) };
+        // SAFETY: as above.
+        let clone = unsafe { pools::NdisAllocateCloneNetBufferList(nbl, pool, ptr::null_mut(), 0) };
+        let copy = frame::buffers(clone).next().expect("a NET_BUFFER");
+        assert_eq!(frame::gather(copy).expect("whole"), data[14..60]);
+        // SAFETY: made with the same flags.
+        unsafe { pools::NdisFreeCloneNetBufferList(clone, 0) };
+        // SAFETY: as above.
+        let back = unsafe { buffer::NdisRetreatNetBufferDataStart(nb, 14, 0, ptr::null_mut()) };
+        assert_eq!(
+            (back, frame::gather(nb).expect("whole")),
+            (STATUS_SUCCESS, data[..60].to_vec())
+        );
+        // SAFETY: as above; there is no room in front.
+        let none = unsafe { buffer::NdisRetreatNetBufferDataStart(nb, 1, 0, ptr::null_mut()) };
+        assert_ne!(none, STATUS_SUCCESS);
+        // SAFETY: the filter's own, freed once each.
+        unsafe { pools::NdisFreeNetBufferList(nbl) };
+        // SAFETY: as above.
+        unsafe { pools::NdisFreeMdl(mdl) };
+        // SAFETY: as above.
+        unsafe { pools::NdisFreeNetBufferListPool(pool) };
+    });
+}
+
+#[test]
+fn data_comes_in_one_piece_on_request() {
+    let mut rng = Prng::new(8, 8);
+    let shape: super::shape::Shape =
+        serde_json::from_value(json!({ "split_percent": 100, "max_mdls": 6 })).expect("a shape");
+    for frame in frames(&mut rng, 300) {
+        let list = frame::build(&[&frame], Dir::Up, 0x40, &mut rng, &shape);
+        let nb = frame::read(list.nbl()).first_net_buffer;
+        let needed = rng.range(1, frame.len());
+        let mut storage = vec![0_u8; needed];
+        // SAFETY: a whole NET_BUFFER, and storage for what is needed.
+        let at = unsafe {
+            buffer::NdisGetDataBuffer(nb, needed as u32, storage.as_mut_ptr().cast(), 1, 0)
+        };
+        // SAFETY: `needed` bytes, in the frame or in the storage.
+        let got = unsafe { std::slice::from_raw_parts(at.cast::<u8>(), needed) };
+        assert_eq!(got, &frame[..needed]);
+        // SAFETY: as above; more than there is.
+        let none =
+            unsafe { buffer::NdisGetDataBuffer(nb, frame.len() as u32 + 1, ptr::null_mut(), 1, 0) };
+        assert!(none.is_null());
+        assert!(list.verify(false).is_ok());
+    }
 }
