@@ -3,3 +3,4 @@
 pub(crate) mod kmdf;
 pub(crate) mod ndis;
 pub(crate) mod nt;
+pub(crate) mod wsk;

@@ -4,6 +4,7 @@
 mod kmdf;
 mod ndis;
 mod nt;
+mod wsk;
 
 pub(crate) use kmdf::after_unbind;
 
@@ -19,6 +20,8 @@ pub(crate) unsafe fn commit(scene: Scene) -> bool {
     // SAFETY: as the caller's.
     unsafe { nt::commit(scene) };
     ndis::commit(&scene);
+    // SAFETY: as the caller's.
+    unsafe { wsk::commit(scene) };
     // SAFETY: as the caller's.
     unsafe { kmdf::commit(scene) }
 }

@@ -203,15 +203,14 @@ impl Buffer {
     }
 
     /// To be called before the IRP completes: was everything left alone?
-    /// `caller` is who made the call, for the report.
-    pub(super) fn verify(&self, caller: u32) {
+    pub(super) fn verify(&self) {
         for (mdl, before) in &self.mdls {
             // SAFETY: the client keeps its MDLs until the IRP completes; if it
             // did not, the allocator's poison is what is read here.
             if unsafe { header(*mdl) } != *before {
                 violate!(
                     Rule::LabWskBufferChanged,
-                    "{} called by driver+0x{caller:x}: MDL {mdl:?} was changed or freed while its \
+                    "{}: MDL {mdl:?} was changed or freed while its \
                      IRP was pending",
                     self.name
                 );
@@ -223,7 +222,7 @@ impl Buffer {
         {
             violate!(
                 Rule::LabWskBufferChanged,
-                "{} called by driver+0x{caller:x}: the data to send was changed while its IRP was \
+                "{}: the data to send was changed while its IRP was \
                  pending",
                 self.name
             );

@@ -85,8 +85,15 @@ pub(super) fn level() -> u8 {
 }
 
 /// Enters an event callback function, which must not wait for anything.
-pub(super) fn callback<R>(name: &'static str, level: u8, f: impl FnOnce() -> R) -> R {
-    callout::forbid_wait(Rule::LabWskWaitInCallback, || callout::call(name, level, f))
+pub(super) fn callback<R>(
+    name: &'static str,
+    routine: usize,
+    level: u8,
+    f: impl FnOnce() -> R,
+) -> R {
+    callout::forbid_wait(Rule::LabWskWaitInCallback, || {
+        callout::call_at(name, routine, level, f)
+    })
 }
 
 /// The completion port; `None` when the host has no more handles.

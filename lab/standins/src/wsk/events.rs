@@ -177,7 +177,7 @@ fn indicate_data(socket: &Arc<Socket>) {
     if engine::random() & 1 == 0 {
         flags |= WSK_FLAG_RELEASE_ASAP;
     }
-    let answer = engine::callback("WskReceiveEvent", level, || {
+    let answer = engine::callback("WskReceiveEvent", routine as usize, level, || {
         // SAFETY: the client's routine for this event; the list stays until it
         // is released, the count until the routine returns.
         unsafe { routine(context, flags, list, data.len(), &mut accepted) }
@@ -272,7 +272,7 @@ fn indicate_datagrams(socket: &Arc<Socket>) {
     let list = datagram_list(datagrams);
     socket.state().retained_datagrams.push((list, true));
     let (level, flags) = level_and_flags();
-    let answer = engine::callback("WskReceiveFromEvent", level, || {
+    let answer = engine::callback("WskReceiveFromEvent", routine as usize, level, || {
         // SAFETY: the client's routine for this event; the list stays until it
         // is released.
         unsafe { routine(context, flags, list) }
@@ -325,7 +325,7 @@ pub(super) fn disconnect(socket: &Arc<Socket>, flags: u32, todo: &mut Todo) {
     };
     if let Some((routine, context)) = routine {
         let (level, at) = level_and_flags();
-        let answer = engine::callback("WskDisconnectEvent", level, || {
+        let answer = engine::callback("WskDisconnectEvent", routine as usize, level, || {
             // SAFETY: the client's routine for this event.
             unsafe { routine(context, flags | at) }
         });

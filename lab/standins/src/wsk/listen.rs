@@ -350,7 +350,7 @@ fn call_accept(
             .map_or(null_mut(), |address| address.as_ptr().cast_mut())
     };
     let (local, remote) = addresses.unzip();
-    let status = engine::callback("WskAcceptEvent", level, || {
+    let status = engine::callback("WskAcceptEvent", routine as usize, level, || {
         // SAFETY: the client's routine for this event, with arguments that
         // live until it returns.
         unsafe {

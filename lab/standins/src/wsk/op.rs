@@ -169,8 +169,8 @@ pub(super) struct Op {
     /// The cancel routine was taken back (or never armed): it will not run.
     disarmed: AtomicBool,
     stage: Mutex<Stage>,
-    /// Who made the request: an RVA in the driver.
-    caller: u32,
+    /// Who made the request: an address in the driver.
+    caller: usize,
 }
 
 // SAFETY: the cells are written by the system while the operation runs and
@@ -220,7 +220,7 @@ impl Op {
         body: Body,
     ) -> Arc<Self> {
         let caller = if request.is_some() {
-            stack::caller_rva()
+            stack::driver_frame().unwrap_or(0)
         } else {
             0
         };
@@ -317,6 +317,7 @@ impl Op {
     }
 
     fn conclude(&self, status: NtStatus, information: usize) {
+        stack::blame(self.caller);
         self.verify();
         let Some(request) = &self.request else { return };
         if self.cancellable {
@@ -331,7 +332,7 @@ impl Op {
             | Body::Disconnect(Some(buffer))
             | Body::Receive { buffer, .. }
             | Body::SendTo { buffer, .. }
-            | Body::ReceiveFrom { buffer, .. } => buffer.verify(self.caller),
+            | Body::ReceiveFrom { buffer, .. } => buffer.verify(),
             _ => {}
         }
         for place in self.body.places() {

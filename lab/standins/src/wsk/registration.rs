@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long `WskDeregister` waits for what it has to wait for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// What the provider keeps in `ReservedRegistrationState` of a live one.
 const LIVE: u64 = 0x4C61_6257_736B_0001;
 

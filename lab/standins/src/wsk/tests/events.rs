@@ -105,8 +105,7 @@ fn wait_for(what: &str, mut until: impl FnMut(&mut HashMap<usize, Seen>) -> bool
 }
 
 fn table(socket: *mut WskSocket) -> &'static ConnectionDispatch {
-    // SAFETY: an open connection socket.
-    unsafe { &*(*socket).dispatch.cast() }
+    table_of(socket)
 }
 
 fn listener(client: &Client, context: *mut c_void) -> (*mut WskSocket, SocketAddr) {
@@ -120,8 +119,7 @@ fn listener(client: &Client, context: *mut c_void) -> (*mut WskSocket, SocketAdd
     unsafe impl Sync for Listen {}
     let dispatch = (&raw const LISTEN.0).cast();
     let socket = client.socket(false, WSK_FLAG_LISTEN_SOCKET, context, dispatch);
-    // SAFETY: an open listening socket.
-    let table: &'static ListenDispatch = unsafe { &*(*socket).dispatch.cast() };
+    let table: &'static ListenDispatch = table_of(socket);
     match bind_with(table.bind, table.get_local_address, socket, loopback(false)) {
         Ok(address) => (socket, address),
         Err(status) => panic!("bind: {status:#x}"),

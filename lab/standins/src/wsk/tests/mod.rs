@@ -63,7 +63,7 @@ impl Request {
         let irp = IoAllocateIrp(1, 0);
         let done = Box::<Done>::default();
         // SAFETY: a fresh IRP: one past its only stack location.
-        let next = unsafe { (*irp).CurrentStackLocation.sub(1) };
+        let next = unsafe { (*irp).CurrentStackLocation }.wrapping_sub(1);
         // SAFETY: its only stack location.
         let next = unsafe { &mut *next };
         next.CompletionRoutine = Some(completed);
@@ -299,9 +299,16 @@ pub(super) fn assert_reset(host: &mut std::net::TcpStream) {
     }
 }
 
+/// The dispatch table of an open socket, of the category the caller knows.
+pub(super) fn table_of<T>(socket: *mut WskSocket) -> &'static T {
+    // SAFETY: an open socket.
+    let table = unsafe { (*socket).dispatch };
+    // SAFETY: tables never go away; the caller knows the type.
+    unsafe { &*table.cast() }
+}
+
 fn basic(socket: *mut WskSocket) -> &'static BasicDispatch {
-    // SAFETY: an open socket; every table starts with this one.
-    unsafe { &*(*socket).dispatch.cast() }
+    table_of(socket)
 }
 
 pub(super) fn close(socket: *mut WskSocket) {

@@ -10,13 +10,11 @@ use std::net::{TcpListener, TcpStream};
 use windows_sys::Win32::Networking::WinSock as ws;
 
 fn table(socket: *mut WskSocket) -> &'static ConnectionDispatch {
-    // SAFETY: an open connection socket.
-    unsafe { &*(*socket).dispatch.cast() }
+    table_of(socket)
 }
 
 fn listen_table(socket: *mut WskSocket) -> &'static ListenDispatch {
-    // SAFETY: an open listening socket.
-    unsafe { &*(*socket).dispatch.cast() }
+    table_of(socket)
 }
 
 fn listener(client: &Client, v6: bool) -> (*mut WskSocket, SocketAddr) {

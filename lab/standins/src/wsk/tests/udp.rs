@@ -6,8 +6,7 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 fn table(socket: *mut WskSocket) -> &'static DatagramDispatch {
-    // SAFETY: an open datagram socket.
-    unsafe { &*(*socket).dispatch.cast() }
+    table_of(socket)
 }
 
 fn bound(
