@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::arg;
 use super::types::EX_RUNDOWN_REF;
-use crate::core::{Rule, event_log, irql, pool};
+use crate::core::{Rule, event_log, callout, irql, pool};
 
 const CLOSED: usize = 1;
 const ONE: usize = 2;
@@ -113,6 +113,7 @@ pub unsafe extern "system" fn ExReleaseRundownProtection(run: *mut EX_RUNDOWN_RE
 pub unsafe extern "system" fn ExWaitForRundownProtectionRelease(run: *mut EX_RUNDOWN_REF) {
     let api = "ExWaitForRundownProtectionRelease";
     irql::require_max_rule(Rule::IrqlExPassive, api, irql::APC_LEVEL);
+    callout::check_wait(api);
     // SAFETY: by contract.
     let word = unsafe { word(run, api) };
     word.fetch_or(CLOSED, Ordering::AcqRel);

@@ -14,6 +14,8 @@
 //!   when the other side has acknowledged it, and closing after it is orderly;
 //! - WskSendBacklogEvent can be enabled and is never called: the ideal backlog
 //!   never changes;
+//! - a datagram that its buffer cuts off ends with STATUS_BUFFER_OVERFLOW, as
+//!   user mode's would, and MSG_TRUNC; the documentation names only the flag;
 //! - a wildcard and a specific address of one port can't be bound together
 //!   where the host refuses that.
 

@@ -140,3 +140,39 @@ fn verdict(first: Sharing, first_any: bool, second: Sharing, second_any: bool) -
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "Sharing Transport Addresses": a row for each second bind, its columns
+    /// the first binds; default, SO_REUSEADDR and SO_EXCLUSIVEADDRUSE, each
+    /// wildcard before specific. I = INUSE, S = SUCCESS, D = DENIED, C = CHECK.
+    const DOCUMENTED: [&str; 6] = ["ISISIS", "CICDDI", "DSSSDS", "CDSSDD", "IIIIII", "CICIDI"];
+    const BINDS: [(Sharing, bool); 6] = [
+        (Sharing::Default, true),
+        (Sharing::Default, false),
+        (Sharing::Reuse, true),
+        (Sharing::Reuse, false),
+        (Sharing::Exclusive, true),
+        (Sharing::Exclusive, false),
+    ];
+
+    #[test]
+    fn every_cell_is_as_documented() {
+        for (row, (second, second_any)) in DOCUMENTED.iter().zip(BINDS) {
+            for (cell, (first, first_any)) in row.chars().zip(BINDS) {
+                let wanted = match cell {
+                    'S' => Verdict::Success,
+                    'I' => Verdict::InUse,
+                    _ => Verdict::Denied,
+                };
+                let got = verdict(first, first_any, second, second_any);
+                assert_eq!(
+                    got, wanted,
+                    "{second:?} {second_any} after {first:?} {first_any}"
+                );
+            }
+        }
+    }
+}

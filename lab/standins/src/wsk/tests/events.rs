@@ -2,6 +2,8 @@
 
 use super::super::{engine, status};
 use super::*;
+use crate::core::config::Point;
+use crate::core::fault;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::TcpStream;
@@ -34,6 +36,11 @@ unsafe extern "system" fn accept_event(
     dispatch: *mut *const WskClientConnectionDispatch,
 ) -> NtStatus {
     if !context.is_null() {
+        return status::REQUEST_NOT_ACCEPTED;
+    }
+    if socket.is_null() {
+        engine::lock(&SEEN).insert(0, Seen::default());
+        CHANGED.notify_all();
         return status::REQUEST_NOT_ACCEPTED;
     }
     engine::lock(&SEEN).insert(
@@ -194,6 +201,27 @@ fn a_rejected_connection_is_closed() {
     let mut host = TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
     let _ = host.set_read_timeout(Some(PATIENCE));
     assert_reset(&mut host);
+    close(listening);
+}
+
+#[test]
+fn a_listener_that_fails_says_so() {
+    let _alone = alone();
+    engine::lock(&SEEN).clear();
+    let client = Client::new();
+    let (listening, at) = listener(&client, null_mut());
+    let point = Point {
+        point: "wsk.WskAcceptEvent".to_owned(),
+        nth: 1,
+        status: status::INSUFFICIENT_RESOURCES,
+    };
+    fault::set(None, vec![point]);
+    assert_eq!(super::events(listening, WSK_EVENT_ACCEPT), status::SUCCESS);
+    let mut host = TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
+    wait_for("not told", |all| all.contains_key(&0));
+    let _ = host.set_read_timeout(Some(PATIENCE));
+    assert_reset(&mut host);
+    fault::set(None, Vec::new());
     close(listening);
 }
 
