@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::raw::kmdf::{self, BindInfo, DriverConfig, Globals, QueueConfig, attributes};
 use crate::raw::nt::{DriverObject, UnicodeString};
-use crate::{Moment, Scene, raw, sin_is, sins};
+use crate::{Moment, Scene, raw, sin_is, sins, tour};
 
 /// Room for what KMDF keeps using until the driver unbinds.
 struct Bind {
@@ -198,6 +198,10 @@ unsafe fn driver_entry(driver_object: *mut DriverObject, path: *mut UnicodeStrin
         unsafe { kmdf::WdfDeviceInitFree(init) };
         return status;
     }
+    if sin_is("none") {
+        // SAFETY: the init is not consumed yet.
+        unsafe { tour::kmdf::configure(init) };
+    }
     let kept = init;
     CONSUMED_INIT.store(init, Ordering::Release);
     let mut device = core::ptr::null_mut();
@@ -246,6 +250,10 @@ unsafe fn driver_entry(driver_object: *mut DriverObject, path: *mut UnicodeStrin
     if status < 0 {
         return status;
     }
+    if sin_is("none") {
+        // SAFETY: at PASSIVE_LEVEL, once, with a device.
+        unsafe { tour::load(device) };
+    }
     // SAFETY: at PASSIVE_LEVEL with a device, which is what sins at load expect.
     unsafe { sins::commit(scene(Moment::Load, core::ptr::null_mut())) };
     if !sin_is("wdf-finish-missing") {
@@ -256,6 +264,9 @@ unsafe fn driver_entry(driver_object: *mut DriverObject, path: *mut UnicodeStrin
 }
 
 unsafe extern "C" fn evt_unload(_driver: *mut c_void) {
+    if sin_is("none") {
+        tour::kmdf::check_visit();
+    }
     // SAFETY: at PASSIVE_LEVEL with a device, which is what sins at unload expect.
     unsafe { sins::commit(scene(Moment::Unload, core::ptr::null_mut())) };
 }
@@ -267,6 +278,10 @@ unsafe extern "C" fn evt_ioctl(
     _i: usize,
     _c: u32,
 ) {
+    if sin_is("none") {
+        // SAFETY: the request is this driver's, and the tour's from here on.
+        return unsafe { tour::kmdf::control(request) };
+    }
     // SAFETY: the request is this driver's until it completes it.
     let taken = unsafe { sins::commit(scene(Moment::Ioctl, request)) };
     if !taken {
@@ -276,6 +291,10 @@ unsafe extern "C" fn evt_ioctl(
 }
 
 unsafe extern "C" fn evt_read(_q: *mut c_void, request: *mut c_void, _length: usize) {
+    if sin_is("none") {
+        // SAFETY: the request is this driver's, and the tour's from here on.
+        return unsafe { tour::kmdf::read(request) };
+    }
     // SAFETY: the request is this driver's until it completes it.
     let taken = unsafe { sins::commit(scene(Moment::Read, request)) };
     if !taken {

@@ -11,6 +11,7 @@
 mod base;
 mod raw;
 mod sins;
+mod tour;
 
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicUsize, Ordering};

@@ -164,6 +164,40 @@ pub(crate) struct TimerConfig {
 
 const _: () = assert!(size_of::<TimerConfig>() == 0x28);
 
+/// WDF_FILEOBJECT_CONFIG.
+#[repr(C)]
+pub(crate) struct FileConfig {
+    pub(crate) size: u32,
+    pub(crate) create: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void)>,
+    pub(crate) close: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub(crate) cleanup: Option<unsafe extern "C" fn(*mut c_void)>,
+    pub(crate) forward: u32,
+    pub(crate) class: u32,
+}
+
+const _: () = assert!(size_of::<FileConfig>() == 0x28);
+
+/// WDF_OBJECT_CONTEXT_TYPE_INFO.
+#[repr(C)]
+pub(crate) struct ContextType {
+    pub(crate) size: u32,
+    pub(crate) name: *const u8,
+    pub(crate) context: usize,
+    pub(crate) unique: *const ContextType,
+    pub(crate) get_unique: *const c_void,
+}
+
+// SAFETY: nobody writes to it.
+unsafe impl Sync for ContextType {}
+
+/// WDF_WORKITEM_CONFIG.
+#[repr(C)]
+pub(crate) struct WorkItemConfig {
+    pub(crate) size: u32,
+    pub(crate) function: unsafe extern "C" fn(*mut c_void),
+    pub(crate) serialize: u8,
+}
+
 /// A request's cancel routine.
 pub(crate) type CancelRoutine = unsafe extern "C" fn(*mut c_void);
 
@@ -173,12 +207,16 @@ functions! {
     31 WdfDeviceWdmGetDeviceObject(device: *mut c_void) -> *mut c_void;
     54 WdfDeviceInitFree(init: *mut c_void);
     67 WdfDeviceInitAssignName(init: *mut c_void, name: *const UnicodeString) -> i32;
+    71 WdfDeviceInitSetFileObjectConfig(init: *mut c_void, config: *mut FileConfig, attributes: *mut Attributes);
     75 WdfDeviceCreate(init: *mut *mut c_void, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     80 WdfDeviceCreateSymbolicLink(device: *mut c_void, name: *const UnicodeString) -> i32;
     116 WdfDriverCreate(driver: *mut DriverObject, path: *mut UnicodeString, attributes: *mut Attributes, config: *mut DriverConfig, out: *mut *mut c_void) -> i32;
     152 WdfIoQueueCreate(device: *mut c_void, config: *mut QueueConfig, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     205 WdfObjectReferenceActual(object: *mut c_void, tag: *mut c_void, line: i32, file: *const u8);
     206 WdfObjectDereferenceActual(object: *mut c_void, tag: *mut c_void, line: i32, file: *const u8);
+    153 WdfIoQueueGetState(queue: *mut c_void, queued: *mut u32, driver: *mut u32) -> u32;
+    158 WdfIoQueueRetrieveNextRequest(queue: *mut c_void, out: *mut *mut c_void) -> i32;
+    202 WdfObjectGetTypedContextWorker(object: *mut c_void, kind: *const ContextType) -> *mut c_void;
     203 WdfObjectAllocateContext(object: *mut c_void, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     207 WdfObjectCreate(attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     208 WdfObjectDelete(object: *mut c_void);
@@ -187,6 +225,10 @@ functions! {
     257 WdfRequestIsCanceled(request: *mut c_void) -> u8;
     263 WdfRequestComplete(request: *mut c_void, status: i32);
     265 WdfRequestCompleteWithInformation(request: *mut c_void, status: i32, information: usize);
+    269 WdfRequestRetrieveInputBuffer(request: *mut c_void, minimum: usize, buffer: *mut *mut u8, length: *mut usize) -> i32;
+    270 WdfRequestRetrieveOutputBuffer(request: *mut c_void, minimum: usize, buffer: *mut *mut u8, length: *mut usize) -> i32;
+    277 WdfRequestGetFileObject(request: *mut c_void) -> *mut c_void;
+    281 WdfRequestForwardToIoQueue(request: *mut c_void, queue: *mut c_void) -> i32;
     285 WdfRequestWdmGetIrp(request: *mut c_void) -> *mut c_void;
     312 WdfWaitLockCreate(attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     313 WdfWaitLockAcquire(lock: *mut c_void, timeout: *const i64) -> i32;
@@ -197,4 +239,7 @@ functions! {
     318 WdfTimerCreate(config: *mut TimerConfig, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
     319 WdfTimerStart(timer: *mut c_void, due: i64) -> u8;
     320 WdfTimerStop(timer: *mut c_void, wait: u8) -> u8;
+    379 WdfWorkItemCreate(config: *mut WorkItemConfig, attributes: *mut Attributes, out: *mut *mut c_void) -> i32;
+    380 WdfWorkItemEnqueue(item: *mut c_void);
+    382 WdfWorkItemFlush(item: *mut c_void);
 }

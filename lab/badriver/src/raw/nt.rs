@@ -121,6 +121,24 @@ unsafe extern "system" {
     );
     pub(crate) fn IoFreeWorkItem(item: *mut c_void);
     pub(crate) fn ZwClose(handle: *mut c_void) -> i32;
+    pub(crate) fn KeReadStateEvent(event: *mut Event) -> i32;
+    pub(crate) fn ExReInitializeRundownProtection(rundown: *mut Rundown);
+    pub(crate) fn ExAcquireRundownProtection(rundown: *mut Rundown) -> u8;
+    pub(crate) fn ExWaitForRundownProtectionRelease(rundown: *mut Rundown);
+    pub(crate) fn KeAcquireSpinLockAtDpcLevel(lock: *mut Lock);
+    pub(crate) fn KeReleaseSpinLockFromDpcLevel(lock: *mut Lock);
+    pub(crate) fn IoBuildPartialMdl(
+        source: *mut c_void,
+        target: *mut c_void,
+        address: *mut c_void,
+        length: u32,
+    );
+    pub(crate) fn KeQueryPerformanceCounter(frequency: *mut i64) -> i64;
+    pub(crate) fn KeQuerySystemTimePrecise(time: *mut u64);
+    pub(crate) fn KeQueryActiveProcessorCountEx(group: u16) -> u32;
+    pub(crate) fn KeGetCurrentProcessorNumberEx(number: *mut u32) -> u32;
+    pub(crate) fn RtlCompareMemory(a: *const c_void, b: *const c_void, length: usize) -> usize;
+    pub(crate) fn DbgPrint(format: *const u8, a: usize, b: usize) -> u32;
     pub(crate) fn KeResetEvent(event: *mut Event) -> i32;
     pub(crate) fn IoReuseIrp(irp: *mut c_void, status: i32);
     pub(crate) fn PsCreateSystemThread(

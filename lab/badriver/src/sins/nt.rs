@@ -76,7 +76,7 @@ pub(crate) unsafe fn commit(scene: Scene) {
             KfRaiseIrql(5);
             block();
         } else if sin_is("pool-free-timer") {
-            let timer = block().cast::<Timer>();
+            let timer = ExAllocatePool2(NON_PAGED, 64, TAG).cast::<Timer>();
             KeInitializeTimerEx(timer, 0);
             KeSetTimerEx(timer, -10_000_000, 0, core::ptr::null_mut());
             ExFreePoolWithTag(timer.cast(), TAG);
@@ -129,7 +129,7 @@ pub(crate) unsafe fn commit(scene: Scene) {
         } else if sin_is("lock-uninitialized") {
             KeAcquireSpinLockRaiseToDpc(raw_block().cast());
         } else if sin_is("lock-freed") {
-            let lock = block().cast::<Lock>();
+            let lock = ExAllocatePool2(NON_PAGED, 64, TAG).cast::<Lock>();
             KeInitializeSpinLock(lock);
             ExFreePoolWithTag(lock.cast(), TAG);
             KeAcquireSpinLockRaiseToDpc(lock);

@@ -28,13 +28,16 @@ struct Block {
 
 struct State {
     live: BTreeMap<usize, Block>,
-    freed: VecDeque<(usize, Block, u32)>,
+    /// Quarantine, oldest first, and by address with who freed it.
+    freed: VecDeque<usize>,
+    freed_at: BTreeMap<usize, (Block, u32)>,
     freed_bytes: usize,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
     live: BTreeMap::new(),
     freed: VecDeque::new(),
+    freed_at: BTreeMap::new(),
     freed_bytes: 0,
 });
 
@@ -160,8 +163,8 @@ pub fn free(ptr: *mut u8, tag: Option<u32>) {
     irql::require_max_rule(Rule::IrqlExFree, "pool free", irql::DISPATCH_LEVEL);
     let address = ptr as usize;
     let Some(block) = with(|s| s.live.get(&address).copied()) else {
-        let old = with(|s| s.freed.iter().rev().find(|f| f.0 == address).copied());
-        if let Some((_, b, by)) = old {
+        let old = with(|s| s.freed_at.get(&address).copied());
+        if let Some((b, by)) = old {
             violate!(
                 Rule::LabPoolDoubleFree,
                 "freed before by driver+0x{by:x}: {}",
@@ -202,15 +205,18 @@ pub fn free(ptr: *mut u8, tag: Option<u32>) {
     }
     fill(address, block.size, FREED);
     let out = with(|s| {
-        s.freed.push_back((address, block, by));
+        s.freed.push_back(address);
+        s.freed_at.insert(address, (block, by));
         s.freed_bytes += block.layout.size();
         let mut out = Vec::new();
         while s.freed_bytes > QUARANTINE_BYTES {
-            let Some(entry) = s.freed.pop_front() else {
+            let Some(oldest) = s.freed.pop_front() else {
                 break;
             };
-            s.freed_bytes -= entry.1.layout.size();
-            out.push(entry);
+            if let Some((block, by)) = s.freed_at.remove(&oldest) {
+                s.freed_bytes -= block.layout.size();
+                out.push((oldest, block, by));
+            }
         }
         out
     });
@@ -240,9 +246,8 @@ pub fn find(address: usize) -> Option<(usize, usize)> {
 /// Whether `address` lies in a block that was freed (and is in quarantine).
 pub fn is_freed(address: usize) -> bool {
     with(|s| {
-        s.freed
-            .iter()
-            .any(|(start, b, _)| (*start..*start + b.size).contains(&address))
+        let below = s.freed_at.range(..=address).next_back();
+        below.is_some_and(|(start, (block, _))| address < start + block.size)
     })
 }
 
@@ -266,28 +271,24 @@ pub fn leaks() -> Vec<String> {
 
 /// Checks the canaries of all live blocks and the poison of all freed ones.
 pub fn verify() {
-    let (live, freed): (Vec<_>, Vec<_>) = with(|s| {
-        (
-            s.live.iter().map(|(a, b)| (*a, *b)).collect(),
-            s.freed.iter().copied().collect(),
-        )
-    });
+    let (live, freed) = with(|s| (s.live.clone(), s.freed_at.clone()));
     for (address, block) in live {
         check_canaries(address, &block);
     }
-    for (address, block, by) in freed {
+    for (address, (block, by)) in freed {
         check_poison(address, &block, by);
     }
 }
 
 /// Ends a session: lets go of the quarantine, and of what leaked.
 pub fn session_end() {
-    let freed: Vec<_> = with(|s| {
+    let freed = with(|s| {
         s.freed_bytes = 0;
         s.live.clear();
-        s.freed.drain(..).collect()
+        s.freed.clear();
+        std::mem::take(&mut s.freed_at)
     });
-    for (address, block, by) in freed {
+    for (address, (block, by)) in freed {
         release(address, &block, by);
     }
 }

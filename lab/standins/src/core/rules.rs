@@ -45,7 +45,6 @@ rules! {
     IrqlKeReleaseSpinLock => "KeReleaseSpinLock restores the IRQL that the acquire returned",
     IrqlKeRaiseLower => "KeRaiseIrql only raises, KeLowerIrql only lowers",
     IrqlIoDispatch => "Io functions that need IRQL <= DISPATCH_LEVEL",
-    IrqlIoPassive => "Io functions that need IRQL = PASSIVE_LEVEL",
     IrqlExPassive => "Ex and Ke functions that need IRQL below DISPATCH_LEVEL",
     IrqlPsPassive => "Ps functions that need IRQL = PASSIVE_LEVEL",
     IrqlObPassive => "Ob functions that need IRQL = PASSIVE_LEVEL",

@@ -120,6 +120,12 @@ fn create(file: Handle, request: Handle) {
             unsafe { callback(device, request, file) }
         },
     );
+    // The open is not over before the driver has completed it, and nothing
+    // comes before the open is over.
+    let mut world = lock();
+    while world.is_open(request) {
+        world = wait_for(world, Duration::from_millis(50));
+    }
 }
 
 /// A create was completed: on failure there is no file, and never a close.

@@ -52,6 +52,12 @@ pub fn register(table: &mut Table) {
 }
 
 impl World {
+    /// Whether a request is not completed yet.
+    pub fn is_open(&self, handle: Handle) -> bool {
+        let data = self.objects.get(&handle).map(|o| &o.data);
+        matches!(data, Some(Data::Request(r)) if r.place != Place::Completed)
+    }
+
     /// A request that the driver owns now.
     pub fn owned(&mut self, handle: Handle, api: &str) -> &mut Request {
         let r = self.request(handle, api);
