@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::arg;
 use super::types::EX_RUNDOWN_REF;
-use crate::core::{Rule, event_log, callout, irql, pool};
+use crate::core::{Rule, callout, event_log, irql, pool};
 
 const CLOSED: usize = 1;
 const ONE: usize = 2;
