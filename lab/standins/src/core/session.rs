@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::{Rule, config, control, event_log, fault, pool};
+use super::{Rule, config, control, event_log, fault, pool, stack};
 use crate::nt::types::DRIVER_OBJECT;
 
 static BASE: AtomicUsize = AtomicUsize::new(0);
@@ -30,6 +30,7 @@ pub fn begin(driver: *mut DRIVER_OBJECT, base: usize, size: usize, name: &str) -
     }
     BASE.store(base, Ordering::SeqCst);
     SIZE.store(size, Ordering::SeqCst);
+    stack::pin();
     let config = config::reload();
     fault::begin(config);
     control::start();

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use windows_sys::Win32::System::Diagnostics::Debug::RtlCaptureStackBackTrace;
 use windows_sys::Win32::System::LibraryLoader::{
-    GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
-    GetModuleFileNameW, GetModuleHandleExW,
+    GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN,
+    GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT, GetModuleFileNameW, GetModuleHandleExW,
 };
 
 use super::session;
@@ -101,4 +101,18 @@ pub fn in_lab(address: usize) -> bool {
         (found != 0).then_some(module as usize)
     };
     module(address).is_some_and(|m| Some(m) == module(in_lab as *const () as usize))
+}
+
+/// Keeps lab.sys in the process for good: its threads outlive the driver that
+/// brought it in.
+pub fn pin() {
+    let mut module = std::ptr::null_mut();
+    // SAFETY: with FROM_ADDRESS the second argument is only looked up.
+    unsafe {
+        GetModuleHandleExW(
+            GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN,
+            pin as *const () as *const u16,
+            &raw mut module,
+        );
+    }
 }
