@@ -216,7 +216,9 @@ impl Fixture {
 impl Drop for Fixture {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for event in self.lab.events().iter().filter(|e| e.is_fatal()) {
+            // The last ones: a test of many broken rules has many more.
+            let events = self.lab.events();
+            for event in events.iter().rev().filter(|e| e.is_fatal()).take(2) {
                 eprintln!("the lab: {}", event.0);
             }
         }

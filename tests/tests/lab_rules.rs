@@ -4,7 +4,7 @@
 
 use serde_json::json;
 use weir_lab_harness::Error;
-use weir_tests::lab::{Fixture, config, root};
+use weir_tests::lab::{Fixture, root};
 
 /// One row of `lab/badriver/sins.csv`.
 struct Sin {
@@ -51,8 +51,7 @@ fn commit(fixture: &Fixture, sin: &str) -> Result<(), Error> {
         Ok(()) | Err(Error::Refused { .. }) => {}
         Err(other) => return Err(other),
     }
-    fixture.lab.stop_driver(&service)?;
-    fixture.lab.check()
+    fixture.lab.stop_driver(&service)
 }
 
 #[test]
@@ -68,9 +67,7 @@ fn each_rule_is_enforced() {
     assert!(sins.len() >= 30, "only {} sins", sins.len());
     let mut wrong = Vec::new();
     for sin in &sins {
-        if !fixture.lab.is_up() {
-            fixture.lab.up(&config()).expect("the lab comes up again");
-        }
+        // Each service has a process of its own, so that a run's end is its own.
         match commit(&fixture, &sin.name) {
             Err(Error::Violation { rule, caller, .. }) if rule == sin.rule => {
                 if !caller.starts_with(&format!("bad-{}", sin.name)) {
@@ -80,7 +77,6 @@ fn each_rule_is_enforced() {
             Err(other) => wrong.push(format!("{}: wanted {}, got: {other}", sin.name, sin.rule)),
             Ok(()) => wrong.push(format!("{}: nobody noticed ({})", sin.name, sin.rule)),
         }
-        fixture.lab.down().expect("the lab goes down");
     }
     assert!(
         wrong.is_empty(),
