@@ -16,7 +16,6 @@
 // Windows names, spelled as its documentation spells them, make the exported
 // functions and structures searchable.
 #![allow(non_snake_case, non_camel_case_types)]
-
 // Pointers inside the lab are the driver's: one that points nowhere is the
 // driver's fault, and the exception it raises is caught and named as such
 // (`nt::exception`). Marking every helper on the way `unsafe` would say nothing.
