@@ -310,7 +310,15 @@ fn each_refused_call_is_survived() {
                 .lab
                 .configure(&config)
                 .expect("the lab is configured");
+            let before = fixture.lab.events().len();
             try_everything(&fixture).unwrap_or_else(|e| panic!("{point}, call {nth}: {e}"));
+            let refused = fixture
+                .lab
+                .events()
+                .iter()
+                .skip(before)
+                .any(|e| e.kind() == "fault");
+            assert!(refused || nth > 1, "{point} was never called");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use weir_lab_harness::{Artifacts, Config, Lab};
 
 use crate::kit::run;
 use crate::{driver, image, parts, setup, speakeasy};
@@ -17,6 +18,9 @@ const WINDOWS_PACKAGES: &[&str] = &[
     "weir-client",
     "weirctl",
 ];
+
+/// Packages with tests of their own that run as Windows programs.
+const WINE_TESTED: &[&str] = &["lab-standins", "weir-client", "weirctl"];
 
 fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -45,24 +49,14 @@ pub fn test(root: &Path) -> Result<()> {
         run(cargo(root, &all).args(["--", "-D", "warnings"]))
     })?;
     steps.run("lints, Windows", || {
-        let target = [
-            "clippy",
-            "--locked",
-            "--quiet",
-            "--target",
-            "x86_64-pc-windows-gnu",
-        ];
-        let mut command = cargo(root, &target);
-        // Beside the parts' own build, whose dependencies it then shares.
-        command
-            .arg("--profile")
-            .arg("lab")
-            .arg("--target-dir")
-            .arg(driver::out_dir(root).join("parts"));
-        for package in WINDOWS_PACKAGES {
-            command.args(["--package", package]);
-        }
-        run(command.args(["--", "-D", "warnings"]))
+        run(
+            parts::cargo(root, "clippy", parts::TARGET, WINDOWS_PACKAGES)
+                .args(["--", "-D", "warnings"]),
+        )?;
+        run(
+            parts::cargo(root, "clippy", parts::KERNEL_TARGET, &["lab-badriver"])
+                .args(["--", "-D", "warnings"]),
+        )
     })?;
     steps.run("lints, driver", || driver::check(root, false))?;
     steps.run("tests, host", || {
@@ -76,6 +70,7 @@ pub fn test(root: &Path) -> Result<()> {
         speakeasy::run(root, &driver::sys_path(root))
     })?;
     steps.run("the lab's parts", || parts::build(root).map(drop))?;
+    steps.run("tests, Wine", || wine_tests(root))?;
     steps.run("tests, lab", || {
         let lab = [
             "test",
@@ -90,6 +85,28 @@ pub fn test(root: &Path) -> Result<()> {
     })?;
     steps.print();
     Ok(())
+}
+
+/// The unit tests of what runs on Windows alone: as Windows programs, in a lab
+/// without a driver.
+fn wine_tests(root: &Path) -> Result<()> {
+    let lab = Lab::open(
+        root.join("target/lab/unit"),
+        Artifacts::in_dir(parts::dir(root)),
+    );
+    lab.destroy()?;
+    lab.up(&Config::default())?;
+    let mut command = parts::cargo(root, "test", parts::TARGET, WINE_TESTED);
+    // Stand-ins and drivers share state by design: one test at a time.
+    command.args(["--", "--test-threads=1"]);
+    // The runner is what the lab runs any Windows program with.
+    command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
+    for (name, value) in lab.environment() {
+        command.env(name, value);
+    }
+    let tested = run(&mut command);
+    lab.destroy()?;
+    tested
 }
 
 #[derive(Default)]

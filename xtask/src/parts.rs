@@ -10,10 +10,10 @@ use crate::driver;
 use crate::kit::run;
 
 /// What the lab's programs and stand-ins are built for.
-const TARGET: &str = "x86_64-pc-windows-gnu";
+pub const TARGET: &str = "x86_64-pc-windows-gnu";
 
 /// What kernel images are built for.
-const KERNEL_TARGET: &str = "x86_64-pc-windows-msvc";
+pub const KERNEL_TARGET: &str = "x86_64-pc-windows-msvc";
 
 /// Package, the file cargo makes, and the name it has in the lab.
 const PARTS: &[(&str, &str, &str)] = &[
@@ -37,11 +37,11 @@ pub fn build(root: &Path) -> Result<PathBuf> {
     let out = dir(root);
     fs::create_dir_all(&out)?;
     let packages: Vec<&str> = PARTS.iter().map(|(package, _, _)| *package).collect();
-    let made = cargo(root, TARGET, &packages)?;
+    let made = built(root, TARGET, &packages)?;
     for (_, file, name) in PARTS {
         place(&made.join(file), &out.join(name))?;
     }
-    let made = cargo(root, KERNEL_TARGET, &["lab-badriver"])?;
+    let made = built(root, KERNEL_TARGET, &["lab-badriver"])?;
     place(
         &made.join("bad.dll"),
         &driver::out_dir(root).join("bad.sys"),
@@ -49,17 +49,27 @@ pub fn build(root: &Path) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// Builds packages in a target folder of their own, not the caller's, whose
-/// lock and profile may differ; returns where cargo puts what it makes.
-fn cargo(root: &Path, target: &str, packages: &[&str]) -> Result<PathBuf> {
-    let folder = driver::out_dir(root).join("parts");
+fn built(root: &Path, target: &str, packages: &[&str]) -> Result<PathBuf> {
+    run(&mut cargo(root, "build", target, packages))?;
+    Ok(folder(root).join(target).join("lab"))
+}
+
+/// The parts' own target folder: not the caller's, whose lock and profile may
+/// differ.
+fn folder(root: &Path) -> PathBuf {
+    driver::out_dir(root).join("parts")
+}
+
+/// cargo with the parts' profile and target folder, not yet run.
+#[must_use]
+pub fn cargo(root: &Path, verb: &str, target: &str, packages: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(root)
         // The bad driver needs no linker but the one within the Rust toolchain.
         .env("CARGO_TARGET_X86_64_PC_WINDOWS_MSVC_LINKER", "rust-lld")
         .args([
-            "build",
+            verb,
             "--locked",
             "--quiet",
             "--profile",
@@ -68,12 +78,11 @@ fn cargo(root: &Path, target: &str, packages: &[&str]) -> Result<PathBuf> {
             target,
         ])
         .arg("--target-dir")
-        .arg(&folder);
+        .arg(folder(root));
     for package in packages {
         cargo.args(["--package", package]);
     }
-    run(&mut cargo)?;
-    Ok(folder.join(target).join("lab"))
+    cargo
 }
 
 fn place(from: &Path, to: &Path) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A lab: one Wine prefix, its agent, and the drivers in it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -251,15 +252,20 @@ impl Lab {
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("wine");
+        command.arg(program).envs(self.environment());
         command
-            .arg(program)
-            .env("WINEPREFIX", self.prefix())
-            .env("WINEDLLOVERRIDES", OVERRIDES)
-            .env(
-                "WINEDEBUG",
-                std::env::var("LAB_WINEDEBUG").unwrap_or_else(|_| "-all".into()),
-            );
-        command
+    }
+
+    /// What Wine is told through the environment; `LAB_WINEDEBUG` is its
+    /// `WINEDEBUG`, which is otherwise silence.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, OsString); 3] {
+        let debug = std::env::var_os("LAB_WINEDEBUG").unwrap_or_else(|| "-all".into());
+        [
+            ("WINEPREFIX", self.prefix().into()),
+            ("WINEDLLOVERRIDES", OVERRIDES.into()),
+            ("WINEDEBUG", debug),
+        ]
     }
 
     fn agent(&self) -> Result<JsonClient> {
