@@ -247,3 +247,62 @@ fn requests_and_indications_pass() {
     passed_unchanged(&fixture);
     fixture.unload();
 }
+
+/// An adapter on a UDP socket of the host: a datagram is a frame, both ways.
+#[test]
+fn a_wire_carries_frames_both_ways() {
+    let patience = Some(std::time::Duration::from_secs(10));
+    let far = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    far.set_read_timeout(patience).expect("a timeout is set");
+    let fixture = Fixture::bare("frames-wire");
+    let mut config = weir_tests::lab::config();
+    config.adapters[0].wire = Some(far.local_addr().expect("its address").to_string());
+    config.adapters[0].wire_listen = Some(0);
+    fixture
+        .lab
+        .configure(&config)
+        .expect("the lab is configured");
+    fixture
+        .lab
+        .install_driver("weir", &weir_tests::lab::weir_sys())
+        .expect("installed");
+    fixture.lab.start_driver("weir").expect("the driver starts");
+    let adapters = fixture.ask(&json!({"cmd": "adapters"}));
+    let near = adapters["adapters"][0]["wire_port"]
+        .as_u64()
+        .expect("a port");
+    let frames: Vec<Vec<u8>> = frames(&capture("odd.pcap"))
+        .into_iter()
+        .filter(|f| f.len() >= 14)
+        .collect();
+    for frame in &frames {
+        far.send_to(frame, format!("127.0.0.1:{near}"))
+            .expect("it goes out");
+    }
+    let wanted = frames.len() as u64;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while fixture.balance("in").passed < wanted {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{:?}",
+            fixture.balance("in")
+        );
+    }
+    for frame in &frames {
+        let frames = [hex(frame)];
+        fixture.ask(&json!({
+            "cmd": "inject", "adapter": ADAPTER, "dir": "down", "frames": frames, "wait": true,
+        }));
+        let mut got = vec![0; 70_000];
+        let (n, _) = far
+            .recv_from(&mut got)
+            .expect("the frame comes out of the wire");
+        assert!(
+            got[..n] == frame[..],
+            "{n} bytes came out for {}",
+            frame.len()
+        );
+    }
+    assert_eq!(fixture.balance("out").passed, wanted);
+    fixture.unload();
+}

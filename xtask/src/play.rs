@@ -218,10 +218,12 @@ fn status(lab: &Lab, root: &Path, as_json: bool) -> Result<ExitCode> {
             .into_iter()
             .flatten()
         {
-            println!("adapter  {adapter}");
+            println!("adapter  {}", describe(adapter));
         }
-        if let Some(pool) = standins.get("pool") {
-            println!("pool     {pool}");
+        let pool = standins.get("pool").and_then(Value::as_object);
+        for (tag, held) in pool.into_iter().flatten() {
+            let number = |at: usize| held.get(at).and_then(Value::as_u64).unwrap_or(0);
+            println!("pool     {tag}: {} blocks, {} bytes", number(0), number(1));
         }
         match &broken {
             Some(weir_lab_harness::Error::Violation {
@@ -243,6 +245,37 @@ fn status(lab: &Lab, root: &Path, as_json: bool) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// One line on an adapter: what went into the filter, and what came out of it.
+fn describe(adapter: &Value) -> String {
+    let text = |at: &str| adapter.pointer(at).and_then(Value::as_str).unwrap_or("-");
+    let number = |at: &str| adapter.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+    let side = |at: &str| {
+        format!(
+            "{at} {} in, {} out, {} refused",
+            number(&format!("/{at}/frames_in")),
+            number(&format!("/{at}/frames_out")),
+            number(&format!("/{at}/refused/frames")),
+        )
+    };
+    let mut line = format!(
+        "{} ({}) {}; {}; {}; {} under way",
+        text("/name"),
+        text("/mac"),
+        text("/state"),
+        side("up"),
+        side("down"),
+        number("/in_flight"),
+    );
+    if number("/wire_port") != 0 {
+        line += &format!(
+            "; wire: 127.0.0.1:{} to {}",
+            number("/wire_port"),
+            text("/wire")
+        );
+    }
+    line
 }
 
 fn down(lab: &Lab, root: &Path) -> Result<ExitCode> {
