@@ -53,6 +53,47 @@ fn each_bad_request_gets_its_status() {
     fixture.unload();
 }
 
+/// What a handle with the capture role is refused.
+#[test]
+fn a_reader_is_refused_what_is_not_its_own() {
+    let fixture = Fixture::weir("input-reader");
+    let before = state(&fixture);
+    // A good OPEN_CAPTURE of the table's layout: all adapters, whole frames,
+    // 4 MiB of backlog, 100 ms, both directions.
+    let again = "0100000020000000000000000000000000004000640000000300000000000000";
+    let ioctl = ["debug", "ioctl", "--capture", "--out-len", "400", "--code"];
+    let read = ["debug", "read", "--capture", "--len"];
+    for (arguments, status) in [
+        // A read smaller than one record.
+        ([&read[..], &["0"]].concat(), "STATUS_BUFFER_TOO_SMALL"),
+        ([&read[..], &["47"]].concat(), "STATUS_BUFFER_TOO_SMALL"),
+        ([&read[..], &["65536"]].concat(), "STATUS_BUFFER_TOO_SMALL"),
+        // A second role.
+        (
+            [&ioctl[..], &["0x0012e010", "--in", again]].concat(),
+            "STATUS_INVALID_DEVICE_STATE",
+        ),
+        (
+            [&ioctl[..], &["0x0012e024", "--in", "0100000008000000"]].concat(),
+            "STATUS_INVALID_DEVICE_REQUEST",
+        ),
+        // A good read, given up: nothing came.
+        (
+            [&read[..], &["1048576", "--timeout-ms", "50"]].concat(),
+            "STATUS_CANCELLED",
+        ),
+    ] {
+        let (code, said) = fixture.fails(&arguments);
+        assert!(
+            said.contains(status),
+            "{arguments:?}: wanted {status}: {said}"
+        );
+        assert_eq!(code, 1, "{arguments:?}: {said}");
+        assert_eq!(state(&fixture), before, "{arguments:?}");
+    }
+    fixture.unload();
+}
+
 #[test]
 fn weirctl_says_what_is_wrong() {
     let fixture = Fixture::weir("input-weirctl");
