@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::process::Stdio;
 
 use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::{Value, json};
 use weir_tests::lab::{ADAPTER, Fixture, capture};
@@ -27,11 +29,11 @@ struct Captured {
     original: u32,
 }
 
-/// What weirctl wrote: the frames, and the interface statistics blocks.
-fn captured(file: &Path) -> (Vec<Captured>, usize) {
+/// What weirctl wrote: the frames, and the options of all interface statistics blocks.
+fn captured(file: &Path) -> (Vec<Captured>, Vec<InterfaceStatisticsOption<'static>>) {
     let file = File::open(file).expect("weirctl wrote the file");
     let mut reader = PcapNgReader::new(file).expect("a pcapng file");
-    let (mut frames, mut statistics) = (Vec::new(), 0);
+    let (mut frames, mut statistics) = (Vec::new(), Vec::new());
     while let Some(block) = reader.next_block() {
         match block.expect("a whole pcapng file") {
             Block::EnhancedPacket(p) => {
@@ -40,7 +42,9 @@ fn captured(file: &Path) -> (Vec<Captured>, usize) {
                     original: p.original_len,
                 });
             }
-            Block::InterfaceStatistics(_) => statistics += 1,
+            Block::InterfaceStatistics(s) => {
+                statistics.extend(s.into_owned().options);
+            }
             _ => {}
         }
     }
@@ -53,6 +57,7 @@ fn start_capture(fixture: &Fixture, file: &Path, options: &[&str]) -> std::proce
     let name = weir_lab_harness::windows_path(file);
     let child = fixture
         .command(&[&["capture", "-i", ADAPTER, "-w", &name], options].concat())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("weirctl starts");
     fixture.until("readers", before + 1);
@@ -83,7 +88,14 @@ fn a_capture_holds_every_frame_that_passed() {
 
     let (got, statistics) = captured(&file);
     assert_eq!(got.len(), sent.len());
-    assert!(statistics >= 1, "no interface statistics block");
+    let all = sent.len() as u64;
+    for counted in [
+        InterfaceStatisticsOption::IsbIfRecv(all),
+        InterfaceStatisticsOption::IsbIfDrop(0),
+        InterfaceStatisticsOption::IsbUsrDeliv(all),
+    ] {
+        assert!(statistics.contains(&counted), "{counted:?}: {statistics:?}");
+    }
     // Each direction keeps its order; between the two there is none to keep.
     let up = |frame: &[u8]| frame.get(6..12) != Some(&HOST[..]);
     for direction in [true, false] {
@@ -210,20 +222,23 @@ fn what_a_slow_reader_loses_is_counted() {
         (got.len() as u64) < 4 * sent,
         "nothing was lost: the test is too gentle"
     );
-    if out.status.success() && !out.stdout.is_empty() {
-        let said: Value = serde_json::from_slice(&out.stdout).expect("JSON");
-        let reader = &said["reader"];
-        let number = |f: &str| {
-            reader[f]
-                .as_u64()
-                .unwrap_or_else(|| panic!("no {f} in {said}"))
-        };
-        assert_eq!(number("seen"), 4 * sent);
-        assert_eq!(
-            number("seen"),
-            number("delivered") + number("queued") + number("lost")
-        );
-    }
+    // Ctrl-C is an end like any other: the file is whole, and the sum is told.
+    assert!(out.status.success(), "{}", out.status);
+    let said: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert_eq!(said["ended_by"], "interrupt", "{said}");
+    assert_eq!(said["frames"].as_u64(), Some(got.len() as u64), "{said}");
+    let reader = &said["reader"];
+    let number = |f: &str| {
+        reader[f]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {f} in {said}"))
+    };
+    assert_eq!(number("seen"), 4 * sent);
+    assert_eq!(
+        number("seen"),
+        number("delivered") + number("queued") + number("lost")
+    );
+    assert!(number("lost") > 0, "{said}");
     fixture.until("readers", 0);
     fixture.unload();
 }
