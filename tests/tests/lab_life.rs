@@ -2,7 +2,7 @@
 //! and with each allocation failing in its turn.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -17,6 +17,14 @@ fn echo(address: SocketAddr) -> std::io::Result<()> {
     stream.write_all(b"ping")?;
     let mut back = [0; 4];
     stream.read_exact(&mut back)
+}
+
+/// One echo over UDP, within the host alone.
+fn echo_datagram(address: SocketAddr) -> std::io::Result<usize> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    socket.send_to(b"ping", address)?;
+    socket.recv(&mut [0; 4])
 }
 
 fn start_echo(fixture: &Fixture, transport: &str) -> Option<SocketAddr> {
@@ -193,6 +201,9 @@ fn try_everything(fixture: &Fixture) -> Result<(), Error> {
         let addresses = [start_echo(fixture, "--tcp"), start_echo(fixture, "--udp")];
         if let Some(address) = addresses[0] {
             let _refused = echo(address);
+        }
+        if let Some(address) = addresses[1] {
+            let _lost = echo_datagram(address);
         }
         let replay = json!({
             "cmd": "replay", "adapter": ADAPTER, "file": windows_path(&capture("odd.pcap")),

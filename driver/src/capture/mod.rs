@@ -100,8 +100,7 @@ pub(crate) fn start() {
 }
 
 /// Closes every reader and lets none be opened again. Every read is completed
-/// when this returns. After it, only [`any_reader`] and [`on_frame`] are still
-/// called, and find nobody.
+/// when this returns. Calls that come after it find no reader.
 pub(crate) fn stop() {
     GATE.wait();
     slot::close_all();

@@ -135,7 +135,7 @@ impl<T> Drop for KBox<T> {
     fn drop(&mut self) {
         // SAFETY: the value is initialised and dropped only here.
         unsafe { self.value.drop_in_place() };
-        // SAFETY: allocated with this tag in try_new or try_zeroed, freed once.
+        // SAFETY: allocated with this tag in try_new, freed once.
         unsafe { release(self.value.cast::<u8>(), self.tag) };
     }
 }

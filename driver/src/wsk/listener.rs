@@ -35,7 +35,8 @@ pub(crate) trait Accept {
     fn accept(&self, connection: Stream) -> core::result::Result<(), Refused>;
 
     /// The listening socket doesn't work any more and is to be closed soon, but
-    /// not from within this call.
+    /// not from within this call, and not before [`Listener::enable`] has
+    /// returned: this call may come while that one runs.
     fn listener_failed(&self);
 }
 
@@ -132,7 +133,8 @@ impl Listener {
             return;
         };
         // SAFETY: open, and taken out by the swap, so closed once; the only
-        // other calls on it are those of open and start-up, which are over.
+        // other calls on it are those of open and start-up, which are over: a
+        // handler closes a failed listener only after `enable` has returned.
         let closed = unsafe { socket::close_and_wait(socket, &self.control) };
         if let Err(status) = closed {
             crate::kernel::log::status(c"closing a listening socket", status);

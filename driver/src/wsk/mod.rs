@@ -6,7 +6,7 @@
 //! | code | IRQL | may wait |
 //! |---|---|---|
 //! | `start`, `stop`, opening, binding, `close` of listeners and datagram sockets | `PASSIVE_LEVEL` | yes |
-//! | steps of the [pump](pump)'s tasks: receive, send, disconnect, close of connections | `PASSIVE_LEVEL`, in a work item | no: others queue behind them |
+//! | steps of the [pump](pump)'s tasks: receive, send, disconnect, close of connections | `PASSIVE_LEVEL`, in a work item | no: others queue behind them; but the one that closes a failed listener does |
 //! | completion routines ([`Op`], `Control`) | `<= DISPATCH_LEVEL`, possibly inside the call that was given the IRP | no; they signal and return |
 //! | the accept event | `<= DISPATCH_LEVEL`, several at once | no |
 //!
@@ -30,8 +30,10 @@
 //! `IoCancelIrp`, which would race with the completion and the next use of the
 //! same IRP. That no call is in progress is known differently for each kind of
 //! socket: calls on a connection are made by its one task, steps of which never
-//! overlap; calls on a listener are over before its event is enabled; and those
-//! who make calls on a datagram socket hold a rundown which its closer waits for.
+//! overlap; calls on a listener are made by the start of its service, the last of
+//! them enables its event, and nobody closes it before that has returned; and
+//! those who make calls on a datagram socket hold a rundown which its closer
+//! waits for.
 //!
 //! # Locks
 //! The pump's queue lock, and no other. It is innermost.

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::net::SocketAddr;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use super::TAG;
 use super::connection::{Connection, Links, signal};
@@ -33,10 +33,16 @@ pub(in crate::service) struct TcpEcho {
     listener: Option<Listener>,
     /// Closes a listener that the provider has given up.
     failure: Task,
-    has_failed: AtomicBool,
+    /// [`ENABLED`] and [`FAILED`]; whoever adds the second signals `failure`.
+    listening: AtomicU8,
     /// Keeps the provider captured.
     _client: Client,
 }
+
+/// The call that enables the accept event has returned.
+const ENABLED: u8 = 1;
+/// The provider has said that the listening socket doesn't work any more.
+const FAILED: u8 = 2;
 
 /// The list of connections, by the links in them.
 struct Connections {
@@ -68,7 +74,7 @@ impl TcpEcho {
                 live: Rundown::new(),
                 listener: None,
                 failure: Task::new(listener_failure),
-                has_failed: AtomicBool::new(false),
+                listening: AtomicU8::new(0),
                 _client: client,
             },
             TAG,
@@ -97,7 +103,21 @@ impl TcpEcho {
         };
         let bound = listener.local_address()?;
         listener.enable()?;
+        if self.listening.fetch_or(ENABLED, Ordering::AcqRel) == FAILED {
+            self.close_listener();
+        }
         Ok(bound)
+    }
+
+    /// Has a listener closed that has failed. Once, and not before the call that
+    /// enabled its event has returned: `WskCloseSocket` must not meet another
+    /// call on the same socket, and the event may come while that one runs.
+    fn close_listener(&self) {
+        if self.live.acquire_raw() {
+            // SAFETY: bound in start; `live`, held, keeps the service until the
+            // step lets go of it.
+            unsafe { pump::signal(&raw const self.failure, 1) };
+        }
     }
 
     /// Ends the service: no connection is taken any more, those there are get
@@ -199,10 +219,8 @@ impl Accept for TcpEcho {
     fn listener_failed(&self) {
         bump(&self.counters.errors, 1);
         log::line(c"tcp echo: its listening socket has failed");
-        if !self.has_failed.swap(true, Ordering::Relaxed) && self.live.acquire_raw() {
-            // SAFETY: bound in start; `live`, held, keeps the service until the
-            // step lets go of it.
-            unsafe { pump::signal(&raw const self.failure, 1) };
+        if self.listening.fetch_or(FAILED, Ordering::AcqRel) == ENABLED {
+            self.close_listener();
         }
     }
 }
