@@ -166,10 +166,10 @@ impl From<KindArg> for ServiceKind {
 #[group(required = true, multiple = false)]
 pub(crate) struct ListenArgs {
     /// Listen for TCP connections, as 127.0.0.1:7 or [::1]:7; port 0 lets the driver choose
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     tcp: Option<SocketAddr>,
     /// Receive UDP datagrams
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     udp: Option<SocketAddr>,
 }
 
@@ -180,6 +180,14 @@ impl ListenArgs {
             .map(|addr| (Transport::Tcp, addr))
             .or(self.udp.map(|addr| (Transport::Udp, addr)))
     }
+}
+
+/// The kernel has no resolver, so a name is no address.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "not an IP address and a port, as 127.0.0.1:7 or [::1]:7 (names are not looked up)"
+            .to_owned()
+    })
 }
 
 #[derive(Debug, Subcommand)]
@@ -257,7 +265,19 @@ mod tests {
         assert_eq!(listen.target(), Some((Transport::Udp, address)));
         assert!(start(&[]).is_err());
         assert!(start(&["--tcp", "1.2.3.4:5", "--udp", "1.2.3.4:5"]).is_err());
-        assert!(start(&["--tcp", "localhost"]).is_err());
+        for bad in [
+            "localhost",
+            "localhost:7",
+            "1.2.3.4",
+            "::1:7",
+            "1.2.3.4:65536",
+        ] {
+            let error = start(&["--tcp", bad]).expect_err(bad);
+            assert!(
+                error.to_string().contains("as 127.0.0.1:7 or [::1]:7"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
