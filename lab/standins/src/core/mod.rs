@@ -2,7 +2,8 @@
 //! IRQL, calls into the driver, pool, fault injection, configuration, the
 //! control channel, and the session of one loaded driver.
 //!
-//! Nothing in here knows KMDF, NDIS or WSK.
+//! Only `session` names KMDF, NDIS and WSK: it tells each that a driver is there,
+//! and asks each what is left of it.
 
 /// Ends the run: `violate!(Rule::X, "format {}", args)`.
 #[macro_export]
