@@ -247,15 +247,42 @@ fn what_a_slow_reader_loses_is_counted() {
 #[test]
 fn requests_and_indications_pass() {
     let fixture = Fixture::weir("frames-oid");
-    for oid in [
-        json!({"cmd": "oid", "adapter": ADAPTER, "type": "query", "oid": 0x0001_0106, "len": 4}),
-        json!({"cmd": "oid", "adapter": ADAPTER, "type": "set", "oid": 0x0001_010e, "len": 4}),
-        json!({"cmd": "oid", "adapter": ADAPTER, "type": "query", "oid": 0xff01_0203_u32, "len": 64}),
-    ] {
-        fixture.ask(&oid);
+    for direct in [false, true] {
+        for (kind, oid, len, status) in [
+            ("query", 0x0001_0106_u32, 4, "0x00000000"), // OID_GEN_MAXIMUM_FRAME_SIZE
+            ("set", 0x0001_010e, 4, "0x00000000"),       // OID_GEN_CURRENT_PACKET_FILTER
+            ("query", 0x0001_0106, 1, "0xC0010016"),     // NDIS_STATUS_BUFFER_TOO_SHORT
+            ("query", 0xff01_0203, 64, "0xC00000BB"),    // nobody's: NDIS_STATUS_NOT_SUPPORTED
+        ] {
+            let answer = fixture.ask(&json!({
+                "cmd": "oid", "adapter": ADAPTER, "type": kind, "oid": oid, "len": len, "direct": direct,
+            }));
+            assert_eq!(
+                answer["reached_miniport"], true,
+                "{kind} {oid:#x}: {answer}"
+            );
+            assert_eq!(answer["status"], status, "{kind} {oid:#x}: {answer}");
+            if len == 1 {
+                // How much it takes is copied back from the clone.
+                assert_eq!(answer["needed"], 4, "{answer}");
+            }
+        }
+        let cancelled = fixture.ask(&json!({
+            "cmd": "oid", "adapter": ADAPTER, "type": "query", "oid": 0x0001_0106, "len": 4,
+            "direct": direct, "cancel_after_ms": 0,
+        }));
+        assert_eq!(cancelled["reached_miniport"], true, "{cancelled}");
     }
-    fixture.ask(&json!({"cmd": "status_indicate", "adapter": ADAPTER}));
-    fixture.ask(&json!({"cmd": "pnp", "adapter": ADAPTER}));
+    for event in [
+        json!({"cmd": "status_indicate", "adapter": ADAPTER, "link": "down"}),
+        json!({"cmd": "status_indicate", "adapter": ADAPTER, "link": "up"}),
+        json!({"cmd": "status_indicate", "adapter": ADAPTER, "code": 0x4001_ffff_u32}),
+        json!({"cmd": "pnp", "adapter": ADAPTER}),
+        json!({"cmd": "cancel_send", "adapter": ADAPTER, "id": 7}),
+    ] {
+        let answer = fixture.ask(&event);
+        assert_eq!(answer["arrived"], true, "{event}: {answer}");
+    }
     fixture.ask(&json!({"cmd": "pause", "adapter": ADAPTER}));
     fixture.ask(&json!({"cmd": "restart", "adapter": ADAPTER}));
     fixture.replay(&capture("odd.pcap"));
