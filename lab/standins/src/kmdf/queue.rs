@@ -242,23 +242,21 @@ pub fn present(queue: Handle) {
     while let Some((handle, call)) = next(queue) {
         let level = irql::current();
         match call {
-            // SAFETY (this and the next two): the driver's callback with a
-            // request it owns from now on.
             Call::Length(f, length) => {
-                callout::call_at("EvtIoRead/Write", f as usize, level, || unsafe {
-                    // SAFETY: see above.
-                    f(queue, handle, length);
-                })
-            }
-            Call::Control(f, output, input, code) => {
-                callout::call_at("EvtIoDeviceControl", f as usize, level, || unsafe {
-                    // SAFETY: see above.
-                    f(queue, handle, output, input, code);
+                callout::call_at("EvtIoRead/Write", f as usize, level, || {
+                    // SAFETY: the driver's callback with a request it owns from now on.
+                    unsafe { f(queue, handle, length) };
                 });
             }
-            Call::Default(f) => callout::call_at("EvtIoDefault", f as usize, level, || unsafe {
-                // SAFETY: see above.
-                f(queue, handle);
+            Call::Control(f, output, input, code) => {
+                callout::call_at("EvtIoDeviceControl", f as usize, level, || {
+                    // SAFETY: the driver's callback with a request it owns from now on.
+                    unsafe { f(queue, handle, output, input, code) };
+                });
+            }
+            Call::Default(f) => callout::call_at("EvtIoDefault", f as usize, level, || {
+                // SAFETY: the driver's callback with a request it owns from now on.
+                unsafe { f(queue, handle) };
             }),
             Call::Nothing(result) => request::complete(handle, result, 0),
         }
