@@ -1,5 +1,7 @@
-//! The device's one queue: parallel, callbacks at `PASSIVE_LEVEL` in the
-//! caller's thread.
+//! The device's one queue: parallel, callbacks at `PASSIVE_LEVEL`. Most run in
+//! the caller's thread, but not all: the framework hands a request that had to
+//! wait to whichever thread serves the queue next, one of its own too. So nothing
+//! here may ask whose thread or process it runs in.
 
 use crate::capture;
 use crate::control;
