@@ -285,3 +285,23 @@ fn a_truncated_image_is_an_error_or_refused_and_never_a_fault() {
         }
     }
 }
+
+/// Who may open the device is in the image, and says SYSTEM and Administrators,
+/// protected from what else would be inherited (MSDN "SDDL for Device Objects").
+#[test]
+fn the_device_is_for_system_and_administrators_only() {
+    let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let bytes = Shipped::read().bytes;
+    let at = |text: &str| -> Vec<usize> {
+        let text = wide(text);
+        bytes
+            .windows(text.len())
+            .enumerate()
+            .filter_map(|(at, found)| (found == text).then_some(at))
+            .collect()
+    };
+    let descriptor = "D:P(A;;GA;;;SY)(A;;GA;;;BA)";
+    assert_eq!(at("D:").len(), 1, "one descriptor");
+    assert_eq!(at(descriptor).len(), 1, "{descriptor}");
+    assert_eq!(at(&format!("{descriptor}(")).len(), 0, "nobody else");
+}
