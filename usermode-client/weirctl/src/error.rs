@@ -70,3 +70,34 @@ impl CtlError {
 
 const ACCESS_DENIED: i32 = weir_abi::status::ACCESS_DENIED;
 const REVISION_MISMATCH: i32 = weir_abi::status::REVISION_MISMATCH;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_client::{Failure, NtStatus};
+
+    #[test]
+    fn each_kind_has_its_exit_code() {
+        let refused = |status| {
+            CtlError::Client(ClientError::Refused {
+                operation: "test",
+                failure: Failure {
+                    status: NtStatus(status),
+                    win32: 0,
+                },
+            })
+        };
+        for (error, code) in [
+            (ClientError::Unsupported.into(), 3),
+            (ClientError::NotPresent { win32: 2 }.into(), 3),
+            (ClientError::AccessDenied.into(), 4),
+            (refused(ACCESS_DENIED), 4),
+            (refused(REVISION_MISMATCH), 5),
+            (refused(weir_abi::status::NOT_FOUND), 1),
+            (CtlError::NoAdapters, 1),
+        ] {
+            let error: CtlError = error;
+            assert_eq!(error.exit_code(), code, "{error}");
+        }
+    }
+}
