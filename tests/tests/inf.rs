@@ -266,3 +266,19 @@ fn what_is_no_inf_is_refused() {
     assert!(Inf::parse("[Strings]\na = 1\na = 2\n").is_err());
     assert!(!faults("").is_empty());
 }
+
+/// NDIS matches the filter that registers with the one that was installed by
+/// this GUID: the two must be one.
+#[test]
+fn the_driver_registers_as_what_the_inf_installs() {
+    const FILTER: &str = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../driver/src/ndis/filter.rs"
+    ));
+    let inf = Inf::parse(INX).expect("the INF parses");
+    let guid = inf.value("Install", "NetCfgInstanceId").expect("a GUID");
+    assert!(
+        FILTER.contains(&format!("UNIQUE_NAME: &str = \"{guid}\"")),
+        "{guid}"
+    );
+}
