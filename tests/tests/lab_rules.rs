@@ -2,6 +2,8 @@
 //! run, named by its service, and the stand-ins end the run with the rule's
 //! name. A lab that has never failed anything proves nothing.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use weir_lab_harness::Error;
 use weir_tests::lab::{Fixture, root};
@@ -52,6 +54,26 @@ fn commit(fixture: &Fixture, sin: &str) -> Result<(), Error> {
         Err(other) => return Err(other),
     }
     fixture.lab.stop_driver(&service)
+}
+
+/// A new rule without a driver that breaks it is not a rule yet.
+#[test]
+fn each_rule_has_a_sin() {
+    let table = root().join("lab/standins/src/core/rules.rs");
+    let table = std::fs::read_to_string(table).expect("rules.rs");
+    // One a line in the table: `Name => "what it demands",`.
+    let rules: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.trim().split_once(" => \""))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(rules.len() > 100, "only {} rules were read", rules.len());
+    let sins = sins();
+    let broken: BTreeSet<&str> = sins.iter().map(|sin| sin.rule.as_str()).collect();
+    let spared: Vec<_> = rules.difference(&broken).collect();
+    assert!(spared.is_empty(), "nothing breaks {spared:?}");
+    let unknown: Vec<_> = broken.difference(&rules).collect();
+    assert!(unknown.is_empty(), "no rule is called {unknown:?}");
 }
 
 #[test]
