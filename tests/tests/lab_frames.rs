@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -199,20 +201,16 @@ fn what_a_slow_reader_loses_is_counted() {
     let sent = frames(&capture("mixed.pcap")).len() as u64;
     // The smallest backlog, and a program that is stopped while frames pass.
     let child = start_capture(&fixture, &file, &["--backlog", "65536", "--json"]);
-    let group = |signal: &str| {
-        // Wine's loader execs: the child's pid is the Windows program's.
-        let done = std::process::Command::new("kill")
-            .args([signal, &child.id().to_string()])
-            .status();
-        assert!(done.expect("kill runs").success());
-    };
-    group("-STOP");
+    // Wine's loader execs: the child's pid is the Windows program's.
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let send = |signal| kill(pid, signal).expect("weirctl is running");
+    send(Signal::SIGSTOP);
     for _ in 0..4 {
         fixture.replay(&capture("mixed.pcap"));
     }
-    group("-CONT");
+    send(Signal::SIGCONT);
     std::thread::sleep(std::time::Duration::from_millis(500));
-    group("-INT");
+    send(Signal::SIGINT);
     let out = child.wait_with_output().expect("weirctl ends");
     let balance_in = fixture.balance("in");
     let balance_out = fixture.balance("out");
@@ -347,4 +345,42 @@ fn a_wire_carries_frames_both_ways() {
     }
     assert_eq!(fixture.balance("out").passed, wanted);
     fixture.unload();
+}
+
+/// Chains of other shapes, 802.1Q tags beside the frames as a NIC with VLAN
+/// offload gives them, sends that the miniport fails: all of it goes through as
+/// it came, and the balance closes.
+#[test]
+fn chains_of_every_shape_pass() {
+    let fixture = Fixture::bare("frames-shapes");
+    let lab = &fixture.lab;
+    lab.install_driver("weir", &weir_tests::lab::weir_sys())
+        .expect("installed");
+    let mut config = weir_tests::lab::config();
+    let count = frames(&capture("mixed.pcap")).len() as u64;
+    for seed in 1..=6 {
+        config.shape = weir_lab_harness::Shape {
+            seed,
+            tag_percent: Some(30),
+            send_fail_percent: Some(10),
+            split_percent: Some(80),
+            resources_percent: Some(40),
+        };
+        lab.configure(&config).expect("the lab is configured");
+        lab.start_driver("weir").expect("the driver starts");
+        for file in ["mixed.pcap", "odd.pcap"] {
+            fixture.replay(&capture(file));
+        }
+        passed_unchanged(&fixture);
+        let (up, down) = (fixture.balance("in"), fixture.balance("out"));
+        assert!(
+            up.passed + down.passed > count,
+            "seed {seed}: {up:?} {down:?}"
+        );
+        // Tags beside the frame count as VLAN, as those within it do.
+        let stats = fixture.json(&["stats"]);
+        let vlan = stats["adapters"][0]["in"]["protocols"]["vlan"].as_u64();
+        assert!(vlan.is_some_and(|n| n > 100), "seed {seed}: {stats}");
+        fixture.unload();
+    }
 }

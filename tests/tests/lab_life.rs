@@ -211,6 +211,11 @@ fn try_everything(fixture: &Fixture) -> Result<(), Error> {
         });
         // An adapter the filter could not attach to carries nothing, and says so.
         let replayed = fixture.lab.ask(&replay);
+        // Whatever failed: where there is a balance, it closes.
+        let stats = fixture.weirctl(&["stats", "--json"]);
+        if stats.status.success() {
+            let _closed = fixture.balance("in");
+        }
         let oid = json!({"cmd": "oid", "adapter": ADAPTER, "type": "query", "oid": 0x0001_0106, "len": 4});
         let asked = fixture.lab.ask(&oid);
         let _ended = reader.kill();

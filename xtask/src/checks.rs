@@ -77,8 +77,10 @@ pub fn test(root: &Path) -> Result<()> {
             "--locked",
             "--package",
             "weir-tests",
+            "--package",
+            "xtask",
             "--features",
-            "lab",
+            "weir-tests/lab,xtask/lab",
         ];
         // One lab at a time: they would only take each other's processor.
         run(cargo(root, &lab).args(["--", "--test-threads=1"]))

@@ -50,11 +50,11 @@ pub enum LabTask {
     Down,
 }
 
-/// The lab that `cargo xtask lab` works on.
+/// The lab that `cargo xtask lab` works on; `WEIR_LAB` names another folder.
 #[must_use]
 pub fn lab(root: &Path) -> Lab {
     Lab::open(
-        root.join("target/lab/play"),
+        std::env::var_os("WEIR_LAB").map_or_else(|| root.join("target/lab/play"), PathBuf::from),
         Artifacts::in_dir(parts::dir(root)),
     )
 }
@@ -117,14 +117,24 @@ fn up(
         adapter.wire_listen = Some(0);
     }
     lab.up(&config)?;
-    let started = lab
-        .install_driver(SERVICE, &image)
-        .and_then(|()| lab.start_driver(SERVICE));
-    if let Err(e) = started {
-        // Without its driver the lab is of no use: don't leave half of it.
+    if let Err(e) = load(&lab, &image, replay, wire) {
+        // Half a lab is of no use: the next `up` starts from nothing.
         lab.down()?;
-        return Err(e.into());
+        return Err(e);
     }
+    println!("try: cargo xtask lab run weirctl status");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads the driver and starts what the command line asks for.
+fn load(
+    lab: &Lab,
+    image: &Path,
+    replay: Option<&Path>,
+    wire: Option<std::net::SocketAddr>,
+) -> Result<()> {
+    lab.install_driver(SERVICE, image)?;
+    lab.start_driver(SERVICE)?;
     println!("weir.sys is loaded, with one virtual adapter, {ADAPTER} ({ADAPTER_MAC})");
     if let Some(file) = replay {
         lab.ask(&json!({
@@ -137,11 +147,10 @@ fn up(
         );
     }
     if let Some(peer) = wire {
-        let near = wire_port(&lab)?;
+        let near = wire_port(lab)?;
         println!("wire: frames sent down go to {peer}; send frames up to 127.0.0.1:{near}");
     }
-    println!("try: cargo xtask lab run weirctl status");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn wire_port(lab: &Lab) -> Result<u64> {

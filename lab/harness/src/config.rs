@@ -71,15 +71,34 @@ pub struct PointFault {
     pub status: i32,
 }
 
-/// How the stand-ins spread frames over NET_BUFFER_LISTs, NET_BUFFERs and MDLs.
+/// How the stand-ins spread frames over NET_BUFFER_LISTs, NET_BUFFERs and MDLs;
+/// what is not said here is as the stand-ins have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// The seed of the choices: the same seed gives the same chains.
     pub seed: u64,
+    /// How many chains carry an 802.1Q tag beside the frame, in per cent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag_percent: Option<u32>,
+    /// How many sends the miniport fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_fail_percent: Option<u32>,
+    /// How many frames are cut over several MDLs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_percent: Option<u32>,
+    /// How many receives come with NDIS_RECEIVE_FLAGS_RESOURCES.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources_percent: Option<u32>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { seed: 1 }
+        Self {
+            seed: 1,
+            tag_percent: None,
+            send_fail_percent: None,
+            split_percent: None,
+            resources_percent: None,
+        }
     }
 }
