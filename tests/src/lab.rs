@@ -184,13 +184,8 @@ impl Fixture {
     #[must_use]
     pub fn balance(&self, direction: &str) -> Balance {
         let stats = self.json(&["stats"]);
-        let adapters = stats["adapters"].as_array().expect("stats has adapters");
-        for adapter in adapters {
-            for direction in ["in", "out"] {
-                Balance::of(&adapter[direction]["balance"]).check();
-            }
-        }
-        Balance::of(&adapters[0][direction]["balance"])
+        Balance::check_all(&stats);
+        Balance::of(&stats["adapters"][0][direction]["balance"])
     }
 
     /// Stops the driver: nothing may be left, and no rule have been broken.
@@ -256,6 +251,19 @@ impl Balance {
             dropped: number("dropped"),
             diverted: number("diverted"),
             lost: number("lost"),
+        }
+    }
+
+    /// Checks each balance in what `weirctl stats --json` printed.
+    ///
+    /// # Panics
+    /// When one doesn't close.
+    pub fn check_all(stats: &Value) {
+        let adapters = stats["adapters"].as_array().expect("stats has adapters");
+        for adapter in adapters {
+            for direction in ["in", "out"] {
+                Self::of(&adapter[direction]["balance"]).check();
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_lab_harness::{Error, windows_path};
-use weir_tests::lab::{ADAPTER, Fixture, SERVICE, capture, weir_sys};
+use weir_tests::lab::{ADAPTER, Balance, Fixture, SERVICE, capture, weir_sys};
 
 /// One echo over TCP, within the host alone.
 fn echo(address: SocketAddr) -> std::io::Result<()> {
@@ -214,7 +214,7 @@ fn try_everything(fixture: &Fixture) -> Result<(), Error> {
         // Whatever failed: where there is a balance, it closes.
         let stats = fixture.weirctl(&["stats", "--json"]);
         if stats.status.success() {
-            let _closed = fixture.balance("in");
+            Balance::check_all(&serde_json::from_slice(&stats.stdout).expect("JSON"));
         }
         let oid = json!({"cmd": "oid", "adapter": ADAPTER, "type": "query", "oid": 0x0001_0106, "len": 4});
         let asked = fixture.lab.ask(&oid);
