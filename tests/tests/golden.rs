@@ -404,7 +404,7 @@ fn service_list() {
         ServiceListRequest::new(0x23),
         Command::ServiceList { start: 0x23 },
     );
-    let entry = |id: u32, transport: u32, address| {
+    let entry = |id: u32, transport: u32, address, (state, status)| {
         let nth = |k: u64| 0x60_0000_0000 + u64::from(id) * 0x100 + k;
         ServiceInfo {
             id,
@@ -417,10 +417,12 @@ fn service_list() {
             bytes_out: nth(2),
             errors: nth(3),
             dropped: nth(4),
+            state,
+            status,
         }
     };
     let head = ServiceListReply {
-        header: reply(16 + 2 * 88),
+        header: reply(16 + 2 * 96),
         total: 0x24,
         count: 2,
     };
@@ -428,13 +430,18 @@ fn service_list() {
         Some(head.header),
         ReplyHeader::of_list::<ServiceListReply, ServiceInfo>(2)
     );
-    let want = [entry(1, 1, v4()), entry(2, 2, v6(7).into())];
+    let want = [
+        entry(1, 1, v4(), (1, 0)),
+        entry(2, 2, v6(7).into(), (2, 0xC000_00B6_u32.cast_signed())),
+    ];
 
     let bytes = golden("service_list_reply");
     let (got, rest) = ServiceListReply::read_from_prefix(&bytes).expect("a list");
     assert_eq!(got, head);
     let (infos, rest) = <[ServiceInfo; 2]>::read_from_prefix(rest).expect("two entries");
     assert_eq!(infos, want);
+    assert_eq!(infos[0].failure(), Ok(None));
+    assert_eq!(infos[1].failure(), Ok(Some(status::FILE_FORCED_CLOSED)));
     assert_eq!(rest, []);
     assert_eq!([head.as_bytes(), want.as_bytes()].concat(), bytes);
 }

@@ -1,19 +1,25 @@
 //! The parts of the driver's services that know nothing of the kernel, on any
-//! host: the table of services, and every reachable state of the two echo
-//! machines against a model of a socket.
+//! host: the table of services, their health, the list of connections, and every
+//! reachable state of the two echo machines against a model of a socket.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+#[path = "../../driver/src/service/health.rs"]
+mod health;
+#[path = "../../driver/src/service/echo/list.rs"]
+mod list;
 #[path = "../../driver/src/service/echo/state.rs"]
 mod state;
 #[path = "../../driver/src/service/table.rs"]
 mod table;
 
+use health::Health;
+use list::{Linked, Links, List};
 use state::{
     Datagram, DatagramAction, DatagramEvent, Failure, Stream, StreamAction, StreamEvent, Tally,
 };
 use table::{NoPlace, Table};
-use weir_abi::{ServiceKind, ServiceSpec, Transport};
+use weir_abi::{ServiceKind, ServiceSpec, Transport, status};
 
 /// Small, so that every split of a send is tried.
 const CAPACITY: u32 = 3;
@@ -424,4 +430,134 @@ fn a_full_table_refuses_and_lists_by_id() {
     }
     assert_eq!(ids.len(), 64);
     assert!(ids.is_sorted() && !ids.contains(&10));
+}
+
+#[test]
+fn a_service_fails_with_the_last_of_its_parts_and_only_once() {
+    let health = Health::new(3);
+    assert!(!health.part_failed(status::CANCELLED));
+    assert!(!health.part_failed(status::CANCELLED));
+    assert_eq!(health.failure(), None, "one part still works");
+    assert!(health.part_failed(status::FILE_FORCED_CLOSED));
+    assert_eq!(health.failure(), Some(status::FILE_FORCED_CLOSED));
+    // A listener that says so again changes nothing.
+    assert!(!health.part_failed(status::CANCELLED));
+    assert_eq!(health.failure(), Some(status::FILE_FORCED_CLOSED));
+    // It has failed even if what it failed with is no error.
+    for odd in [status::SUCCESS, status::PENDING, status::BUFFER_OVERFLOW] {
+        let health = Health::new(1);
+        assert!(health.part_failed(odd));
+        assert_eq!(health.failure(), Some(status::UNSUCCESSFUL));
+    }
+}
+
+struct Item {
+    links: Links<Item>,
+}
+
+impl Linked for Item {
+    fn links(&self) -> &Links<Self> {
+        &self.links
+    }
+}
+
+/// A list of boxes, freed as soon as they are taken out.
+struct Items {
+    list: List<Item>,
+    live: Vec<*mut Item>,
+}
+
+impl Items {
+    fn new(count: usize) -> Self {
+        let mut items = Self {
+            list: List::new(),
+            live: Vec::new(),
+        };
+        for _ in 0..count {
+            items.add();
+        }
+        items
+    }
+
+    fn add(&mut self) {
+        let links = Links::new();
+        let item = Box::into_raw(Box::new(Item { links }));
+        // SAFETY: in no list, and freed by `free` only, which takes it out.
+        unsafe { self.list.link(item) };
+        self.live.push(item);
+    }
+
+    fn free(&mut self, item: *mut Item) {
+        self.live.retain(|other| *other != item);
+        // SAFETY: put in by `add`, and taken out once: it was in `live`.
+        unsafe { self.list.unlink(item) };
+        // SAFETY: from Box::into_raw in `add`; nobody refers to it any more.
+        drop(unsafe { Box::from_raw(item) });
+    }
+}
+
+impl Drop for Items {
+    fn drop(&mut self) {
+        while let Some(item) = self.live.first() {
+            self.free(*item);
+        }
+    }
+}
+
+#[test]
+fn a_walk_meets_each_that_stays_once_whatever_goes_in_between() {
+    const COUNT: usize = 6;
+    // After how many steps; which of them go then, each subset of them.
+    for steps in 0..=COUNT {
+        for gone in 0_u32..1 << COUNT {
+            for backwards in [false, true] {
+                let mut items = Items::new(COUNT);
+                let all = items.live.clone();
+                items.list.walk();
+                let mut met: Vec<*const Item> = Vec::new();
+                for _ in 0..steps {
+                    met.extend(items.list.step());
+                }
+                let mut leaving: Vec<*mut Item> = (0..COUNT)
+                    .filter(|n| gone & (1 << n) != 0)
+                    .map(|n| all[n])
+                    .collect();
+                if backwards {
+                    leaving.reverse();
+                }
+                for item in &leaving {
+                    items.free(*item);
+                }
+                while let Some(item) = items.list.step() {
+                    assert!(items.live.contains(&item.cast_mut()), "it is gone");
+                    met.push(item);
+                }
+                let once: HashSet<*const Item> = met.iter().copied().collect();
+                assert_eq!(once.len(), met.len(), "one was met twice");
+                assert!(
+                    items
+                        .live
+                        .iter()
+                        .all(|item| once.contains(&item.cast_const())),
+                    "one was lost: {steps} steps, {gone:#b} gone"
+                );
+                assert_eq!(items.list.step(), None, "it ends");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_walk_does_not_meet_what_comes_after_its_start() {
+    let mut items = Items::new(2);
+    items.list.walk();
+    assert!(items.list.step().is_some());
+    items.add();
+    assert!(items.list.step().is_some());
+    assert_eq!(items.list.step(), None);
+    items.list.walk();
+    for _ in 0..3 {
+        assert!(items.list.step().is_some(), "a new walk meets all");
+    }
+    assert_eq!(items.list.step(), None);
 }

@@ -53,12 +53,12 @@ pub use command::{Command, CommandError};
 pub use ioctl::Ioctl;
 pub use layout::{EnumLayout, FieldLayout, Layout, Message};
 pub use meaning::{
-    AdapterState, Direction, Directions, Media, RecordFlags, ServiceKind, StatusFlags, Transport,
-    UnknownValue,
+    AdapterState, Direction, Directions, Media, RecordFlags, ServiceKind, ServiceState,
+    StatusFlags, Transport, UnknownValue,
 };
 pub use message::{
     AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats, AdapterStatsReply,
-    AdapterStatsRequest, Balance, CaptureOptions, HeaderError, OpenCaptureReply,
+    AdapterStatsRequest, Balance, CaptureOptions, ConditionError, HeaderError, OpenCaptureReply,
     OpenCaptureRequest, ProtocolCounters, ReaderStats, ReaderStatsReply, ReaderStatsRequest,
     ReplyHeader, Request, RequestError, RequestHeader, ServiceInfo, ServiceListReply,
     ServiceListRequest, ServiceSpec, ServiceStartReply, ServiceStartRequest, ServiceStopReply,

@@ -58,6 +58,18 @@ wire_enum! {
 }
 
 wire_enum! {
+    /// How a service is. A service that failed keeps its place, and what other
+    /// sockets it has, until it is stopped.
+    pub enum ServiceState {
+        /// It takes connections or datagrams.
+        Running = 1 "running",
+        /// Its listening socket, or everything that receives datagrams for it,
+        /// doesn't work any more.
+        Failed = 2 "failed",
+    }
+}
+
+wire_enum! {
     /// The transport protocol of a service.
     pub enum Transport {
         /// TCP.
@@ -132,6 +144,7 @@ bitflags::bitflags! {
 pub const ENUMS: &[crate::EnumLayout] = &[
     Direction::LAYOUT,
     ServiceKind::LAYOUT,
+    ServiceState::LAYOUT,
     Transport::LAYOUT,
     Media::LAYOUT,
     AdapterState::LAYOUT,

@@ -87,6 +87,9 @@ statuses! {
     DEVICE_NOT_READY = 0xC000_00A3 "STATUS_DEVICE_NOT_READY",
         "the network provider is not available to the driver, or the driver is unloading",
         "try again when `weirctl status` shows it ready";
+    FILE_FORCED_CLOSED = 0xC000_00B6 "STATUS_FILE_FORCED_CLOSED",
+        "the network provider has given up the service's socket",
+        "stop the service and start it again (weirctl service stop ID)";
     INVALID_PARAMETER_1 = 0xC000_00EF "STATUS_INVALID_PARAMETER_1",
         "field 1 of the request is out of its range (SERVICE_START: kind)",
         "use a service kind this driver knows: echo";

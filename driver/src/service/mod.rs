@@ -8,6 +8,13 @@
 //! only, a second start of it fails until it is gone for good, and ids are never
 //! used twice. Both run at `PASSIVE_LEVEL` and may wait.
 //!
+//! # A service that fails
+//! A TCP echo whose listening socket the provider gives up, and a UDP echo all
+//! of whose buffers have ended with an error, take in nothing any more. They
+//! stay in the table, listed as failed and with the status they failed with
+//! ([`health`]), until somebody stops them: the connections there are go on, and
+//! who started the service can see what became of it.
+//!
 //! # Life of a connection
 //! The accept event (`<= DISPATCH_LEVEL`) allocates one block of pool with the
 //! IRPs, the buffer and the MDL the connection will ever need, links it into
@@ -17,6 +24,17 @@
 //! makes the provider complete what is pending. When the transfer and the close
 //! have both ended, the task unlinks and frees the block. No memory is needed
 //! on the way out.
+//!
+//! # How a stop reaches every connection
+//! All of them are signalled under their list's lock, because a connection that
+//! is in the list isn't freed: it unlinks itself first, under that lock. There
+//! may be thousands, so the lock is let go after every few of them. While it is,
+//! connections end by themselves or by the signal they have been given, and so
+//! the place where the walk goes on can be one of those that go away. That is why
+//! the place is kept in the list, where unlinking moves it on (`echo/list.rs`).
+//! "Closing" is set when the walk begins and is under the same lock, so none is
+//! linked from then on, and the walk meets each one that hasn't unlinked itself
+//! before, once.
 //!
 //! # Backpressure
 //! A connection has one buffer and does one thing at a time: it receives only
@@ -28,7 +46,7 @@
 //! | lock | guards | held while |
 //! |---|---|---|
 //! | [`TABLE`] | the table of services | looking, copying counters |
-//! | a TCP echo's list | links of its connections, "closing" | linking, unlinking, signalling |
+//! | a TCP echo's list | links of its connections, "closing" | linking, unlinking, signalling a few of them |
 //! | the pump's queue | tasks and their signals | raising signals |
 //!
 //! A list's lock comes before the pump's; `TABLE` is taken alone. What
@@ -37,11 +55,14 @@
 //! `calls` for calls on its socket.
 
 mod echo;
+mod health;
 mod table;
 
 use core::net::SocketAddr;
 
-use weir_abi::{ServiceAddress, ServiceInfo, ServiceKind, ServiceSpec, Transport};
+use weir_abi::{
+    ServiceAddress, ServiceInfo, ServiceKind, ServiceSpec, ServiceState, Transport, status,
+};
 
 use crate::kernel::lock::SpinLock;
 use crate::kernel::pool::KBox;
@@ -86,6 +107,14 @@ impl Service {
         match self {
             Self::TcpEcho(echo) => echo.counters().read(),
             Self::UdpEcho(echo) => echo.counters().read(),
+        }
+    }
+
+    /// The NTSTATUS it failed with, none while it runs.
+    fn failure(&self) -> Option<i32> {
+        match self {
+            Self::TcpEcho(echo) => echo.health().failure(),
+            Self::UdpEcho(echo) => echo.health().failure(),
         }
     }
 }
@@ -173,7 +202,7 @@ pub(crate) fn list(start: u32, out: &mut [ServiceInfo]) -> (usize, u32) {
         if total >= start
             && let Some(place) = out.next()
         {
-            *place = info(next, spec, service.counts());
+            *place = info(next, spec, service);
             written = written.saturating_add(1);
         }
         total = total.saturating_add(1);
@@ -216,7 +245,12 @@ pub(crate) fn stop_all() {
     }
 }
 
-fn info(id: u32, spec: &ServiceSpec, counts: Counts) -> ServiceInfo {
+fn info(id: u32, spec: &ServiceSpec, service: &Service) -> ServiceInfo {
+    let counts = service.counts();
+    let (state, status) = match service.failure() {
+        None => (ServiceState::Running, status::SUCCESS),
+        Some(status) => (ServiceState::Failed, status),
+    };
     ServiceInfo {
         id,
         kind: spec.kind.into(),
@@ -228,5 +262,7 @@ fn info(id: u32, spec: &ServiceSpec, counts: Counts) -> ServiceInfo {
         bytes_out: counts.bytes_out,
         errors: counts.errors,
         dropped: counts.dropped,
+        state: state.into(),
+        status,
     }
 }

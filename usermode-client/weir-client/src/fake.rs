@@ -13,8 +13,8 @@ use weir_abi::record::FrameMeta;
 use weir_abi::{
     ABI_VERSION, AdapterInfo, AdapterListReply, AdapterState, AdapterStats, AdapterStatsReply,
     CaptureOptions, Command, Direction, OpenCaptureReply, ReaderStats, ReaderStatsReply,
-    ReplyHeader, ServiceInfo, ServiceListReply, ServiceSpec, ServiceStartReply, ServiceStopReply,
-    StatusFlags, StatusReply, VersionReply, status,
+    ReplyHeader, ServiceInfo, ServiceListReply, ServiceSpec, ServiceStartReply, ServiceState,
+    ServiceStopReply, StatusFlags, StatusReply, VersionReply, status,
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -91,6 +91,17 @@ impl FakeDriver {
         }
         state.adapters.push((info, AdapterStats::new_zeroed()));
         id
+    }
+
+    /// Makes a service fail, with an NTSTATUS; false if there is no such service.
+    pub fn fail_service(&self, id: u32, status: i32) -> bool {
+        let mut state = self.lock();
+        let service = state.services.iter_mut().find(|s| s.id == id);
+        service.is_some_and(|service| {
+            service.state = ServiceState::Failed.into();
+            service.status = status;
+            true
+        })
     }
 
     /// Changes the counters of an adapter.
@@ -258,6 +269,7 @@ fn start_service(state: &mut State, spec: &ServiceSpec) -> Result<ServiceStartRe
     info.kind = spec.kind.into();
     info.transport = spec.transport.into();
     info.address = address.into();
+    info.state = ServiceState::Running.into();
     state.services.push(info);
     Ok(ServiceStartReply {
         header: ReplyHeader::of::<ServiceStartReply>(),

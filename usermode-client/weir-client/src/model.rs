@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use weir_abi::{
-    AdapterInfo, AdapterState, AddressError, Media, ServiceInfo, ServiceKind, StatusFlags,
-    StatusReply, Transport, UnknownValue, VersionReply,
+    AdapterInfo, AdapterState, AddressError, ConditionError, Media, ServiceInfo, ServiceKind,
+    ServiceState, StatusFlags, StatusReply, Transport, UnknownValue, VersionReply,
 };
+
+use crate::NtStatus;
 
 /// Times of the contract: 100 ns since 1601-01-01 UTC, as Windows' FILETIME.
 pub mod filetime {
@@ -178,6 +180,9 @@ pub struct Service {
     pub errors: u64,
     /// Connections refused or datagrams not answered for want of room.
     pub dropped: u64,
+    /// What it failed with, none while it runs. A service that failed is to be
+    /// stopped: it takes nothing new, and holds its address until then.
+    pub failure: Option<NtStatus>,
 }
 
 /// Why an entry of the service list makes no sense.
@@ -187,6 +192,8 @@ pub(crate) enum BadService {
     Value(#[from] UnknownValue),
     #[error(transparent)]
     Address(#[from] AddressError),
+    #[error(transparent)]
+    Condition(#[from] ConditionError),
 }
 
 impl Service {
@@ -202,7 +209,17 @@ impl Service {
             bytes_out: info.bytes_out,
             errors: info.errors,
             dropped: info.dropped,
+            failure: info.failure()?.map(NtStatus),
         })
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn state(&self) -> ServiceState {
+        match self.failure {
+            None => ServiceState::Running,
+            Some(_) => ServiceState::Failed,
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_abi::{
-    CaptureOptions, Direction, Directions, ServiceKind, ServiceSpec, Transport, limits, status,
+    CaptureOptions, Direction, Directions, ServiceKind, ServiceSpec, ServiceState, Transport,
+    limits, status,
 };
 
 use crate::fake::FakeDriver;
@@ -110,6 +111,7 @@ fn services_start_and_stop() {
         (list[0].transport, list[1].address),
         (Transport::Tcp, udp.address)
     );
+    assert_eq!(list[0].failure, None);
     device.stop_service(started.id).expect("stops");
     refused(device.stop_service(started.id), status::NOT_FOUND);
     refused(
@@ -117,6 +119,33 @@ fn services_start_and_stop() {
         status::INVALID_ADDRESS_COMPONENT,
     );
     assert_eq!(device.services().expect("a list").len(), 1);
+}
+
+#[test]
+fn a_failed_service_is_listed_as_such_until_it_is_stopped() {
+    let driver = FakeDriver::default();
+    let device = open(&driver);
+    let tcp = echo(Transport::Tcp, "127.0.0.1:7");
+    let id = device.start_service(&tcp).expect("starts").id;
+    assert!(driver.fail_service(id, status::FILE_FORCED_CLOSED));
+    let list = device.services().expect("a list");
+    assert_eq!(list[0].state(), ServiceState::Failed);
+    assert_eq!(list[0].failure, Some(NtStatus(status::FILE_FORCED_CLOSED)));
+    refused(device.start_service(&tcp), status::OBJECT_NAME_COLLISION);
+    device.stop_service(id).expect("stops");
+    device.start_service(&tcp).expect("starts anew");
+    let list = device.services().expect("a list");
+    assert_eq!(
+        (list[0].state(), list[0].failure),
+        (ServiceState::Running, None)
+    );
+    // A driver that says "failed" and no error makes no sense.
+    assert!(driver.fail_service(list[0].id, status::SUCCESS));
+    let error = device
+        .services()
+        .expect_err("no such condition")
+        .to_string();
+    assert!(error.contains("failed with status 0x00000000"), "{error}");
 }
 
 #[test]

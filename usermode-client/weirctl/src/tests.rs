@@ -187,6 +187,34 @@ fn services() {
 }
 
 #[test]
+fn a_failed_service_says_why() {
+    let driver = FakeDriver::default();
+    assert_eq!(run(&driver, "service start echo --tcp 127.0.0.1:7007").1, 0);
+    let shown = || {
+        let list = json_of(&driver, "service list");
+        let service = &list["services"][0];
+        (service["state"].clone(), service["status"].clone())
+    };
+    assert_eq!(shown(), (json!("running"), Value::Null));
+    let (text, _) = run(&driver, "service list");
+    assert!(
+        text.lines()
+            .nth(1)
+            .is_some_and(|l| l.contains("  running  ")),
+        "{text}"
+    );
+    assert!(driver.fail_service(1, weir_abi::status::FILE_FORCED_CLOSED));
+    let why = "STATUS_FILE_FORCED_CLOSED";
+    assert_eq!(shown(), (json!("failed"), json!(why)));
+    let (text, code) = run(&driver, "service list");
+    assert!(text.contains(&format!("failed: {why}")), "{text}");
+    assert_eq!(code, 0);
+    // A status that the contract has no name for.
+    assert!(driver.fail_service(1, 0xC000_0240_u32.cast_signed()));
+    assert_eq!(shown(), (json!("failed"), json!("0xc0000240")));
+}
+
+#[test]
 fn debug_shows_the_bare_status() {
     let driver = FakeDriver::default();
     let ask = |line: &str| json_of(&driver, &format!("debug {line}"));

@@ -22,8 +22,8 @@ pub use capture::{
 pub use driver::{StatusReply, StatusRequest, VersionReply, VersionRequest};
 pub use header::{HeaderError, ReplyHeader, Request, RequestError, RequestHeader};
 pub use service::{
-    ServiceInfo, ServiceListReply, ServiceListRequest, ServiceSpec, ServiceStartReply,
-    ServiceStartRequest, ServiceStopReply, ServiceStopRequest,
+    ConditionError, ServiceInfo, ServiceListReply, ServiceListRequest, ServiceSpec,
+    ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest,
 };
 
 use crate::{FrameRecord, Layout, Message, ServiceAddress};

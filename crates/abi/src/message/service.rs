@@ -1,9 +1,10 @@
 //! Network services in the kernel.
 
+use core::fmt;
 use core::net::SocketAddr;
 
 use super::{ReplyHeader, Request, RequestError, RequestHeader};
-use crate::{Ioctl, ServiceAddress, ServiceKind, Transport};
+use crate::{Ioctl, ServiceAddress, ServiceKind, ServiceState, Transport, UnknownValue, status};
 
 message! {
     /// Starts a service.
@@ -107,7 +108,7 @@ message! {
 
 message! {
     /// One service.
-    pub struct ServiceInfo [88] {
+    pub struct ServiceInfo [96] {
         /// Its id.
         0 => id: u32,
         /// [`ServiceKind`].
@@ -128,6 +129,53 @@ message! {
         72 => errors: u64,
         /// Connections refused or datagrams not answered for want of room.
         80 => dropped: u64,
+        /// [`ServiceState`].
+        88 => state: u32,
+        /// The NTSTATUS it failed with; 0 while it runs.
+        92 => status: i32,
+    }
+}
+
+/// Why the condition of a service makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionError {
+    /// The state is none this contract knows.
+    State(UnknownValue),
+    /// A service that runs has a status, or one that failed has none that is an
+    /// error.
+    Status {
+        /// The state.
+        state: ServiceState,
+        /// The NTSTATUS beside it.
+        status: i32,
+    },
+}
+
+impl fmt::Display for ConditionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConditionError::State(e) => e.fmt(f),
+            ConditionError::Status { state, status } => {
+                write!(f, "a service can't be {state} with status {status:#010x}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConditionError {}
+
+impl ServiceInfo {
+    /// The NTSTATUS the service failed with, none while it runs.
+    pub fn failure(&self) -> Result<Option<i32>, ConditionError> {
+        let state = ServiceState::try_from(self.state).map_err(ConditionError::State)?;
+        match state {
+            ServiceState::Running if self.status == status::SUCCESS => Ok(None),
+            ServiceState::Failed if status::is_error(self.status) => Ok(Some(self.status)),
+            _ => Err(ConditionError::Status {
+                state,
+                status: self.status,
+            }),
+        }
     }
 }
 
@@ -199,4 +247,50 @@ impl ServiceStopRequest {
 impl Request for ServiceStopRequest {
     const IOCTL: Ioctl = Ioctl::ServiceStop;
     type Reply = ServiceStopReply;
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    fn info(state: u32, status: i32) -> ServiceInfo {
+        ServiceInfo {
+            state,
+            status,
+            ..ServiceInfo::new_zeroed()
+        }
+    }
+
+    #[test]
+    fn a_condition_is_checked() {
+        assert_eq!(info(1, 0).failure(), Ok(None));
+        let failed = status::FILE_FORCED_CLOSED;
+        assert_eq!(info(2, failed).failure(), Ok(Some(failed)));
+        // A code the contract has no name for is an error all the same.
+        assert_eq!(info(2, -1).failure(), Ok(Some(-1)));
+        for (state, status) in [
+            (ServiceState::Running, failed),
+            (ServiceState::Running, 1),
+            (ServiceState::Failed, 0),
+            (ServiceState::Failed, status::PENDING),
+            (ServiceState::Failed, status::BUFFER_OVERFLOW),
+        ] {
+            assert_eq!(
+                info(state.into(), status).failure(),
+                Err(ConditionError::Status { state, status })
+            );
+        }
+        for value in [0, 3, u32::MAX] {
+            let unknown = UnknownValue {
+                of: "ServiceState",
+                value,
+            };
+            assert_eq!(
+                info(value, 0).failure(),
+                Err(ConditionError::State(unknown))
+            );
+        }
+    }
 }

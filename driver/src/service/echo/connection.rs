@@ -4,9 +4,9 @@
 
 use core::cell::Cell;
 use core::ffi::c_void;
-use core::ptr;
 
 use super::TAG;
+use super::list::{Linked, Links};
 use super::state::{self, Failure, StreamAction, StreamEvent};
 use super::tcp::TcpEcho;
 use crate::kernel::pool::KBox;
@@ -37,7 +37,7 @@ pub(super) mod signal {
 pub(super) struct Connection {
     pub(super) task: Task,
     /// Neighbours in the service's list, guarded by that list's lock.
-    pub(super) links: Cell<Links>,
+    links: Links<Connection>,
     service: *const TcpEcho,
     socket: Stream,
     state: Cell<state::Stream>,
@@ -48,18 +48,10 @@ pub(super) struct Connection {
     buffer: IoBuffer,
 }
 
-/// Neighbours in a list of connections.
-#[derive(Clone, Copy)]
-pub(super) struct Links {
-    pub(super) previous: *const Connection,
-    pub(super) next: *const Connection,
-}
-
-impl Links {
-    pub(super) const NONE: Self = Self {
-        previous: ptr::null(),
-        next: ptr::null(),
-    };
+impl Linked for Connection {
+    fn links(&self) -> &Links<Self> {
+        &self.links
+    }
 }
 
 impl Connection {
@@ -71,7 +63,7 @@ impl Connection {
         let mut connection = KBox::try_new(
             Self {
                 task: Task::new(step),
-                links: Cell::new(Links::NONE),
+                links: Links::new(),
                 service,
                 socket,
                 state: Cell::new(state::Stream::new(BUFFER_LEN)),

@@ -2,6 +2,7 @@
 
 mod connection;
 mod counters;
+mod list;
 mod state;
 mod tcp;
 mod udp;

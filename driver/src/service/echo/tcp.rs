@@ -2,17 +2,18 @@
 
 use core::ffi::c_void;
 use core::net::SocketAddr;
-use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use super::TAG;
-use super::connection::{Connection, Links, signal};
+use super::connection::{Connection, signal};
 use super::counters::{Counters, bump};
+use super::list::List;
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
 use crate::kernel::rundown::Rundown;
-use crate::kernel::status::Result;
+use crate::kernel::status::{NtStatus, Result};
+use crate::service::health::Health;
 use crate::wsk::pump::{self, Next, Task};
 use crate::wsk::{Accept, Client, Listener, Refused, Stream};
 
@@ -20,12 +21,18 @@ use crate::wsk::{Accept, Client, Listener, Refused, Stream};
 /// 256 MiB of non-paged pool. More are refused, and counted.
 const MAX_CONNECTIONS: usize = 16_384;
 
+/// Connections that a stop signals before it lets go of their list for a
+/// moment, so that others get at it, and the processor at its DPCs.
+const SIGNALLED_IN_A_ROW: usize = 64;
+
 /// Connections of all services together.
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// A TCP echo. Its address is in the provider's hands and in its connections'.
 pub(in crate::service) struct TcpEcho {
     counters: Counters,
+    /// Its one part is the listener.
+    health: Health,
     connections: SpinLock<Connections>,
     /// Held by each connection, and by the failure task while it works.
     live: Rundown,
@@ -44,16 +51,12 @@ const ENABLED: u8 = 1;
 /// The provider has said that the listening socket doesn't work any more.
 const FAILED: u8 = 2;
 
-/// The list of connections, by the links in them.
 struct Connections {
-    first: *const Connection,
+    list: List<Connection>,
     /// No more are taken in.
     closing: bool,
 }
 
-// SAFETY: the pointers are to connections, which are freed only after they have
-// been unlinked under the lock; they have no affinity to a thread.
-unsafe impl Send for Connections {}
 // SAFETY: its parts are atomics, locks, and a listener that is set before the
 // service is shared; the task is the pump's to synchronise.
 unsafe impl Sync for TcpEcho {}
@@ -67,8 +70,9 @@ impl TcpEcho {
         let mut echo = KBox::try_new(
             Self {
                 counters: Counters::default(),
+                health: Health::new(1),
                 connections: SpinLock::new(Connections {
-                    first: ptr::null(),
+                    list: List::new(),
                     closing: false,
                 }),
                 live: Rundown::new(),
@@ -99,7 +103,7 @@ impl TcpEcho {
 
     fn open_up(&self) -> Result<SocketAddr> {
         let Some(listener) = &self.listener else {
-            return Err(crate::kernel::status::NtStatus::INVALID_DEVICE_STATE);
+            return Err(NtStatus::INVALID_DEVICE_STATE);
         };
         let bound = listener.local_address()?;
         listener.enable()?;
@@ -129,19 +133,31 @@ impl TcpEcho {
         {
             let mut connections = echo.connections.lock();
             connections.closing = true;
-            let mut each = connections.first;
-            while !each.is_null() {
-                // SAFETY: in the list, under its lock, so not freed.
-                let task = unsafe { &raw const (*each).task };
-                // SAFETY: as above; the connection goes away only by a step,
-                // which unlinks it under this lock first.
-                unsafe { pump::signal(task, signal::STOP) };
-                // SAFETY: as above.
-                each = unsafe { (*each).links.get() }.next;
-            }
+            connections.list.walk();
         }
+        while echo.stop_some() {}
         echo.live.wait();
         drop(echo);
+    }
+
+    /// Signals the next few connections of the walk; false at its end.
+    fn stop_some(&self) -> bool {
+        let mut connections = self.connections.lock();
+        for _ in 0..SIGNALLED_IN_A_ROW {
+            let Some(connection) = connections.list.step() else {
+                return false;
+            };
+            // SAFETY: in the list, under its lock, so not freed.
+            let task = unsafe { &raw const (*connection).task };
+            // SAFETY: as above; the connection goes away only by a step, which
+            // unlinks it under this lock first.
+            unsafe { pump::signal(task, signal::STOP) };
+        }
+        true
+    }
+
+    pub(in crate::service) fn health(&self) -> &Health {
+        &self.health
     }
 
     pub(in crate::service) fn counters(&self) -> &Counters {
@@ -159,9 +175,9 @@ impl TcpEcho {
         let service = unsafe { &*service };
         {
             let mut connections = service.connections.lock();
-            // SAFETY: its own step is running, so it isn't freed yet.
-            let links = unsafe { (*connection).links.get() };
-            connections.unlink(links);
+            // SAFETY: linked by `take`, and unlinked by its last step only,
+            // which this is.
+            unsafe { connections.list.unlink(connection.cast_const()) };
         }
         service.counters.connections.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: into_raw of `accept`, with its tag; unlinked, so nobody else
@@ -184,7 +200,9 @@ impl TcpEcho {
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         bump(&self.counters.accepted, 1);
         let connection = KBox::into_raw(connection).cast_const();
-        connections.link(connection);
+        // SAFETY: new, so in no list; it stays where it is until it is freed,
+        // which it isn't before it has been unlinked.
+        unsafe { connections.list.link(connection) };
         // SAFETY: in the list, whose lock is held: it can't be stopped and
         // freed before it has been started.
         let task = unsafe { &raw const (*connection).task };
@@ -218,46 +236,12 @@ impl Accept for TcpEcho {
 
     fn listener_failed(&self) {
         bump(&self.counters.errors, 1);
+        // The event has no status of its own. This is the one that operations
+        // give on a socket that is to be closed (MSDN "Closing a Socket").
+        self.health.part_failed(NtStatus::FILE_FORCED_CLOSED.0);
         log::line(c"tcp echo: its listening socket has failed");
         if self.listening.fetch_or(FAILED, Ordering::AcqRel) == ENABLED {
             self.close_listener();
-        }
-    }
-}
-
-impl Connections {
-    fn link(&mut self, connection: *const Connection) {
-        let links = Links {
-            previous: ptr::null(),
-            next: self.first,
-        };
-        // SAFETY: about to be in the list, so live; the lock is held.
-        unsafe { (*connection).links.set(links) };
-        // SAFETY: null or in the list, so live; the lock is held.
-        if let Some(next) = unsafe { self.first.as_ref() } {
-            let mut links = next.links.get();
-            links.previous = connection;
-            next.links.set(links);
-        }
-        self.first = connection;
-    }
-
-    /// Takes out the connection that has these links.
-    fn unlink(&mut self, links: Links) {
-        // SAFETY: null or in the list, so live; the lock is held.
-        match unsafe { links.previous.as_ref() } {
-            Some(previous) => {
-                let mut theirs = previous.links.get();
-                theirs.next = links.next;
-                previous.links.set(theirs);
-            }
-            None => self.first = links.next,
-        }
-        // SAFETY: as above.
-        if let Some(next) = unsafe { links.next.as_ref() } {
-            let mut theirs = next.links.get();
-            theirs.previous = links.previous;
-            next.links.set(theirs);
         }
     }
 }

@@ -9,10 +9,12 @@ use core::ptr;
 use super::TAG;
 use super::counters::Counters;
 use super::state::{self, DatagramAction, DatagramEvent, Failure};
+use crate::kernel::log;
 use crate::kernel::pool::KBox;
 use crate::kernel::rundown::Rundown;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::timer::Timer;
+use crate::service::health::Health;
 use crate::wsk::pump::{self, Next, Task};
 use crate::wsk::{Client, Datagram, IoBuffer, Op, Outcome, Peer, Received};
 
@@ -38,6 +40,8 @@ mod signal {
 /// A UDP echo. Its address is in its buffers' hands.
 pub(in crate::service) struct UdpEcho {
     counters: Counters,
+    /// Its parts are the buffers.
+    health: Health,
     /// Set before the buffers are started, and not changed afterwards.
     socket: Option<Datagram>,
     /// The port it is bound to.
@@ -63,6 +67,8 @@ struct Slot {
     task: Task,
     service: *const UdpEcho,
     state: Cell<state::Datagram>,
+    /// The status of the last operation that failed.
+    failure: Cell<NtStatus>,
     transfer: Op,
     buffer: IoBuffer,
     peer: Peer,
@@ -75,6 +81,7 @@ impl UdpEcho {
         let mut echo = KBox::try_new(
             Self {
                 counters: Counters::default(),
+                health: Health::new(BUFFERS),
                 socket: None,
                 port: 0,
                 calls: Rundown::new(),
@@ -137,6 +144,10 @@ impl UdpEcho {
         drop(echo);
     }
 
+    pub(in crate::service) fn health(&self) -> &Health {
+        &self.health
+    }
+
     pub(in crate::service) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -161,6 +172,7 @@ impl Slot {
                 task: Task::new(step),
                 service,
                 state: Cell::new(state::Datagram::new()),
+                failure: Cell::new(NtStatus::UNSUCCESSFUL),
                 transfer: Op::try_new(signal::ENDED)?,
                 buffer: IoBuffer::try_new(BUFFER_LEN, TAG)?,
                 peer: Peer::new(),
@@ -208,9 +220,10 @@ impl Slot {
                     unsafe { socket.send_to(&self.transfer, &self.buffer, length, &self.peer) }
                 }
             };
-            if started.is_ok() {
+            let Err(status) = started else {
                 return false;
-            }
+            };
+            self.failure.set(status);
             event = DatagramEvent::Failed(Failure::Final);
         }
     }
@@ -219,7 +232,10 @@ impl Slot {
     fn ended(&self, service: &UdpEcho) -> DatagramEvent {
         let was_send = self.state.get().is_sending();
         match length(self.transfer.finish()) {
-            Err(failure) => DatagramEvent::Failed(failure),
+            Err((failure, status)) => {
+                self.failure.set(status);
+                DatagramEvent::Failed(failure)
+            }
             Ok(length) if was_send => DatagramEvent::Sent(length),
             Ok(length) => {
                 // SAFETY: the operation has ended.
@@ -258,10 +274,15 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
     if signals & signal::STOP != 0 {
         retired |= slot.handle(service, open, DatagramEvent::Stop);
     }
-    drop(calls);
     if !retired {
         return Next::Keep;
     }
+    // While the socket is open, buffers retire only by an error.
+    let failure = slot.failure.get();
+    if open && service.health.part_failed(failure.0) {
+        log::status(c"udp echo: its socket has failed", failure);
+    }
+    drop(calls);
     // The last use of the service: stop may free it, and this buffer with it.
     service.live.release_raw();
     Next::Gone
@@ -281,11 +302,14 @@ unsafe fn resume(context: *mut c_void) {
 }
 
 /// The length of a transfer. A cancelled one means that the socket is being
-/// closed, `STATUS_FILE_FORCED_CLOSED` that it doesn't work any more.
-fn length(outcome: Outcome) -> core::result::Result<u32, Failure> {
+/// closed, `STATUS_FILE_FORCED_CLOSED` that it doesn't work any more. A failure
+/// comes with its status.
+fn length(outcome: Outcome) -> core::result::Result<u32, (Failure, NtStatus)> {
     match outcome.value() {
-        Ok(length) => u32::try_from(length).map_err(|_| Failure::Final),
-        Err(NtStatus::FILE_FORCED_CLOSED | NtStatus::CANCELLED) => Err(Failure::Final),
-        Err(_) => Err(Failure::Once),
+        Ok(length) => u32::try_from(length).map_err(|_| (Failure::Final, NtStatus::UNSUCCESSFUL)),
+        Err(status @ (NtStatus::FILE_FORCED_CLOSED | NtStatus::CANCELLED)) => {
+            Err((Failure::Final, status))
+        }
+        Err(status) => Err((Failure::Once, status)),
     }
 }

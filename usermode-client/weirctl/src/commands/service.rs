@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use weir_abi::ServiceSpec;
-use weir_client::Device;
+use weir_client::{Device, NtStatus};
 
 use crate::cli::ServiceCommand;
 use crate::error::CtlError;
@@ -58,6 +58,25 @@ struct Service {
     bytes_out: u64,
     errors: u64,
     dropped: u64,
+    state: &'static str,
+    /// The NTSTATUS it failed with.
+    status: Option<String>,
+}
+
+impl Service {
+    fn condition(&self) -> String {
+        match &self.status {
+            None => self.state.to_owned(),
+            Some(status) => format!("{}: {status}", self.state),
+        }
+    }
+}
+
+/// The name of a status, or its code where the contract has no name for it.
+fn name(status: NtStatus) -> String {
+    status
+        .name()
+        .map_or_else(|| format!("{:#010x}", status.0), str::to_owned)
 }
 
 impl View for Services {
@@ -74,6 +93,7 @@ impl View for Services {
                     s.kind.to_owned(),
                     s.transport.to_owned(),
                     s.address.clone(),
+                    s.condition(),
                     s.connections.to_string(),
                     s.accepted.to_string(),
                     s.bytes_in.to_string(),
@@ -88,6 +108,7 @@ impl View for Services {
             "kind",
             "transport",
             "address",
+            "state",
             "connections",
             "accepted",
             "bytes in",
@@ -95,7 +116,7 @@ impl View for Services {
             "errors",
             "dropped",
         ];
-        columns(out, &header, &[1, 2, 3], &rows)
+        columns(out, &header, &[1, 2, 3, 4], &rows)
     }
 }
 
@@ -139,6 +160,8 @@ pub(crate) fn run(
                     bytes_out: s.bytes_out,
                     errors: s.errors,
                     dropped: s.dropped,
+                    state: s.state().as_str(),
+                    status: s.failure.map(name),
                 })
                 .collect();
             out.show(&Services { services })?;
