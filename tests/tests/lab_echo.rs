@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_tests::lab::Fixture;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -189,5 +189,112 @@ fn datagrams_of_every_size_come_back() {
         let mut back = [0; 16];
         assert_eq!(socket.recv(&mut back).expect("still served"), 5);
     }
+    fixture.unload();
+}
+
+/// STATUS_FILE_FORCED_CLOSED.
+const FORCED_CLOSED: i32 = 0xC000_00B6_u32.cast_signed();
+
+/// Makes calls 1 to `count`, from now on, at a point of the stand-ins fail.
+fn fail(fixture: &Fixture, point: &str, count: u64) {
+    let points: Vec<Value> = (1..=count)
+        .map(|nth| json!({"point": point, "nth": nth, "status": FORCED_CLOSED}))
+        .collect();
+    fixture.ask(&json!({"cmd": "faults", "alloc": null, "points": points}));
+}
+
+fn until_failed(fixture: &Fixture, id: u64) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = service(fixture, id);
+        if now["state"] == json!("failed") {
+            return now;
+        }
+        assert_eq!(
+            (&now["state"], &now["status"]),
+            (&json!("running"), &Value::Null)
+        );
+        assert!(Instant::now() < deadline, "it still seems to run: {now}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The provider gives up a listening socket by an accept event without a socket.
+#[test]
+fn a_service_whose_listener_fails_says_so_and_makes_room_for_another() {
+    let fixture = Fixture::weir("echo-listener-fails");
+    let (id, address) = start(&fixture, "--tcp", "127.0.0.1:0");
+    let mut before = connect(address);
+    before.write_all(b"one").expect("it takes data");
+    let mut back = [0; 3];
+    before.read_exact(&mut back).expect("it answers");
+    assert_eq!(service(&fixture, id)["state"], json!("running"));
+
+    fail(&fixture, "wsk.WskAcceptEvent", 1);
+    // The host's kernel connects before the lab's provider has it.
+    let refused = connect(address);
+    let failed = until_failed(&fixture, id);
+    assert_eq!(failed["status"], json!("STATUS_FILE_FORCED_CLOSED"));
+    drop(refused);
+    let shown = fixture.weirctl(&["service", "list"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("failed: STATUS_FILE_FORCED_CLOSED"),
+        "{shown}"
+    );
+
+    // What was connected before goes on.
+    before.write_all(b"two").expect("it takes data");
+    before.read_exact(&mut back).expect("it answers");
+    assert_eq!(&back, b"two");
+    // Not closed in good order: its port would stay taken for minutes.
+    reset(before);
+    fixture.until("connections", 0);
+
+    // It holds its address until it is stopped.
+    let at = address.to_string();
+    let (_, said) = fixture.fails(&["service", "start", "echo", "--tcp", &at]);
+    assert!(said.contains("STATUS_OBJECT_NAME_COLLISION"), "{said}");
+    let stopped = fixture.weirctl(&["service", "stop", &id.to_string()]);
+    assert!(stopped.status.success());
+    assert_eq!(fixture.status("services"), 0);
+
+    let (again, same) = start(&fixture, "--tcp", &at);
+    assert_eq!(same, address);
+    assert_ne!(again, id);
+    assert_eq!(service(&fixture, again)["state"], json!("running"));
+    assert_eq!(nc(&["-N", "-w", "20"], address, b"anew"), b"anew");
+    fixture.unload();
+}
+
+#[test]
+fn a_udp_service_fails_when_all_its_receives_have() {
+    let fixture = Fixture::weir("echo-udp-fails");
+    // Each of its 16 buffers receives at once when the service starts.
+    fail(&fixture, "wsk.WskReceiveFrom", 15);
+    let (id, address) = start(&fixture, "--udp", "127.0.0.1:0");
+    assert_eq!(
+        nc(&["-u", "-w", "1"], address, b"one buffer is left"),
+        b"one buffer is left"
+    );
+    let counted = service(&fixture, id);
+    assert_eq!(counted["errors"], json!(15), "{counted}");
+    assert_eq!(counted["state"], json!("running"), "{counted}");
+    let stop = |id: u64| {
+        let stopped = fixture.weirctl(&["service", "stop", &id.to_string()]);
+        assert!(stopped.status.success());
+    };
+    stop(id);
+
+    fail(&fixture, "wsk.WskReceiveFrom", 16);
+    let (id, _) = start(&fixture, "--udp", &address.to_string());
+    let failed = until_failed(&fixture, id);
+    assert_eq!(failed["status"], json!("STATUS_FILE_FORCED_CLOSED"));
+    assert_eq!(failed["errors"], json!(16));
+    stop(id);
+
+    let (_, same) = start(&fixture, "--udp", &address.to_string());
+    assert_eq!(same, address);
+    assert_eq!(nc(&["-u", "-w", "1"], address, b"anew"), b"anew");
     fixture.unload();
 }
