@@ -113,8 +113,9 @@ impl Fixture {
         let out = self.weirctl(&[arguments, &["--json"]].concat());
         assert!(
             out.status.success(),
-            "weirctl {arguments:?}: {}\n{}",
+            "weirctl {arguments:?}: {}\n{}{}",
             out.status,
+            String::from_utf8_lossy(&out.stdout),
             String::from_utf8_lossy(&out.stderr)
         );
         serde_json::from_slice(&out.stdout).expect("weirctl --json prints JSON")
