@@ -13,6 +13,12 @@
     clippy::arithmetic_side_effects
 )]
 
+pub mod flow;
+mod meta;
+pub mod path;
+pub mod rule;
 pub mod stats;
 pub mod tap;
 pub mod wire;
+
+pub use meta::Meta;

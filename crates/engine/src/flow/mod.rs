@@ -1,0 +1,1 @@
+//! Flows: who talks with whom, and how well.

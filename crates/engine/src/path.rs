@@ -1,0 +1,2 @@
+//! The way of one frame: dissected, tracked, decided on. One function, for the
+//! kernel and for files.

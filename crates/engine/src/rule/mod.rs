@@ -1,0 +1,3 @@
+//! Rules: programs, verified and run.
+
+pub mod format;
