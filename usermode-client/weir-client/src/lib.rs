@@ -16,6 +16,7 @@ mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod model;
+pub mod owners;
 #[cfg(test)]
 mod tests;
 #[cfg(windows)]

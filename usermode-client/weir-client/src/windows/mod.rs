@@ -14,6 +14,7 @@
 mod handle;
 mod op;
 mod port;
+pub(crate) mod sockets;
 #[cfg(test)]
 mod tests;
 
