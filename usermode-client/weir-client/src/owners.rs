@@ -11,6 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::Error;
 
+/// The system names no process: MSDN has 0 for a connection in TIME_WAIT.
+const NO_PROCESS: &str = "there is a socket, but the system names no process for it";
+
 /// The transport of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SocketKind {
@@ -140,7 +143,7 @@ impl SocketTable {
                 .find(|s| same(s.local, local) && s.remote.is_some_and(|r| same(r, remote)));
             let Some(socket) = connection else { continue };
             if socket.pid == 0 {
-                return Owner::unknown("the connection is closed: no process owns it any more");
+                return Owner::unknown(NO_PROCESS);
             }
             let certainty = if is_newer(socket, last) {
                 Certainty::Likely("the socket is newer than the flow: its ports may be used again")
@@ -166,12 +169,13 @@ impl SocketTable {
             Some((best, local))
         });
         match listener {
-            Some((socket, local)) if socket.pid != 0 => owned(
+            Some((socket, _)) if socket.pid == 0 => Owner::unknown(NO_PROCESS),
+            Some((socket, local)) => owned(
                 socket,
                 local,
                 Certainty::Likely("no such connection now: the process listens on its port"),
             ),
-            _ => Owner::unknown("no socket has these addresses and ports now"),
+            None => Owner::unknown("no socket has these addresses and ports now"),
         }
     }
 
@@ -201,6 +205,9 @@ impl SocketTable {
         };
         if rest.iter().any(|s| s.pid != one.pid) {
             return Owner::unknown("several processes share the port");
+        }
+        if one.pid == 0 {
+            return Owner::unknown(NO_PROCESS);
         }
         if is_newer(one, last) {
             let why = "the socket is newer than the flow: its port may be used again";
