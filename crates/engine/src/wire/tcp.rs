@@ -1,6 +1,10 @@
 //! TCP. Source: RFC 9293 section 3.1.
 
+mod options;
+
 use super::{Cursor, Defect};
+
+pub use options::{MAX_SACK_BLOCKS, MAX_WINDOW_SCALE, Options, Sack};
 
 /// Header: bytes without options.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -117,5 +121,11 @@ impl<'a> Header<'a> {
     #[must_use]
     pub fn options(&self) -> &'a [u8] {
         self.options
+    }
+
+    /// What the options say. Read anew with each call.
+    #[must_use]
+    pub fn parsed_options(&self) -> Options {
+        Options::parse(self.options)
     }
 }
