@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use weir_lab_harness::{Artifacts, Config, Lab};
 
 use crate::kit::run;
-use crate::{driver, image, parts, setup, speakeasy};
+use crate::{driver, image, licences, parts, setup, speakeasy};
 
 /// Packages that are built for Windows alone, or differ there.
 const WINDOWS_PACKAGES: &[&str] = &[
@@ -38,6 +38,7 @@ pub fn test(root: &Path) -> Result<()> {
     steps.run("formatting", || {
         run(&mut cargo(root, &["fmt", "--all", "--check"]))
     })?;
+    steps.run("licences, sources", || licences::check(root))?;
     steps.run("lints, host", || {
         let all = [
             "clippy",

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod driver;
 pub mod image;
 pub mod kit;
+pub mod licences;
 pub mod parts;
 pub mod play;
 pub mod setup;
