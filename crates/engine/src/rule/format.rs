@@ -42,6 +42,10 @@ pub const MAX_RULE_INSNS: u32 = 4_096;
 /// Instructions of all linear rules together, at most: they bound what one
 /// frame can cost.
 pub const MAX_LINEAR_INSNS: u32 = 65_536;
+/// Instructions that one frame could make run, at most: those of all linear
+/// rules, and of the rules that one look-up in each shape of a class can find.
+/// More is refused when the index is built.
+pub const MAX_FRAME_INSNS: u32 = 131_072;
 /// Bytes of text, at most.
 pub const MAX_TEXT: u32 = 4 * 1024 * 1024;
 /// Bytes of a rule's name: 1 to this, of `A-Z a-z 0-9 _ - .`.
