@@ -15,6 +15,7 @@
 //! when each of its frames has its verdict, so each cell is closed whenever its
 //! lock is free, and so is the sum that a reader makes of all cells.
 
+use crate::wire::checksum::{Check, Checksums};
 use crate::wire::{Defect, Dissected, Network, Transport};
 
 /// What becomes of a frame.
@@ -149,6 +150,10 @@ pub struct Protocols {
     /// Sound frames with a protocol that is not looked into, or whose headers
     /// go on past the bytes that were gathered.
     pub other: u64,
+    /// IPv4 headers whose checksum was verified here and is wrong.
+    pub bad_network_checksum: u64,
+    /// TCP, UDP, ICMP and ICMPv6 whose checksum was verified here and is wrong.
+    pub bad_transport_checksum: u64,
 }
 
 impl Protocols {
@@ -168,6 +173,17 @@ impl Protocols {
             Some(_) => bump(&mut self.other),
             None if !known => bump(&mut self.other),
             None => {}
+        }
+    }
+
+    /// Counts what verifying one frame's checksums showed, where somebody did:
+    /// a file's reader for each frame, the data path where no adapter has.
+    pub fn count_checksums(&mut self, checks: Checksums) {
+        if checks.network == Check::Bad {
+            bump(&mut self.bad_network_checksum);
+        }
+        if checks.transport == Check::Bad {
+            bump(&mut self.bad_transport_checksum);
         }
     }
 
@@ -218,6 +234,11 @@ impl Protocols {
         add(&mut self.truncated, other.truncated);
         add(&mut self.malformed, other.malformed);
         add(&mut self.other, other.other);
+        add(&mut self.bad_network_checksum, other.bad_network_checksum);
+        add(
+            &mut self.bad_transport_checksum,
+            other.bad_transport_checksum,
+        );
     }
 }
 
@@ -259,6 +280,8 @@ impl Counters {
             truncated: 0,
             malformed: 0,
             other: 0,
+            bad_network_checksum: 0,
+            bad_transport_checksum: 0,
         },
     };
 

@@ -6,6 +6,7 @@ mod common;
 use common::sound_frames;
 use proptest::prelude::*;
 use weir_engine::stats::{Balance, Counters, Loss, Verdict};
+use weir_engine::wire::checksum::{Check, verify};
 use weir_engine::wire::{Defect, Dissected, HEADER_WINDOW, Network, Transport, dissect};
 
 /// Everything an accessor can give, so that none is left untried.
@@ -36,6 +37,7 @@ fn touch(d: &Dissected<'_>) -> u64 {
         Transport::Tcp(t) => {
             sum += u64::from(t.seq()) + u64::from(t.ack()) + u64::from(t.urgent());
             sum += t.options().len() as u64 + u64::from(t.checksum());
+            sum += u64::from(t.parsed_options().malformed);
         }
         Transport::Udp(u) => sum += u64::from(u.checksum()),
         Transport::Icmp(m) | Transport::Icmpv6(m) => {
@@ -43,7 +45,19 @@ fn touch(d: &Dissected<'_>) -> u64 {
         }
         Transport::None | Transport::LaterFragment(_) | Transport::Other(_) => {}
     }
+    sum += u64::from(d.icmp_echo().is_some()) + u64::from(d.icmp_inner().is_some());
     sum + d.ip_addresses().is_some() as u64 + d.ports().is_some() as u64
+}
+
+/// Headers start where they are said to: in order, within the bytes.
+fn check_offsets(d: &Dissected<'_>, bytes: &[u8]) {
+    let network = d.network_offset();
+    let transport = d.transport_offset();
+    assert!(network.is_none_or(|at| at <= bytes.len()));
+    assert!(transport.is_none_or(|at| network.unwrap() < at && at <= bytes.len()));
+    assert!(d.payload.position() + d.payload.bytes().len() <= bytes.len());
+    let has_sum = matches!(d.network, Network::Ipv4(_));
+    assert_eq!(verify(d, bytes).network != Check::None, has_sum);
 }
 
 /// How much of a frame was recognised, for comparing pieces of one frame.
@@ -78,8 +92,10 @@ fn check_pieces(frame: &[u8], name: &str) {
         let piece = &frame[..end];
         let snapped = dissect(piece, len);
         let cut = dissect(piece, u32::try_from(end).unwrap());
-        touch(&snapped);
-        touch(&cut);
+        for d in [&snapped, &cut] {
+            touch(d);
+            check_offsets(d, piece);
+        }
         let now = (depth(&snapped), depth(&cut));
         for (was, is) in [(before.0, now.0), (before.1, now.1)] {
             assert!(was.0 <= is.0, "{name} at {end}: link went back");
@@ -132,7 +148,9 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn any_bytes_and_any_length(bytes in prop::collection::vec(any::<u8>(), 0..=HEADER_WINDOW), len in any::<u32>()) {
-        touch(&dissect(&bytes, len));
+        let d = dissect(&bytes, len);
+        touch(&d);
+        check_offsets(&d, &bytes);
     }
 
     #[test]

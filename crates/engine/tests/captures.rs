@@ -13,24 +13,11 @@
 //! header isn't there; their numbers follow from the script that makes them,
 //! one by one as the comment lists them.
 
-use std::fs::File;
-use std::path::Path;
+mod common;
 
-use pcap_file::pcap::PcapReader;
+use common::frames_of as frames;
 use weir_engine::stats::Protocols;
 use weir_engine::wire::{HEADER_WINDOW, dissect};
-
-fn frames(name: &str) -> Vec<Vec<u8>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/captures")
-        .join(name);
-    let mut reader = PcapReader::new(File::open(path).unwrap()).unwrap();
-    let mut frames = Vec::new();
-    while let Some(packet) = reader.next_packet() {
-        frames.push(packet.unwrap().data.into_owned());
-    }
-    frames
-}
 
 /// Counts as the driver does: a window of each frame's first bytes, its length.
 fn count(frames: &[Vec<u8>]) -> Protocols {
@@ -60,6 +47,8 @@ fn real_traffic_is_counted_as_tshark_counts_it() {
         truncated: 0,
         malformed: 0,
         other: 0,
+        bad_network_checksum: 0,
+        bad_transport_checksum: 0,
     };
     assert_eq!(count(&frames("mixed.pcap")), expected);
 }
@@ -86,6 +75,8 @@ fn odd_frames_are_counted_as_what_they_are() {
         // Spanning tree, IPv4 with protocol 0, IPv6 with next header 253, LLDP,
         // Ethernet loopback.
         other: 5,
+        bad_network_checksum: 0,
+        bad_transport_checksum: 0,
     };
     assert_eq!(count(&frames("odd.pcap")), expected);
 }

@@ -4,6 +4,8 @@ mod common;
 
 use common::{arp, ethernet, ipv4, ipv6, sound_frames, tcp_syn, udp};
 use weir_engine::stats::Counters;
+use weir_engine::wire::ethernet::Snap;
+use weir_engine::wire::icmp::{Echo, Inner};
 use weir_engine::wire::{
     Carries, Defect, Dissected, EtherType, Fault, Layer, MacAddr, Network, Protocol, Transport,
     arp as arp_wire, dissect, tcp,
@@ -93,6 +95,174 @@ fn arp_addresses_are_read_whether_in_ethernet_or_snap() {
         assert_eq!(a.target_ip.octets(), [10, 0, 0, 2]);
         assert_eq!(a.sender_mac, MacAddr([2, 0, 0, 0, 0, 1]));
     }
+}
+
+#[test]
+fn snap_is_told_from_ethernet_and_from_other_llc() {
+    let snap = |oui: [u8; 3], rest: &[u8]| {
+        let body = [&[0xaa, 0xaa, 0x03], &oui[..], rest].concat();
+        ethernet(u16::try_from(body.len()).unwrap(), &body)
+    };
+    let carries = |frame: &[u8]| whole(frame).link.unwrap().carries.unwrap();
+    let packet = ipv4(17, 0, &[], &udp(b"x"));
+    let inside = [&[0x08, 0x00], &packet[..]].concat();
+    let frame = snap([0, 0, 0], &inside);
+    assert_eq!(carries(&frame).ether_type(), Some(EtherType::IPV4));
+    assert!(matches!(carries(&frame), Carries::Snap(_)));
+    assert_eq!(whole(&frame).ports(), Some((5353, 53)));
+    assert_eq!(whole(&frame).network_offset(), Some(22));
+
+    // Cisco's numbers are no EtherTypes, whatever they look like.
+    let frame = snap([0, 0, 0x0c], &inside);
+    let expected = Snap {
+        oui: [0, 0, 0x0c],
+        protocol: 0x0800,
+    };
+    assert_eq!(carries(&frame), Carries::Snap(expected));
+    assert_eq!(carries(&frame).ether_type(), None);
+    assert_eq!(whole(&frame).network, Network::None);
+    assert_eq!(fault(&frame), None);
+
+    let frame = named("802.3 spanning tree");
+    assert!(matches!(carries(&frame), Carries::Llc(llc) if llc.dsap == 0x42));
+    // Longer than it is, shorter than its LLC, a length that is none.
+    let cut = |frame: &[u8]| (whole(frame).link.is_some(), fault(frame));
+    let truncated = (true, Some((Layer::Link, Defect::Truncated)));
+    assert_eq!(cut(&ethernet(100, &[0x42, 0x42, 3])), truncated);
+    assert_eq!(
+        cut(&ethernet(2, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0])),
+        truncated
+    );
+    assert_eq!(
+        cut(&ethernet(5, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0])),
+        truncated
+    );
+    assert_eq!(carries(&ethernet(1501, &[0; 46])), Carries::Undefined(1501));
+    assert_eq!(carries(&ethernet(1535, &[0; 46])), Carries::Undefined(1535));
+    assert_eq!(
+        carries(&ethernet(1536, &[0; 46])),
+        Carries::Type(EtherType(1536))
+    );
+}
+
+#[test]
+fn offsets_are_where_the_headers_are() {
+    for (name, frame) in sound_frames() {
+        let d = whole(&frame);
+        let network = d.network_offset();
+        match d.network {
+            Network::Ipv4(ip) => assert_eq!(&frame[network.unwrap()..][..20], ip.fixed()),
+            Network::Ipv6(..) => assert_eq!(frame[network.unwrap()] >> 4, 6, "{name}"),
+            Network::Arp(_) => assert_eq!(frame[network.unwrap()..][..4], [0, 1, 8, 0]),
+            Network::None => assert_eq!(network, None),
+        }
+        let transport = d.transport_offset();
+        match d.transport {
+            Transport::Tcp(_) => assert_eq!(frame[transport.unwrap()..], tcp_syn(), "{name}"),
+            Transport::Udp(_) => assert_eq!(frame[transport.unwrap()..][..2], [0x14, 0xe9]),
+            Transport::None | Transport::LaterFragment(_) => assert_eq!(transport, None),
+            _ => assert_eq!(
+                transport,
+                network.map(|at| at + if name.contains("v6") { 40 } else { 20 })
+            ),
+        }
+    }
+}
+
+#[test]
+fn an_echo_has_an_id_and_a_number() {
+    for (kind, v6, is_reply) in [
+        (8, false, false),
+        (0, false, true),
+        (128, true, false),
+        (129, true, true),
+    ] {
+        let message = [kind, 0, 0, 0, 0x12, 0x34, 0, 9, 1, 2, 3];
+        let echo = |message: &[u8]| {
+            let frame = if v6 {
+                ethernet(0x86dd, &ipv6(58, message))
+            } else {
+                ethernet(0x0800, &ipv4(1, 0, &[], message))
+            };
+            whole(&frame).icmp_echo()
+        };
+        let expected = Echo {
+            is_reply,
+            id: 0x1234,
+            seq: 9,
+        };
+        assert_eq!(echo(&message), Some(expected));
+        assert_eq!(echo(&message[..7]), None, "cut before the number");
+        // The other family's echo, which is no echo in this one.
+        let mut other = message;
+        other[0] ^= 128;
+        assert_eq!(echo(&other), None);
+    }
+    assert_eq!(whole(&named("ipv4 tcp")).icmp_echo(), None);
+}
+
+#[test]
+fn an_error_quotes_the_packet_it_is_about() {
+    let error = |kind: u8, quoted: &[u8]| {
+        let message = [&[kind, 0, 0, 0, 0, 0, 0, 0], quoted].concat();
+        ethernet(0x0800, &ipv4(1, 0, &[], &message))
+    };
+    let inner = |frame: &[u8]| whole(frame).icmp_inner();
+    // Eight bytes behind the header are all that RFC 792 asks for.
+    let quoted = &ipv4(6, 0, &[0x94, 4, 0, 0], &tcp_syn())[..32];
+    let expected = Inner {
+        source: [10, 0, 0, 1].into(),
+        destination: [10, 0, 0, 2].into(),
+        protocol: Protocol::TCP,
+        ports: Some((49152, 80)),
+    };
+    for kind in [3, 4, 5, 11, 12] {
+        assert_eq!(inner(&error(kind, quoted)), Some(expected), "{kind}");
+    }
+    for kind in [0, 8, 9, 10, 13, 30] {
+        assert_eq!(inner(&error(kind, quoted)), None, "{kind}");
+    }
+    let without_ports = Some(Inner {
+        ports: None,
+        ..expected
+    });
+    assert_eq!(inner(&error(3, &quoted[..27])), without_ports);
+    let later = ipv4(6, 0x10, &[], &tcp_syn());
+    assert_eq!(inner(&error(3, &later)), without_ports, "later fragment");
+    assert_eq!(inner(&error(3, &quoted[..23])), None, "half a header");
+    assert_eq!(inner(&error(3, &[])), None);
+    assert_eq!(
+        inner(&error(3, &ipv6(6, &tcp_syn()))),
+        None,
+        "the wrong family"
+    );
+}
+
+#[test]
+fn an_error_of_icmpv6_quotes_extension_headers_too() {
+    let error = |kind: u8, quoted: &[u8]| {
+        let message = [&[kind, 0, 0, 0, 0, 0, 0, 0], quoted].concat();
+        ethernet(0x86dd, &ipv6(58, &message))
+    };
+    let inner = |frame: &[u8]| whole(frame).icmp_inner();
+    let options = [17, 0, 1, 4, 0, 0, 0, 0];
+    let quoted = ipv6(60, &[&options[..], &udp(b"question")].concat());
+    let found = inner(&error(1, &quoted)).unwrap();
+    assert_eq!(found.protocol, Protocol::UDP);
+    assert_eq!(found.ports, Some((5353, 53)));
+    assert_eq!(found.source.to_string(), "fe80::1");
+    for kind in 2..=4 {
+        assert_eq!(inner(&error(kind, &quoted)), Some(found));
+    }
+    for kind in [5, 127, 128, 135, 137] {
+        assert_eq!(inner(&error(kind, &quoted)), None, "{kind}");
+    }
+    // Cut within the chain: what is named is what isn't there.
+    let found = inner(&error(1, &quoted[..44])).unwrap();
+    assert_eq!(
+        (found.protocol, found.ports),
+        (Protocol::DESTINATION_OPTIONS, None)
+    );
 }
 
 #[test]

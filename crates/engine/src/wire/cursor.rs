@@ -12,6 +12,7 @@ use super::Defect;
 pub struct Cursor<'a> {
     bytes: &'a [u8],
     on_wire: usize,
+    at: usize,
 }
 
 impl<'a> Cursor<'a> {
@@ -23,7 +24,14 @@ impl<'a> Cursor<'a> {
         Self {
             bytes: bytes.get(..on_wire).unwrap_or(bytes),
             on_wire,
+            at: 0,
         }
+    }
+
+    /// Bytes from the frame's start to here.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.at
     }
 
     /// Bytes from here to the end of the frame on the wire.
@@ -49,6 +57,7 @@ impl<'a> Cursor<'a> {
         *self = Self {
             bytes: rest,
             on_wire,
+            at: self.at.saturating_add(N),
         };
         Ok(head)
     }
@@ -63,6 +72,7 @@ impl<'a> Cursor<'a> {
         *self = Self {
             bytes: rest,
             on_wire,
+            at: self.at.saturating_add(len),
         };
         Ok(head)
     }
@@ -77,7 +87,10 @@ impl<'a> Cursor<'a> {
         if len > self.on_wire {
             return Err(Defect::Truncated);
         }
-        *self = Self::new(self.bytes, len);
+        *self = Self {
+            at: self.at,
+            ..Self::new(self.bytes, len)
+        };
         Ok(())
     }
 }

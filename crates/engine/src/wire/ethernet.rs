@@ -184,15 +184,44 @@ impl Llc {
     };
 }
 
+/// What follows LLC's bytes in a SNAP frame. RFC 1042.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snap {
+    /// Who numbers the protocols.
+    pub oui: [u8; 3],
+    /// Protocol, as that organisation numbers it.
+    pub protocol: u16,
+}
+
+impl Snap {
+    /// Protocols are EtherTypes.
+    pub const ETHERNET: [u8; 3] = [0, 0, 0];
+}
+
 /// What the link layer says that it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carries {
-    /// Ethernet II, or SNAP with the OUI of encapsulated Ethernet.
+    /// Ethernet II.
     Type(EtherType),
-    /// An 802.3 frame with LLC that is not SNAP of that kind.
+    /// An 802.3 frame with LLC and SNAP.
+    Snap(Snap),
+    /// An 802.3 frame with LLC other than SNAP.
     Llc(Llc),
     /// Length/Type in 1501..=1535, which is neither. IEEE 802.3 3.2.6.
     Undefined(u16),
+}
+
+impl Carries {
+    /// The EtherType, of Ethernet II and of SNAP that has one. (The expressions
+    /// of libpcap look at the first kind only.)
+    #[must_use]
+    pub fn ether_type(&self) -> Option<EtherType> {
+        match self {
+            Self::Type(kind) => Some(*kind),
+            Self::Snap(snap) if snap.oui == Snap::ETHERNET => Some(EtherType(snap.protocol)),
+            Self::Snap(_) | Self::Llc(_) | Self::Undefined(_) => None,
+        }
+    }
 }
 
 /// A frame's link layer: MAC header, tags, and what follows them.
@@ -250,10 +279,10 @@ impl<'a> Link<'a> {
         };
         if llc == Llc::SNAP {
             let [o0, o1, o2, t0, t1] = *cursor.take::<5>()?;
-            self.carries = Some(match [o0, o1, o2] {
-                [0, 0, 0] => Carries::Type(EtherType(u16::from_be_bytes([t0, t1]))),
-                _ => Carries::Llc(llc),
-            });
+            self.carries = Some(Carries::Snap(Snap {
+                oui: [o0, o1, o2],
+                protocol: u16::from_be_bytes([t0, t1]),
+            }));
         } else {
             self.carries = Some(Carries::Llc(llc));
         }

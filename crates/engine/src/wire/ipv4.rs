@@ -148,6 +148,12 @@ impl<'a> Header<'a> {
         )
     }
 
+    /// The twenty bytes before the options, as they stand.
+    #[must_use]
+    pub fn fixed(&self) -> &'a [u8; MIN_HEADER_LEN] {
+        self.fixed
+    }
+
     /// Options, padding included: 0..=40 bytes.
     #[must_use]
     pub fn options(&self) -> &'a [u8] {

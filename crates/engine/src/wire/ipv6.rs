@@ -97,6 +97,29 @@ pub struct Fragment {
     pub id: u32,
 }
 
+/// Bytes of an extension header of which `len` is the second byte: at least 8.
+fn extension_len(kind: Protocol, len: u8) -> usize {
+    let len = usize::from(len);
+    match kind {
+        // Of fixed size, that byte reserved: RFC 8200 section 4.5.
+        Protocol::IPV6_FRAGMENT => 8,
+        // In units of 4 bytes, minus 2: RFC 4302 section 2.2.
+        Protocol::AH => len.saturating_add(2).saturating_mul(4),
+        // In units of 8 bytes, not counting the first: RFC 8200 section 4.
+        _ => len.saturating_add(1).saturating_mul(8),
+    }
+}
+
+/// Splits the extension header of this kind off the front of `bytes`; none when
+/// it is none, or not all there.
+pub(super) fn split_extension(kind: Protocol, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let len = *bytes.get(1)?;
+    if !kind.is_ipv6_extension() {
+        return None;
+    }
+    bytes.split_at_checked(extension_len(kind, len))
+}
+
 /// The chain between the fixed header and the upper layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extensions {
@@ -139,6 +162,7 @@ impl Extensions {
         }
         let mut at = *cursor;
         let [next, len, a, b, c, d, e, f] = *at.take::<8>()?;
+        at.take_slice(extension_len(kind, len).saturating_sub(8))?;
         let mut goes_on = true;
         if kind == Protocol::IPV6_FRAGMENT {
             let word = u16::from_be_bytes([a, b]);
@@ -150,13 +174,6 @@ impl Extensions {
             // Past the first fragment there is payload, not another header.
             goes_on = fragment.offset == 0;
             self.fragment = Some(fragment);
-        } else if kind == Protocol::AH {
-            // In units of 4 bytes, minus 2: RFC 4302 section 2.2.
-            let total = usize::from(len).saturating_add(2).saturating_mul(4);
-            at.take_slice(total.checked_sub(8).ok_or(Defect::HeaderLength)?)?;
-        } else {
-            // In units of 8 bytes, not counting the first: RFC 8200 section 4.
-            at.take_slice(usize::from(len).saturating_mul(8))?;
         }
         *cursor = at;
         self.upper = Protocol(next);

@@ -15,12 +15,14 @@
 //! than the frame (Ethernet pads short frames), never later. It may be zero in
 //! a frame that the host leaves to the adapter to segment, and the frame may
 //! then be far larger than the MTU; coalesced received frames are just as large.
-//! Checksums are not verified here: on the way out they are often the adapter's
-//! to write, on the way in it has verified them.
+//! Checksums are not verified by [`dissect`] but by [`checksum`], where somebody
+//! asks: on the way out they are often the adapter's to write, on the way in it
+//! has often verified them.
 
 mod cursor;
 
 pub mod arp;
+pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
@@ -182,6 +184,8 @@ pub struct Dissected<'a> {
     pub payload: Cursor<'a>,
     /// The first thing that was wrong, if anything was.
     pub fault: Option<Fault>,
+    network_at: usize,
+    transport_at: usize,
 }
 
 /// Dissects an Ethernet frame. `bytes`: its first bytes, all or some of them.
@@ -196,6 +200,8 @@ pub fn dissect(bytes: &[u8], frame_len: u32) -> Dissected<'_> {
         transport: Transport::None,
         payload: Cursor::new(bytes, on_wire),
         fault: None,
+        network_at: 0,
+        transport_at: 0,
     };
     if let Err((layer, defect)) = frame.walk() {
         frame.note(layer, defect);
@@ -236,6 +242,48 @@ impl<'a> Dissected<'a> {
         }
     }
 
+    /// Bytes from the frame's start to its network header, where it has one that
+    /// is known here.
+    #[must_use]
+    pub fn network_offset(&self) -> Option<usize> {
+        match &self.network {
+            Network::None => None,
+            _ => Some(self.network_at),
+        }
+    }
+
+    /// Bytes from the frame's start to its transport header, where it has one
+    /// that is known here.
+    #[must_use]
+    pub fn transport_offset(&self) -> Option<usize> {
+        match &self.transport {
+            Transport::None | Transport::LaterFragment(_) => None,
+            _ => Some(self.transport_at),
+        }
+    }
+
+    /// The echo that the frame carries; none in fragments but the first.
+    #[must_use]
+    pub fn icmp_echo(&self) -> Option<icmp::Echo> {
+        let (header, v6) = self.icmp()?;
+        icmp::Echo::read(header, v6, &self.payload)
+    }
+
+    /// The packet that an ICMP or ICMPv6 error in this frame is about.
+    #[must_use]
+    pub fn icmp_inner(&self) -> Option<icmp::Inner> {
+        let (header, v6) = self.icmp()?;
+        icmp::Inner::read(header, v6, &self.payload)
+    }
+
+    fn icmp(&self) -> Option<(&icmp::Header<'a>, bool)> {
+        match &self.transport {
+            Transport::Icmp(header) => Some((header, false)),
+            Transport::Icmpv6(header) => Some((header, true)),
+            _ => None,
+        }
+    }
+
     /// The first fault is the one that counts: those behind it follow from it.
     fn note(&mut self, layer: Layer, defect: Defect) {
         self.fault.get_or_insert(Fault { layer, defect });
@@ -248,10 +296,11 @@ impl<'a> Dissected<'a> {
         if let Some(defect) = defect {
             self.note(Layer::Link, defect);
         }
-        match link.carries {
-            Some(Carries::Type(EtherType::ARP)) => self.arp(),
-            Some(Carries::Type(EtherType::IPV4)) => self.ipv4(),
-            Some(Carries::Type(EtherType::IPV6)) => self.ipv6(),
+        self.network_at = self.payload.position();
+        match link.carries.and_then(|carries| carries.ether_type()) {
+            Some(EtherType::ARP) => self.arp(),
+            Some(EtherType::IPV4) => self.ipv4(),
+            Some(EtherType::IPV6) => self.ipv6(),
             _ => Ok(()),
         }
     }
@@ -300,6 +349,7 @@ impl<'a> Dissected<'a> {
     fn transport(&mut self, protocol: Protocol) -> Result<(), Stop> {
         let stop = |defect| (Layer::Transport, defect);
         let v6 = matches!(self.network, Network::Ipv6(..));
+        self.transport_at = self.payload.position();
         self.transport = match protocol {
             Protocol::TCP => Transport::Tcp(tcp::Header::parse(&mut self.payload).map_err(stop)?),
             Protocol::UDP => Transport::Udp(self.udp().map_err(stop)?),

@@ -1,4 +1,13 @@
-//! Frames written out by hand, byte for byte from the RFCs, for the tests.
+//! Frames for the tests: written out by hand, byte for byte from the RFCs, built
+//! by `etherparse`, and those of the committed captures.
+#![allow(dead_code, reason = "each test program uses some of it")]
+
+pub(crate) mod built;
+
+use std::fs::File;
+use std::path::Path;
+
+use pcap_file::pcap::PcapReader;
 
 /// A frame and its name, for messages.
 pub(crate) type Named = (&'static str, Vec<u8>);
@@ -148,4 +157,17 @@ pub(crate) fn sound_frames() -> Vec<Named> {
             ethernet(0x88cc, &[0x02, 0x07, 0x04, 0x02, 0, 0, 0, 0, 1, 0, 0]),
         ),
     ]
+}
+
+/// The frames of a capture in `tests/captures`, all of them whole.
+pub(crate) fn frames_of(name: &str) -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/captures")
+        .join(name);
+    let mut reader = PcapReader::new(File::open(path).unwrap()).unwrap();
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        frames.push(packet.unwrap().data.into_owned());
+    }
+    frames
 }
