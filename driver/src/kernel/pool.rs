@@ -161,6 +161,16 @@ impl KBuf {
             tag,
         })
     }
+
+    /// Takes back the bytes of a buffer that was forgotten while their address
+    /// was kept elsewhere.
+    ///
+    /// # Safety
+    /// `bytes` and `len` are those of a `KBuf` made with `tag`, which was
+    /// forgotten and is taken back once.
+    pub(crate) unsafe fn from_raw(bytes: NonNull<u8>, len: usize, tag: Tag) -> Self {
+        Self { bytes, len, tag }
+    }
 }
 
 impl Deref for KBuf {

@@ -5,13 +5,16 @@
 //! finds it through the table, by an id that is never used twice.
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering,
+};
 
 use weir_abi::{AdapterInfo, AdapterState, AdapterStats, Direction};
 use weir_engine::stats::Counters;
 use zerocopy::FromZeros;
 
-use super::sys::NDIS_HANDLE;
+use super::own::{self, Pools};
+use super::sys::{self, NDIS_HANDLE};
 use super::{MAX_ADAPTERS, TAG};
 use crate::kernel::cpu;
 use crate::kernel::lock::SpinLock;
@@ -54,6 +57,23 @@ pub(super) struct Module {
     /// Cells there are.
     cell_count: u32,
     info: SpinLock<AdapterInfo>,
+    /// What the filter's own lists are made from.
+    pub(super) pools: Pools,
+    /// What the adapter wants of them.
+    wishes: Wishes,
+    /// Frames handed on that user mode gave, each direction.
+    injected: [AtomicU64; 2],
+    /// Such frames that were not.
+    inject_failed: [AtomicU64; 2],
+}
+
+/// What a restart says of frames from the filter. Plain numbers: a frame made
+/// while they change fits one of the two.
+struct Wishes {
+    mtu: AtomicU32,
+    data_back_fill: AtomicU32,
+    context_back_fill: AtomicU32,
+    takes_tags: AtomicBool,
 }
 
 // SAFETY: `handle` is a token for NDIS, used from any thread; the rest is Sync.
@@ -64,6 +84,7 @@ unsafe impl Send for Module {}
 impl Module {
     /// A module in the state Attaching, its gate shut. `PASSIVE_LEVEL`.
     pub(super) fn try_new(handle: NDIS_HANDLE, info: AdapterInfo) -> Result<KBox<Self>> {
+        let pools = Pools::try_new(handle)?;
         let first = Cell::try_new()?;
         let mut more = [const { None }; MORE_CELLS];
         let mut cell_count = 1u32;
@@ -83,6 +104,15 @@ impl Module {
             more,
             cell_count,
             info: SpinLock::new(info),
+            pools,
+            wishes: Wishes {
+                mtu: AtomicU32::new(0),
+                data_back_fill: AtomicU32::new(0),
+                context_back_fill: AtomicU32::new(0),
+                takes_tags: AtomicBool::new(false),
+            },
+            injected: [AtomicU64::new(0), AtomicU64::new(0)],
+            inject_failed: [AtomicU64::new(0), AtomicU64::new(0)],
         };
         let module = KBox::try_new(module, TAG)?;
         module.gate.init();
@@ -108,6 +138,52 @@ impl Module {
     /// Changes what is known of the adapter. `IRQL <= DISPATCH_LEVEL`.
     pub(super) fn update_info(&self, update: impl FnOnce(&mut AdapterInfo)) {
         update(&mut self.info.lock());
+    }
+
+    /// Notes what a restart says of the adapter.
+    pub(super) fn set_wishes(&self, general: &sys::NDIS_RESTART_GENERAL_ATTRIBUTES) {
+        let wishes = &self.wishes;
+        wishes.mtu.store(general.MtuSize, Ordering::Relaxed);
+        wishes
+            .data_back_fill
+            .store(general.DataBackFillSize, Ordering::Relaxed);
+        wishes
+            .context_back_fill
+            .store(general.ContextBackFillSize, Ordering::Relaxed);
+        let tags = general.MacOptions & sys::NDIS_MAC_OPTION_8021Q == sys::NDIS_MAC_OPTION_8021Q;
+        wishes.takes_tags.store(tags, Ordering::Relaxed);
+    }
+
+    /// The longest IP packet the adapter sends; 0 if it hasn't said.
+    pub(super) fn mtu(&self) -> u32 {
+        self.wishes.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Whether the adapter takes and gives 802.1Q tags beside the frame.
+    pub(super) fn takes_tags(&self) -> bool {
+        self.wishes.takes_tags.load(Ordering::Relaxed)
+    }
+
+    /// Room to leave before the data of a frame.
+    pub(super) fn data_back_fill(&self) -> u32 {
+        own::data_back_fill(self.wishes.data_back_fill.load(Ordering::Relaxed))
+    }
+
+    /// Room to leave before the context of a list.
+    pub(super) fn context_back_fill(&self) -> u16 {
+        own::context_back_fill(self.wishes.context_back_fill.load(Ordering::Relaxed))
+    }
+
+    /// Counts a frame from user mode: handed on, or not.
+    pub(super) fn injected(&self, direction: Direction, handed_on: bool) {
+        let counters = if handed_on {
+            &self.injected
+        } else {
+            &self.inject_failed
+        };
+        if let Some(counter) = counters.get(direction.index()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn info(&self) -> AdapterInfo {
@@ -282,14 +358,22 @@ pub(super) fn each_info(mut each: impl FnMut(&AdapterInfo)) {
     });
 }
 
+/// Calls `f` with the adapter that has this id, if it is there, which stays
+/// meanwhile. `IRQL <= DISPATCH_LEVEL`.
+pub(super) fn with<R>(id: u32, f: impl FnOnce(&Module) -> R) -> Option<R> {
+    let mut f = Some(f);
+    let mut result = None;
+    with_modules(|module| {
+        if module.id != id {
+            return true;
+        }
+        result = f.take().map(|f| f(module));
+        false
+    });
+    result
+}
+
 /// The counters of one adapter, if it is there. `IRQL <= DISPATCH_LEVEL`.
 pub(super) fn stats(id: u32) -> Option<AdapterStats> {
-    let mut found = None;
-    with_modules(|module| {
-        if module.id == id {
-            found = Some(module.stats());
-        }
-        found.is_none()
-    });
-    found
+    with(id, Module::stats)
 }

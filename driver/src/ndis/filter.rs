@@ -253,6 +253,7 @@ unsafe extern "system" fn restart(
     module.set_state(AdapterState::Restarting);
     // SAFETY: NDIS passes null or valid parameters, for the call.
     if let Some(attributes) = unsafe { general_attributes(parameters) } {
+        module.set_wishes(&attributes);
         module.update_info(|info| {
             info.mtu = attributes.MtuSize;
             if info.link_speed == 0 {
@@ -295,9 +296,9 @@ unsafe fn general_attributes(
     }
 }
 
-/// `FilterPause`. Shuts the gate and waits for the calls that are inside: after
-/// that the filter hands no frame on that it had taken while Running. There is
-/// nothing else to wait for; see `mod.rs`, "Pausing".
+/// `FilterPause`. Shuts the gate and waits for what is inside: calls that hand
+/// frames on, and lists of the filter's own that are not back yet. See `mod.rs`,
+/// "Pausing".
 unsafe extern "system" fn pause(
     context: NDIS_HANDLE,
     _parameters: *mut core::ffi::c_void,

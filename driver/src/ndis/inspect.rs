@@ -1,51 +1,153 @@
 //! What happens to each frame on its way: its headers are dissected out of a
-//! copy, it is counted, and shown to the readers. Once, in the call that brings
-//! it; nothing is kept, nothing is allocated.
+//! copy, it is counted, decided on, and shown to the readers. Once, in the call
+//! that brings it; nothing is kept, nothing is allocated.
+
+use core::ptr::NonNull;
 
 use weir_abi::Direction;
-use weir_engine::stats::{Counters, Verdict};
+use weir_engine::stats::{Counters, Loss, Verdict};
 use weir_engine::wire::{self, HEADER_WINDOW};
 
 use super::adapter::Module;
-use super::nbl::Chain;
+use super::nb::NbBytes;
+use super::sys::{self, NET_BUFFER, NET_BUFFER_LIST};
+use super::{nbl, tag};
 use crate::capture;
 use crate::kernel::time;
 
-/// Looks at each frame of a chain and enters them all under `verdict`. Says how
-/// many they are. `IRQL <= DISPATCH_LEVEL`.
-///
-/// Readers are shown frames that pass: what they get is what was on the wire or
-/// reached the host, not what a paused filter turned away.
-pub(super) fn inspect(
-    module: &Module,
-    chain: &Chain<'_>,
+/// What becomes of a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes on, if its list does.
+    On,
+    /// It was dropped, or given to a reader, and has been counted.
+    Stopped,
+}
+
+/// Looks at the frames of one chain, counts them, and decides on them.
+pub(super) struct Inspector<'a> {
+    module: &'a Module,
     direction: Direction,
-    verdict: Verdict,
-) -> u64 {
-    let mut batch = Counters::ZERO;
-    let mut window = [0u8; HEADER_WINDOW];
-    // One clock reading does for a chain: NDIS hands over together what came
-    // together.
-    let seen_at = (verdict == Verdict::Pass && capture::any_reader()).then(time::system_time_100ns);
-    for frame in chain.frames() {
-        let len = frame.bytes.len();
-        let got = frame.bytes.copy_to(0, &mut window);
+    /// Everything below is of the chain so far and not entered yet.
+    batch: Counters,
+    /// Frames that are to go on, and their bytes, of the list that is looked at.
+    going: (u64, u64),
+    /// Frames that go on, of all lists that have been settled.
+    gone: u64,
+    /// One clock reading does for a chain: NDIS hands over together what came
+    /// together.
+    seen_at: Option<u64>,
+}
+
+impl<'a> Inspector<'a> {
+    /// For a chain that came to a running module.
+    pub(super) fn new(module: &'a Module, direction: Direction) -> Self {
+        Self {
+            module,
+            direction,
+            batch: Counters::ZERO,
+            going: (0, 0),
+            gone: 0,
+            seen_at: capture::any_reader().then(time::system_time_100ns),
+        }
+    }
+
+    pub(super) fn module(&self) -> &'a Module {
+        self.module
+    }
+
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Decides on a frame. If it is to go on, [`Inspector::settle`] counts it.
+    ///
+    /// # Safety
+    /// `buffer` is a buffer of `list`, which is the filter's.
+    pub(super) unsafe fn frame(
+        &mut self,
+        list: &NET_BUFFER_LIST,
+        buffer: NonNull<NET_BUFFER>,
+    ) -> Fate {
+        let tag = tag::on_wire(nbl::info(list, sys::IEEE_8021Q_NET_BUFFER_LIST_INFO));
+        // SAFETY: the filter's, MDLs and data included.
+        let bytes = unsafe { NbBytes::new(buffer, tag) };
+        let len = bytes.len();
+        let mut window = [0u8; HEADER_WINDOW];
+        let got = bytes.copy_to(0, &mut window);
         let headers = wire::dissect(window.get(..got).unwrap_or_default(), len);
-        batch.balance.see(len);
-        batch.protocols.count(&headers, frame.tag_beside);
-        if let Some(timestamp_100ns) = seen_at {
+        self.batch.balance.see(len);
+        self.batch.protocols.count(&headers, false);
+        if let Some(timestamp_100ns) = self.seen_at {
             capture::on_frame(&capture::Frame {
-                adapter: module.id(),
-                direction,
+                adapter: self.module.id(),
+                direction: self.direction,
                 timestamp_100ns,
                 len,
-                bytes: &frame.bytes,
+                bytes: &bytes,
             });
         }
-        batch.balance.enter(verdict, len);
+        let (frames, sum) = self.going;
+        self.going = (frames.saturating_add(1), sum.saturating_add(u64::from(len)));
+        Fate::On
+    }
+
+    /// Counts the frames of a list that were to go on: as passed, or as lost.
+    pub(super) fn settle(&mut self, lost: Option<Loss>) {
+        let (frames, bytes) = core::mem::take(&mut self.going);
+        let balance = &mut self.batch.balance;
+        let term = match lost {
+            None => {
+                balance.passed_bytes = balance.passed_bytes.wrapping_add(bytes);
+                self.gone = self.gone.saturating_add(frames);
+                &mut balance.passed
+            }
+            Some(Loss::Paused) => &mut balance.lost_paused,
+            Some(Loss::Resources) => &mut balance.lost_resources,
+            Some(Loss::Other) => &mut balance.lost_other,
+        };
+        *term = term.wrapping_add(frames);
+    }
+
+    /// Enters what has been counted so far. Says how many frames go on. Before
+    /// they are handed on: they may come back from within that call.
+    pub(super) fn enter(&mut self) -> u64 {
+        let batch = core::mem::take(&mut self.batch);
+        if batch.balance.seen != 0 {
+            self.module.enter(self.direction, &batch);
+        }
+        let gone = core::mem::take(&mut self.gone);
+        self.module.in_flight(self.direction, signed(gone));
+        gone
+    }
+}
+
+/// Counts the frames of a chain that is refused because the module isn't
+/// running. Rules, flows and readers are not asked: what they get is what was on
+/// the wire or reached the host.
+///
+/// # Safety
+/// `lists` is null or the first of a chain of valid lists that are the filter's.
+pub(super) unsafe fn refuse(module: &Module, direction: Direction, lists: *mut NET_BUFFER_LIST) {
+    let mut batch = Counters::ZERO;
+    // SAFETY: the contract is the same.
+    for list in unsafe { nbl::drain(lists) } {
+        // SAFETY: a list of the chain, the filter's while this runs.
+        let list = unsafe { list.as_ref() };
+        let tag = tag::on_wire(nbl::info(list, sys::IEEE_8021Q_NET_BUFFER_LIST_INFO));
+        for buffer in nbl::buffers(list) {
+            // SAFETY: a buffer of that list, MDLs and data included.
+            let bytes = unsafe { NbBytes::new(buffer, tag) };
+            let len = bytes.len();
+            let mut window = [0u8; HEADER_WINDOW];
+            let got = bytes.copy_to(0, &mut window);
+            let headers = wire::dissect(window.get(..got).unwrap_or_default(), len);
+            batch.balance.see(len);
+            batch.protocols.count(&headers, false);
+            batch.balance.enter(Verdict::Lost(Loss::Paused), len);
+        }
     }
     module.enter(direction, &batch);
-    batch.balance.seen
 }
 
 /// A number of frames as a difference.

@@ -57,15 +57,21 @@
 //! inside, and then frees.
 
 mod adapter;
+mod back;
+mod divide;
 mod filter;
+mod inject;
 mod inspect;
 pub(crate) mod nb;
 mod nbl;
 mod oid;
+mod own;
+mod part;
 mod receive;
 mod send;
 mod status;
 mod sys;
+mod tag;
 mod view;
 
 use wdk_sys::DRIVER_OBJECT;
@@ -73,6 +79,8 @@ use weir_abi::{AdapterInfo, AdapterStats};
 
 use crate::kernel::pool::Tag;
 use crate::kernel::status::Result;
+
+pub(crate) use inject::{InjectError, Injection, inject};
 
 /// Adapters the filter can be attached to at once.
 pub(crate) const MAX_ADAPTERS: usize = 64;

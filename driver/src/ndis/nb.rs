@@ -1,4 +1,5 @@
-//! The bytes of one frame: a `NET_BUFFER`'s data, spread over its MDL chain.
+//! The bytes of one frame: a `NET_BUFFER`'s data, spread over its MDL chain, with
+//! the 802.1Q tag that the adapter keeps beside it put back behind the addresses.
 //!
 //! Bytes are only ever copied out, never borrowed: a sender's buffers can be
 //! pages of a user process, which may change them while they are on the way.
@@ -16,8 +17,13 @@ pub(crate) struct NbBytes<'a> {
     /// Where the frame starts in `first`.
     offset: u32,
     len: u32,
+    tag: Option<[u8; TAG_LEN as usize]>,
     of_buffer: PhantomData<&'a sys::NET_BUFFER>,
 }
+
+/// Where the tag belongs: behind the two addresses.
+const TAG_AT: u32 = 12;
+const TAG_LEN: u32 = 4;
 
 /// A run of the frame's bytes that is contiguous in system space.
 #[derive(Clone, Copy)]
@@ -30,27 +36,74 @@ impl<'a> NbBytes<'a> {
     /// # Safety
     /// `nb` is a valid `NET_BUFFER` that is the caller's for `'a`, MDLs and
     /// data included.
-    pub(super) unsafe fn new(nb: NonNull<sys::NET_BUFFER>) -> Self {
+    pub(super) unsafe fn new(nb: NonNull<sys::NET_BUFFER>, tag: Option<[u8; 4]>) -> Self {
         // SAFETY: valid and the caller's, so nobody writes its members now.
         let nb: &'a sys::NET_BUFFER = unsafe { nb.as_ref() };
         Self {
             first: nb.CurrentMdl,
             offset: nb.CurrentMdlOffset,
             len: nb.DataLength,
+            // A frame that ends within its addresses has no place for it.
+            tag: tag.filter(|_| nb.DataLength >= TAG_AT),
             of_buffer: PhantomData,
         }
     }
 
-    /// Length of the frame in bytes, link header included, FCS not. Can be far
-    /// above the MTU: segmentation and coalescing happen in the adapter.
+    /// Length of the frame in bytes, link header and tag included, FCS not. Can
+    /// be far above the MTU: segmentation and coalescing happen in the adapter.
     pub(crate) fn len(&self) -> u32 {
-        self.len
+        match self.tag {
+            Some(_) => self.len.saturating_add(TAG_LEN),
+            None => self.len,
+        }
+    }
+
+    /// Whether the tag was beside the frame.
+    pub(crate) fn tag_beside(&self) -> bool {
+        self.tag.is_some()
     }
 
     /// Copies the frame's bytes from `offset` on into `dst`, as many as there
     /// are and fit. Says how many; fewer only if the frame ends or a part of it
     /// can't be mapped (no memory for page tables). `IRQL <= DISPATCH_LEVEL`.
     pub(crate) fn copy_to(&self, offset: u32, dst: &mut [u8]) -> usize {
+        let Some(tag) = &self.tag else {
+            return self.copy_data(offset, dst);
+        };
+        let behind = TAG_AT.saturating_add(TAG_LEN);
+        let mut copied = 0usize;
+        let mut rest = dst;
+        let mut at = offset;
+        while !rest.is_empty() {
+            let (got, wanted) = if at < TAG_AT {
+                let (here, _) = split_at(rest, TAG_AT.saturating_sub(at));
+                (self.copy_data(at, here), here.len())
+            } else if at < behind {
+                let from = tag.get(to_usize(at.saturating_sub(TAG_AT))..);
+                let from = from.unwrap_or_default();
+                let (here, _) = split_at(rest, behind.saturating_sub(at));
+                for (to, byte) in here.iter_mut().zip(from) {
+                    *to = *byte;
+                }
+                (here.len(), here.len())
+            } else {
+                let got = self.copy_data(at.saturating_sub(TAG_LEN), rest);
+                return copied.saturating_add(got);
+            };
+            copied = copied.saturating_add(got);
+            if got < wanted {
+                break;
+            }
+            at = at.saturating_add(u32::try_from(got).unwrap_or(u32::MAX));
+            rest = core::mem::take(&mut rest)
+                .get_mut(got..)
+                .unwrap_or_default();
+        }
+        copied
+    }
+
+    /// The same without the tag.
+    fn copy_data(&self, offset: u32, dst: &mut [u8]) -> usize {
         let mut skip = usize::try_from(offset).unwrap_or(usize::MAX);
         let mut rest = dst;
         let mut copied = 0usize;
@@ -87,6 +140,16 @@ impl<'a> NbBytes<'a> {
             of_buffer: PhantomData,
         }
     }
+}
+
+fn to_usize(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// The first `n` bytes, or as many as there are, and the rest.
+fn split_at(bytes: &mut [u8], n: u32) -> (&mut [u8], &mut [u8]) {
+    let n = to_usize(n).min(bytes.len());
+    bytes.split_at_mut_checked(n).unwrap_or_default()
 }
 
 /// The runs of a frame, in order. Ends early at a part that can't be mapped.

@@ -1,82 +1,130 @@
-//! Chains of `NET_BUFFER_LIST`s: walking them, and marking them.
+//! Chains of `NET_BUFFER_LIST`s: walking them, taking them apart and putting
+//! them together. A list may be touched while it is the filter's, and no longer;
+//! the functions here are told that it is.
 
-use core::marker::PhantomData;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
-use super::nb::NbBytes;
-use super::sys::{self, NDIS_STATUS, NET_BUFFER, NET_BUFFER_LIST};
+use super::sys::{NDIS_STATUS, NET_BUFFER, NET_BUFFER_LIST};
 
-/// A chain of NBLs that NDIS has handed to the filter and that the filter has
-/// not handed on yet: while that is so, it is nobody else's.
-pub(super) struct Chain<'a> {
+/// How many frames a chain has: one for each `NET_BUFFER`.
+///
+/// # Safety
+/// `head` is null or the first of a chain of valid lists that are the filter's.
+pub(super) unsafe fn count(head: *mut NET_BUFFER_LIST) -> u64 {
+    // SAFETY: the contract is the same.
+    let lists = unsafe { drain(head) };
+    lists.fold(0, |n, list| {
+        // SAFETY: a list of the chain, the filter's while this runs.
+        n.saturating_add(frames_of(unsafe { list.as_ref() }))
+    })
+}
+
+/// How many frames a list has.
+pub(super) fn frames_of(list: &NET_BUFFER_LIST) -> u64 {
+    buffers(list).fold(0, |n, _| n.saturating_add(1))
+}
+
+/// A chain being put together from lists that are the filter's.
+pub(super) struct Queue {
     head: *mut NET_BUFFER_LIST,
-    owned: PhantomData<&'a NET_BUFFER_LIST>,
+    tail: *mut NET_BUFFER_LIST,
+    len: u32,
 }
 
-/// One frame of a chain.
-pub(super) struct Frame<'a> {
-    /// Its bytes.
-    pub(super) bytes: NbBytes<'a>,
-    /// The adapter holds a VLAN tag for it out of band.
-    pub(super) tag_beside: bool,
-}
-
-impl<'a> Chain<'a> {
-    /// # Safety
-    /// `head` is null or the first of a chain of valid NBLs which are the
-    /// filter's for `'a`: that is, `'a` ends before they are handed on.
-    pub(super) unsafe fn new(head: *mut NET_BUFFER_LIST) -> Self {
+impl Queue {
+    pub(super) const fn new() -> Self {
         Self {
-            head,
-            owned: PhantomData,
+            head: ptr::null_mut(),
+            tail: ptr::null_mut(),
+            len: 0,
         }
     }
 
-    fn lists(&self) -> impl Iterator<Item = &'a NET_BUFFER_LIST> + use<'a> {
-        let mut next = self.head;
-        core::iter::from_fn(move || {
-            // SAFETY: null or a valid NBL of the chain, the filter's for 'a.
-            let list: &'a NET_BUFFER_LIST = unsafe { next.as_ref() }?;
-            next = list.Next;
-            Some(list)
-        })
-    }
-
-    /// Each frame of the chain: one for each `NET_BUFFER`.
-    pub(super) fn frames(&self) -> impl Iterator<Item = Frame<'a>> + use<'a> {
-        self.lists().flat_map(|list| {
-            let tag_beside = has_tag(list);
-            buffers(list).map(move |nb| Frame {
-                // SAFETY: a NET_BUFFER of an NBL that is the filter's for 'a,
-                // MDLs and data included.
-                bytes: unsafe { NbBytes::new(nb) },
-                tag_beside,
-            })
-        })
-    }
-
-    /// How many frames the chain has.
-    pub(super) fn count(&self) -> u64 {
-        self.lists()
-            .flat_map(buffers)
-            .fold(0u64, |n, _| n.saturating_add(1))
-    }
-
-    /// Sets the completion status of each NBL.
-    pub(super) fn set_status(self, status: NDIS_STATUS) {
-        let mut next = self.head;
-        while let Some(list) = NonNull::new(next) {
-            let list = list.as_ptr();
-            // SAFETY: a valid NBL of the chain, the filter's; the chain is
-            // consumed, so no reference to it is live.
-            unsafe { (*list).Status = status };
-            // SAFETY: as above.
-            next = unsafe { (*list).Next };
+    /// Appends a list. `Next` of the last one is set by [`Queue::finish`]; one
+    /// that is right already isn't written, so a chain that stays as it is costs
+    /// no writes.
+    ///
+    /// # Safety
+    /// `list` is valid, the filter's, and in no other chain that is still used.
+    pub(super) unsafe fn push(&mut self, list: NonNull<NET_BUFFER_LIST>) {
+        let list = list.as_ptr();
+        if self.tail.is_null() {
+            self.head = list;
+        } else {
+            // SAFETY: a list pushed before, the filter's still.
+            unsafe { set_next(self.tail, list) };
         }
+        self.tail = list;
+        self.len = self.len.saturating_add(1);
+    }
+
+    /// The first list of the finished chain and the number of its lists; `None`
+    /// if there is none.
+    pub(super) fn finish(self) -> Option<(*mut NET_BUFFER_LIST, u32)> {
+        if self.tail.is_null() {
+            return None;
+        }
+        // SAFETY: a list pushed before, the filter's still.
+        unsafe { set_next(self.tail, ptr::null_mut()) };
+        Some((self.head, self.len))
     }
 }
 
-fn buffers<'a>(list: &'a NET_BUFFER_LIST) -> impl Iterator<Item = NonNull<NET_BUFFER>> + use<'a> {
+/// # Safety
+/// `list` is valid and the filter's.
+pub(super) unsafe fn set_next(list: *mut NET_BUFFER_LIST, next: *mut NET_BUFFER_LIST) {
+    // SAFETY: valid by contract.
+    let place = unsafe { &raw mut (*list).Next };
+    // SAFETY: as above.
+    if unsafe { place.read() } != next {
+        // SAFETY: as above; `Next` is the current owner's to write.
+        unsafe { place.write(next) };
+    }
+}
+
+/// The lists of a chain, one after the other; each may be handed on, or put
+/// into another chain, before the next one is asked for.
+///
+/// # Safety
+/// `head` is null or the first of a chain of valid lists which are the filter's,
+/// each until it is yielded at least.
+pub(super) unsafe fn drain(
+    head: *mut NET_BUFFER_LIST,
+) -> impl Iterator<Item = NonNull<NET_BUFFER_LIST>> {
+    let mut next = head;
+    core::iter::from_fn(move || {
+        let list = NonNull::new(next)?;
+        // SAFETY: not yielded yet, so valid and the filter's.
+        next = unsafe { list.as_ref() }.Next;
+        Some(list)
+    })
+}
+
+/// Sets the completion status of a list.
+///
+/// # Safety
+/// `list` is valid and the filter's.
+pub(super) unsafe fn set_status(list: NonNull<NET_BUFFER_LIST>, status: NDIS_STATUS) {
+    // SAFETY: valid and the filter's by contract.
+    unsafe { (*list.as_ptr()).Status = status };
+}
+
+/// Sets one entry of what goes beside the frames of a list.
+///
+/// # Safety
+/// `list` is valid and the filter's, and no reference to it is live.
+pub(super) unsafe fn set_info(mut list: NonNull<NET_BUFFER_LIST>, index: usize, value: usize) {
+    // SAFETY: valid, the filter's and unborrowed by contract.
+    let list = unsafe { list.as_mut() };
+    if let Some(entry) = list.NetBufferListInfo.get_mut(index) {
+        *entry = ptr::without_provenance_mut(value);
+    }
+}
+
+/// The buffers of a list, in order.
+pub(super) fn buffers<'a>(
+    list: &'a NET_BUFFER_LIST,
+) -> impl Iterator<Item = NonNull<NET_BUFFER>> + use<'a> {
     let mut next = list.FirstNetBuffer;
     core::iter::from_fn(move || {
         let nb = NonNull::new(next)?;
@@ -86,11 +134,9 @@ fn buffers<'a>(list: &'a NET_BUFFER_LIST) -> impl Iterator<Item = NonNull<NET_BU
     })
 }
 
-/// Whether the NBL carries 802.1Q information: a VLAN id or a priority other
-/// than 0 (MSDN, "NDIS_NET_BUFFER_LIST_8021Q_INFO").
-fn has_tag(list: &NET_BUFFER_LIST) -> bool {
-    let info = list
-        .NetBufferListInfo
-        .get(sys::IEEE_8021Q_NET_BUFFER_LIST_INFO);
-    info.is_some_and(|info| info.addr() & 0xffff != 0)
+/// One entry of what goes beside the frames of a list.
+pub(super) fn info(list: &NET_BUFFER_LIST, index: usize) -> usize {
+    list.NetBufferListInfo
+        .get(index)
+        .map_or(0, |info| info.addr())
 }

@@ -25,6 +25,7 @@ pub(crate) const NDIS_STATUS_PAUSED: NDIS_STATUS = 0xC023_002Au32.cast_signed();
 pub(crate) const NDIS_STATUS_LINK_STATE: NDIS_STATUS = 0x4001_0017;
 
 /// `NDIS_OBJECT_TYPE_*`
+pub(crate) const NDIS_OBJECT_TYPE_DEFAULT: u8 = 0x80;
 pub(crate) const NDIS_OBJECT_TYPE_FILTER_DRIVER_CHARACTERISTICS: u8 = 0x8B;
 pub(crate) const NDIS_OBJECT_TYPE_FILTER_ATTRIBUTES: u8 = 0x8D;
 
@@ -46,14 +47,23 @@ pub(crate) const NDIS_REQUEST_METHOD: u32 = 12;
 /// `NDIS_SEND_FLAGS_DISPATCH_LEVEL`, and by the same value that of completing,
 /// receiving and returning.
 pub(crate) const NDIS_FLAGS_DISPATCH_LEVEL: u32 = 1;
+/// `NDIS_SEND_FLAGS_CHECK_FOR_LOOPBACK`
+pub(crate) const NDIS_SEND_FLAGS_CHECK_FOR_LOOPBACK: u32 = 2;
 /// `NDIS_RECEIVE_FLAGS_RESOURCES`
 pub(crate) const NDIS_RECEIVE_FLAGS_RESOURCES: u32 = 2;
 
-/// Index of `Ieee8021QNetBufferListInfo` in `NetBufferListInfo`.
+/// Indexes into `NetBufferListInfo` (`NDIS_NET_BUFFER_LIST_INFO`).
+pub(crate) const TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO: usize = 0;
+pub(crate) const TCP_LARGE_SEND_NET_BUFFER_LIST_INFO: usize = 2;
 pub(crate) const IEEE_8021Q_NET_BUFFER_LIST_INFO: usize = 4;
+pub(crate) const TCP_RECV_SEG_COALESCE_INFO: usize = 22;
 /// Entries of `NetBufferListInfo` that the filter looks at; there are more, how
 /// many depends on the version.
-pub(crate) const NET_BUFFER_LIST_INFO_COUNT: usize = IEEE_8021Q_NET_BUFFER_LIST_INFO + 1;
+pub(crate) const NET_BUFFER_LIST_INFO_COUNT: usize = TCP_RECV_SEG_COALESCE_INFO + 1;
+
+/// `NDIS_MAC_OPTION_8021P_PRIORITY` and `NDIS_MAC_OPTION_8021Q_VLAN`: the adapter
+/// takes tags beside the frame.
+pub(crate) const NDIS_MAC_OPTION_8021Q: u32 = 0x0000_0040 | 0x0000_0200;
 
 /// `MdlFlags` that say `MappedSystemVa` is good.
 pub(crate) const MDL_MAPPED_TO_SYSTEM_VA: i16 = 0x0001;
@@ -193,6 +203,17 @@ pub(crate) struct NDIS_RESTART_GENERAL_ATTRIBUTES {
     pub(crate) MtuSize: u32,
     pub(crate) MaxXmitLinkSpeed: u64,
     pub(crate) MaxRcvLinkSpeed: u64,
+    pub(crate) LookaheadSize: u32,
+    pub(crate) MacOptions: u32,
+    pub(crate) SupportedPacketFilters: u32,
+    pub(crate) MaxMulticastListSize: u32,
+    pub(crate) RecvScaleCapabilities: *const c_void,
+    pub(crate) AccessType: u32,
+    pub(crate) Flags: u32,
+    pub(crate) ConnectionType: u32,
+    pub(crate) SupportedStatistics: u32,
+    pub(crate) DataBackFillSize: u32,
+    pub(crate) ContextBackFillSize: u32,
 }
 
 #[repr(C)]
@@ -274,7 +295,10 @@ pub(crate) struct NDIS_OID_REQUEST {
 pub(crate) struct NET_BUFFER_LIST {
     pub(crate) Next: *mut NET_BUFFER_LIST,
     pub(crate) FirstNetBuffer: *mut NET_BUFFER,
-    pub(crate) Reserved: [u8; 104],
+    pub(crate) Context: *mut c_void,
+    pub(crate) ParentNetBufferList: *mut NET_BUFFER_LIST,
+    pub(crate) NdisPoolHandle: NDIS_HANDLE,
+    pub(crate) Reserved: [u8; 80],
     pub(crate) SourceHandle: NDIS_HANDLE,
     pub(crate) NblFlags: u32,
     pub(crate) ChildRefCount: i32,
@@ -291,6 +315,37 @@ pub(crate) struct NET_BUFFER {
     pub(crate) Reserved: u32,
     /// The low half of `stDataLength`.
     pub(crate) DataLength: u32,
+    pub(crate) DataLengthHigh: u32,
+    pub(crate) MdlChain: *mut MDL,
+    pub(crate) DataOffset: u32,
+    pub(crate) Reserved2: u32,
+    pub(crate) ChecksumBias: u16,
+    pub(crate) Reserved3: u16,
+    pub(crate) NdisPoolHandle: NDIS_HANDLE,
+    pub(crate) NdisReserved: [*mut c_void; 2],
+    pub(crate) ProtocolReserved: [*mut c_void; 6],
+    pub(crate) MiniportReserved: [*mut c_void; 4],
+    pub(crate) DataPhysicalAddress: u64,
+    pub(crate) SharedMemoryInfo: *mut c_void,
+}
+
+/// Revision 1.
+#[repr(C)]
+pub(crate) struct NET_BUFFER_LIST_POOL_PARAMETERS {
+    pub(crate) Header: NDIS_OBJECT_HEADER,
+    pub(crate) ProtocolId: u8,
+    pub(crate) fAllocateNetBuffer: u8,
+    pub(crate) ContextSize: u16,
+    pub(crate) PoolTag: u32,
+    pub(crate) DataSize: u32,
+}
+
+/// Revision 1.
+#[repr(C)]
+pub(crate) struct NET_BUFFER_POOL_PARAMETERS {
+    pub(crate) Header: NDIS_OBJECT_HEADER,
+    pub(crate) PoolTag: u32,
+    pub(crate) DataSize: u32,
 }
 
 #[repr(C)]
@@ -345,6 +400,48 @@ unsafe extern "system" {
         flags: u32,
     );
     pub(crate) fn NdisFCancelSendNetBufferLists(filter: NDIS_HANDLE, cancel_id: *mut c_void);
+
+    pub(crate) fn NdisAllocateNetBufferListPool(
+        handle: NDIS_HANDLE,
+        parameters: *const NET_BUFFER_LIST_POOL_PARAMETERS,
+    ) -> NDIS_HANDLE;
+    pub(crate) fn NdisFreeNetBufferListPool(pool: NDIS_HANDLE);
+    pub(crate) fn NdisAllocateNetBufferPool(
+        handle: NDIS_HANDLE,
+        parameters: *const NET_BUFFER_POOL_PARAMETERS,
+    ) -> NDIS_HANDLE;
+    pub(crate) fn NdisFreeNetBufferPool(pool: NDIS_HANDLE);
+    pub(crate) fn NdisAllocateNetBufferAndNetBufferList(
+        pool: NDIS_HANDLE,
+        context_size: u16,
+        context_back_fill: u16,
+        mdls: *mut MDL,
+        data_offset: u32,
+        data_length: usize,
+    ) -> *mut NET_BUFFER_LIST;
+    pub(crate) fn NdisAllocateNetBufferList(
+        pool: NDIS_HANDLE,
+        context_size: u16,
+        context_back_fill: u16,
+    ) -> *mut NET_BUFFER_LIST;
+    pub(crate) fn NdisFreeNetBufferList(list: *mut NET_BUFFER_LIST);
+    pub(crate) fn NdisAllocateNetBuffer(
+        pool: NDIS_HANDLE,
+        mdls: *mut MDL,
+        data_offset: u32,
+        data_length: usize,
+    ) -> *mut NET_BUFFER;
+    pub(crate) fn NdisFreeNetBuffer(buffer: *mut NET_BUFFER);
+    pub(crate) fn NdisAllocateMdl(handle: NDIS_HANDLE, at: *mut c_void, length: u32) -> *mut MDL;
+    pub(crate) fn NdisFreeMdl(mdl: *mut MDL);
+    pub(crate) fn NdisCopySendNetBufferListInfo(
+        to: *mut NET_BUFFER_LIST,
+        from: *const NET_BUFFER_LIST,
+    );
+    pub(crate) fn NdisCopyReceiveNetBufferListInfo(
+        to: *mut NET_BUFFER_LIST,
+        from: *const NET_BUFFER_LIST,
+    );
 
     pub(crate) fn NdisAllocateCloneOidRequest(
         filter: NDIS_HANDLE,
@@ -414,8 +511,9 @@ layout!(NDIS_FILTER_ATTACH_PARAMETERS, size 136,
     CurrentMacAddress at 98);
 layout!(NDIS_FILTER_RESTART_PARAMETERS, size 24, MiniportMediaType at 4, RestartAttributes at 16);
 layout!(NDIS_RESTART_ATTRIBUTES, size 16, Oid at 8, DataLength at 12);
-layout!(NDIS_RESTART_GENERAL_ATTRIBUTES, size 24,
-    MtuSize at 4, MaxXmitLinkSpeed at 8, MaxRcvLinkSpeed at 16);
+layout!(NDIS_RESTART_GENERAL_ATTRIBUTES, size 72,
+    MtuSize at 4, MaxXmitLinkSpeed at 8, MaxRcvLinkSpeed at 16, MacOptions at 28,
+    RecvScaleCapabilities at 40, DataBackFillSize at 64, ContextBackFillSize at 68);
 layout!(NDIS_STATUS_INDICATION, size 64,
     SourceHandle at 8, StatusCode at 20, DestinationHandle at 32, RequestId at 40,
     StatusBuffer at 48, StatusBufferSize at 56);
@@ -428,9 +526,16 @@ layout!(OID_METHOD_INFORMATION, size 40,
 layout!(NDIS_OID_REQUEST, size 240,
     RequestType at 4, RequestId at 16, RequestHandle at 24, DATA at 32, NdisReserved at 72,
     MiniportReserved at 200, SourceReserved at 216, SupportedRevision at 232);
-layout!(NET_BUFFER_LIST, size 192,
-    FirstNetBuffer at 8, SourceHandle at 120, NblFlags at 128, Flags at 136, Status at 140,
+layout!(NET_BUFFER_LIST, size 336,
+    FirstNetBuffer at 8, Context at 16, ParentNetBufferList at 24, NdisPoolHandle at 32,
+    SourceHandle at 120, NblFlags at 128, Flags at 136, Status at 140,
     NetBufferListInfo at 144);
-layout!(NET_BUFFER, size 32, CurrentMdl at 8, CurrentMdlOffset at 16, DataLength at 24);
+layout!(NET_BUFFER, size 176,
+    CurrentMdl at 8, CurrentMdlOffset at 16, DataLength at 24, MdlChain at 32, DataOffset at 40,
+    ChecksumBias at 48, NdisPoolHandle at 56, ProtocolReserved at 80, MiniportReserved at 128,
+    DataPhysicalAddress at 160, SharedMemoryInfo at 168);
+layout!(NET_BUFFER_LIST_POOL_PARAMETERS, size 16,
+    ProtocolId at 4, fAllocateNetBuffer at 5, ContextSize at 6, PoolTag at 8, DataSize at 12);
+layout!(NET_BUFFER_POOL_PARAMETERS, size 12, PoolTag at 4, DataSize at 8);
 layout!(MDL, size 48,
     Size at 8, MdlFlags at 10, MappedSystemVa at 24, ByteCount at 40, ByteOffset at 44);
