@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses some of it")]
 
 pub(crate) mod built;
+pub(crate) mod program;
 
 use std::fs::File;
 use std::path::Path;
