@@ -3,10 +3,12 @@
 mod cli;
 mod commands;
 mod error;
+mod file;
 mod output;
 mod pcapng;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::io;
 use std::process::ExitCode;
