@@ -1,17 +1,20 @@
 //! The bytes of each message, decoded and encoded by the crate that is on both
 //! sides of the boundary, field by field.
 
+#[path = "golden/steer.rs"]
+mod steer;
+
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use weir_abi::{
     AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats, AdapterStatsReply,
-    AdapterStatsRequest, Balance, CaptureOptions, Command, Direction, Directions, FrameRecord,
-    Ioctl, OpenCaptureReply, OpenCaptureRequest, ProtocolCounters, ReaderStats, ReaderStatsReply,
-    ReaderStatsRequest, RecordFlags, ReplyHeader, Request, RequestHeader, ServiceAddress,
-    ServiceInfo, ServiceKind, ServiceListReply, ServiceListRequest, ServiceSpec, ServiceStartReply,
-    ServiceStartRequest, ServiceStopReply, ServiceStopRequest, StatusReply, StatusRequest,
-    Transport, VersionReply, VersionRequest, records, status,
+    AdapterStatsRequest, Balance, CaptureOptions, CaptureSource, Command, Direction, Directions,
+    FrameRecord, Ioctl, OpenCaptureReply, OpenCaptureRequest, ProtocolCounters, ReaderStats,
+    ReaderStatsReply, ReaderStatsRequest, RecordFlags, ReplyHeader, Request, RequestHeader,
+    ServiceAddress, ServiceInfo, ServiceKind, ServiceListReply, ServiceListRequest, ServiceSpec,
+    ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest, StatusReply,
+    StatusRequest, Transport, VersionReply, VersionRequest, records, status,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -121,7 +124,7 @@ fn driver_status() {
     same(
         "status_reply",
         StatusReply {
-            header: reply(56),
+            header: reply(120),
             uptime_100ns: 0x0102_0304_0506_0708,
             started_100ns: 0x01dd_5a2b_3c4d_5e6f,
             adapters: 0x11,
@@ -131,6 +134,16 @@ fn driver_status() {
             connections: 1000,
             flags: 3,
             ndis_version: 0x0006_0055,
+            diverters: 0x15,
+            writers: 0x16,
+            rules: 0x17,
+            rules_generation: 0x1112_1314_1516_1718,
+            rules_memory: 0x2122_2324_2526_2728,
+            backlog_memory: 0x3132_3334_3536_3738,
+            flows: 0x4142_4344_4546_4748,
+            flow_memory: 0x5152_5354_5556_5758,
+            alarms: 0x6162_6364_6566_6768,
+            default_action: 1,
             reserved: 0,
         },
     );
@@ -220,12 +233,16 @@ fn adapter_statistics() {
             truncated: nth(12),
             malformed: nth(13),
             other: nth(14),
+            bad_network_checksum: nth(15),
+            bad_transport_checksum: nth(16),
         }
     };
     let stats = AdapterStats {
         balance: [balance(0), balance(1)],
         protocols: [protocols(0), protocols(1)],
         in_flight: [0x31, 0x32],
+        injected: [0x33, 0x34],
+        inject_failed: [0x35, 0x36],
     };
     for direction in [Direction::In, Direction::Out] {
         assert_eq!(*stats.balance(direction), stats.balance[direction.index()]);
@@ -238,7 +255,7 @@ fn adapter_statistics() {
     same(
         "adapter_stats_reply",
         AdapterStatsReply {
-            header: reply(400),
+            header: reply(464),
             adapter: 7,
             reserved: 0,
             stats,
@@ -254,6 +271,7 @@ fn capture() {
         backlog: 4 << 20,
         flush_ms: 100,
         directions: Directions::IN | Directions::OUT,
+        source: CaptureSource::Logged,
     };
     same_request(
         "open_capture_request",
@@ -285,12 +303,16 @@ fn capture() {
         filtered: 0x44,
         delivered_bytes: 0x12_3456_789a,
         reads: 0x45,
+        returned: 0x4321 - 0x46 - 0x47,
+        outstanding: 0x46,
+        unreturned: 0x47,
+        refused: 0x48,
     };
-    assert!(stats.is_balanced());
+    assert!(stats.is_balanced() && stats.is_divert_balanced());
     same(
         "reader_stats_reply",
         ReaderStatsReply {
-            header: reply(72),
+            header: reply(104),
             stats,
         },
     );
@@ -310,9 +332,10 @@ fn capture_records() {
         timestamp_100ns: 0x01dd_5a2b_3c4d_5e6f,
         sequence: 0,
         direction: 0,
-        flags: 0,
         header_len: 40,
-        reserved: 0,
+        flags: 0,
+        rule: 0,
+        segment_size: 0,
     };
     let second = FrameRecord {
         captured_len: 16,
@@ -320,7 +343,9 @@ fn capture_records() {
         timestamp_100ns: first.timestamp_100ns + 1,
         sequence: 1,
         direction: 1,
-        flags: 1,
+        flags: 0x43,
+        rule: 0x1234,
+        segment_size: 1460,
         ..first
     };
     let third = FrameRecord {
@@ -330,6 +355,8 @@ fn capture_records() {
         adapter: 8,
         timestamp_100ns: first.timestamp_100ns + 2,
         sequence: 4,
+        flags: 8,
+        rule: 2,
         ..first
     };
     let frame = [
@@ -345,7 +372,11 @@ fn capture_records() {
         ]
     );
     assert_eq!(second.direction(), Some(Direction::Out));
-    assert_eq!(second.flags(), RecordFlags::TRUNCATED);
+    assert_eq!(
+        second.flags(),
+        RecordFlags::TRUNCATED | RecordFlags::DROPPED | RecordFlags::CHECKSUM_OFFLOAD
+    );
+    assert_eq!(third.flags(), RecordFlags::LOGGED);
 
     let encoded: Vec<u8> = got
         .iter()
@@ -447,11 +478,13 @@ fn service_list() {
 }
 
 /// What the bytes alone can't tell is wrong: it takes the driver's state.
-const NEEDS_STATE: [i32; 4] = [
+const NEEDS_STATE: [i32; 6] = [
     status::NO_SUCH_DEVICE,
     status::NOT_FOUND,
     status::INVALID_ADDRESS,
     status::INVALID_DEVICE_STATE,
+    status::RETRY,
+    status::INVALID_IMAGE_FORMAT,
 ];
 
 #[test]
@@ -479,13 +512,13 @@ fn bad_input() {
         }
         seen.insert(name.to_owned());
     }
-    assert!(seen.len() >= 50, "{} cases", seen.len());
+    assert!(seen.len() >= 75, "{} cases", seen.len());
 }
 
 #[test]
 fn every_file_is_read() {
     // A golden file that no test names would prove nothing.
-    let source = include_str!("golden.rs");
+    let source = concat!(include_str!("golden.rs"), include_str!("golden/steer.rs"));
     for entry in std::fs::read_dir(folder()).expect("the folder") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|e| e == "hex") {

@@ -7,11 +7,14 @@
 //! after it, in the handler.
 
 use core::fmt;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use crate::{
-    AdapterListRequest, AdapterStatsRequest, CaptureOptions, HeaderError, Ioctl,
-    OpenCaptureRequest, ReaderStatsRequest, Request, RequestError, ServiceListRequest, ServiceSpec,
-    ServiceStartRequest, ServiceStopRequest, StatusRequest, VersionRequest, status,
+    AdapterListRequest, AdapterStatsRequest, AlarmListRequest, CaptureOptions, DivertOptions,
+    FlowListRequest, FlowStatsRequest, HeaderError, Ioctl, OpenCaptureRequest, OpenDivertRequest,
+    OpenInjectRequest, ReaderStatsRequest, Request, RequestError, RulesLoadRequest,
+    RulesReadRequest, RulesStatsRequest, ServiceListRequest, ServiceSpec, ServiceStartRequest,
+    ServiceStopRequest, StatusRequest, VersionRequest, status,
 };
 
 /// A request that makes sense in itself.
@@ -33,7 +36,7 @@ pub enum Command {
     },
     /// The capture role for this handle.
     OpenCapture(CaptureOptions),
-    /// The balance of this handle's reader.
+    /// The balance of this handle.
     GetReaderStats,
     /// A service to start.
     ServiceStart(ServiceSpec),
@@ -46,6 +49,49 @@ pub enum Command {
     ServiceStop {
         /// Its id.
         id: u32,
+    },
+    /// Rules to put in force: [`RulesLoadRequest::program`] of the request.
+    RulesLoad {
+        /// Bytes of the program; 0: no rules.
+        program_len: u32,
+    },
+    /// The program in force.
+    RulesRead {
+        /// The generation it must be; `None` for any.
+        generation: Option<NonZeroU64>,
+        /// How many bytes to pass over.
+        offset: u32,
+    },
+    /// The counters of the rules in force.
+    RulesStats {
+        /// The generation it must be; `None` for any.
+        generation: Option<NonZeroU64>,
+        /// How many rules to pass over.
+        start: u32,
+    },
+    /// The divert role for this handle.
+    OpenDivert(DivertOptions),
+    /// The inject role for this handle.
+    OpenInject {
+        /// The one adapter; `None` for any.
+        adapter: Option<NonZeroU32>,
+    },
+    /// The flows of an adapter.
+    FlowList {
+        /// Its id.
+        adapter: u32,
+        /// Where to go on.
+        cursor: u64,
+    },
+    /// The counters of an adapter's flow table.
+    FlowStats {
+        /// Its id.
+        adapter: u32,
+    },
+    /// The alarms.
+    AlarmList {
+        /// From this number on.
+        since: u64,
     },
 }
 
@@ -158,6 +204,34 @@ impl Command {
             Ioctl::ServiceStop => Command::ServiceStop {
                 id: admit::<ServiceStopRequest>(input, output_len)?.id()?,
             },
+            Ioctl::RulesLoad => Command::RulesLoad {
+                program_len: admit::<RulesLoadRequest>(input, output_len)?.program_len()?,
+            },
+            Ioctl::RulesRead => {
+                let (generation, offset) = admit::<RulesReadRequest>(input, output_len)?.part()?;
+                Command::RulesRead { generation, offset }
+            }
+            Ioctl::RulesStats => {
+                let (generation, start) = admit::<RulesStatsRequest>(input, output_len)?.part()?;
+                Command::RulesStats { generation, start }
+            }
+            Ioctl::OpenDivert => {
+                let request = admit::<OpenDivertRequest>(input, output_len)?;
+                Command::OpenDivert(DivertOptions::try_from(&request)?)
+            }
+            Ioctl::OpenInject => Command::OpenInject {
+                adapter: admit::<OpenInjectRequest>(input, output_len)?.adapter()?,
+            },
+            Ioctl::FlowList => {
+                let (adapter, cursor) = admit::<FlowListRequest>(input, output_len)?.part()?;
+                Command::FlowList { adapter, cursor }
+            }
+            Ioctl::FlowStats => Command::FlowStats {
+                adapter: admit::<FlowStatsRequest>(input, output_len)?.adapter()?,
+            },
+            Ioctl::AlarmList => Command::AlarmList {
+                since: admit::<AlarmListRequest>(input, output_len)?.since,
+            },
         })
     }
 }
@@ -174,7 +248,7 @@ mod tests {
         /// Nothing user mode sends is more than a command or an error.
         #[test]
         fn any_bytes_are_a_command_or_an_error(
-            which in 0..9_usize,
+            which in 0..Ioctl::ALL.len(),
             good_header: bool,
             mut bytes in prop::collection::vec(any::<u8>(), 0..64),
             room in 0..512_usize,
@@ -217,5 +291,47 @@ mod tests {
             Command::decode(code, good.as_bytes(), 8),
             Ok(Command::ServiceStop { id: 1 })
         );
+    }
+
+    /// RULES_LOAD is the one request with something behind it.
+    #[test]
+    fn a_tail_is_taken_where_there_may_be_one_and_no_longer_than_may_be() {
+        let code = Ioctl::RulesLoad.code();
+        let room = size_of::<crate::RulesLoadReply>();
+        let decode = |bytes: &[u8]| Command::decode(code, bytes, room);
+        for len in [0, 1, 32, 1000] {
+            let mut bytes = RulesLoadRequest::new(len)
+                .expect("short")
+                .as_bytes()
+                .to_vec();
+            bytes.resize(bytes.len() + len as usize, 7);
+            assert_eq!(decode(&bytes), Ok(Command::RulesLoad { program_len: len }));
+            assert_eq!(RulesLoadRequest::program(&bytes).len(), len as usize);
+            bytes.push(0);
+            let status = decode(&bytes).expect_err("longer").status();
+            assert_eq!(status, status::INVALID_BUFFER_SIZE);
+            bytes.truncate(bytes.len().saturating_sub(2));
+            let status = decode(&bytes).expect_err("shorter").status();
+            let want = if len == 0 {
+                status::INFO_LENGTH_MISMATCH
+            } else {
+                status::INVALID_BUFFER_SIZE
+            };
+            assert_eq!(status, want);
+        }
+        assert_eq!(RulesLoadRequest::new(crate::limits::MAX_PROGRAM + 1), None);
+        let most = RulesLoadRequest::new(crate::limits::MAX_PROGRAM).expect("at most");
+        let mut bytes = most.as_bytes().to_vec();
+        bytes.resize(16 + crate::limits::MAX_PROGRAM as usize, 0);
+        assert!(decode(&bytes).is_ok());
+        bytes.push(0);
+        let len = bytes.len() as u32;
+        bytes[4..8].copy_from_slice(&len.to_le_bytes());
+        let error = decode(&bytes).expect_err("longer than any program");
+        assert_eq!(error.status(), status::INVALID_BUFFER_SIZE);
+        assert!(matches!(
+            error,
+            CommandError::Header(HeaderError::TooLong { .. })
+        ));
     }
 }

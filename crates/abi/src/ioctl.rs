@@ -67,7 +67,8 @@ ioctls! {
     GetAdapterStats = 3 "GET_ADAPTER_STATS",
     /// Gives a control handle the capture role.
     OpenCapture = 4 "OPEN_CAPTURE",
-    /// The reader's own balance; on a handle in the capture role.
+    /// The handle's own balance; on a handle in the capture, divert or inject
+    /// role.
     GetReaderStats = 5 "GET_READER_STATS",
     /// Starts a network service in the kernel.
     ServiceStart = 6 "SERVICE_START",
@@ -75,7 +76,25 @@ ioctls! {
     ServiceList = 7 "SERVICE_LIST",
     /// Stops a service by its id.
     ServiceStop = 8 "SERVICE_STOP",
+    /// Puts a rule program in force in place of the one before; without a
+    /// program behind the request, none.
+    RulesLoad = 9 "RULES_LOAD",
+    /// The program in force, from an offset on.
+    RulesRead = 10 "RULES_READ",
+    /// What the rules in force have done, from a start index on.
+    RulesStats = 11 "RULES_STATS",
+    /// Gives a control handle the divert role.
+    OpenDivert = 12 "OPEN_DIVERT",
+    /// Gives a control handle the inject role.
+    OpenInject = 13 "OPEN_INJECT",
+    /// The flows of one adapter, from a cursor on.
+    FlowList = 14 "FLOW_LIST",
+    /// What the flow table of one adapter has counted.
+    FlowStats = 15 "FLOW_STATS",
+    /// The alarms of all adapters, from a number on.
+    AlarmList = 16 "ALARM_LIST",
 }
 
 const _: () = assert!(Ioctl::GetVersion.code() == 0x0012_E000);
 const _: () = assert!(Ioctl::ServiceStop.code() == 0x0012_E020);
+const _: () = assert!(Ioctl::AlarmList.code() == 0x0012_E040);

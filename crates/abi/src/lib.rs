@@ -2,7 +2,7 @@
 //!
 //! Both sides compile this crate, and nothing crosses the boundary that is not
 //! declared here: IOCTL codes ([`ioctl`]), requests and replies ([`message`]),
-//! the records of captured frames ([`record`]), and the NTSTATUS values that
+//! the records of frames ([`record`], [`write`](mod@write)), and the NTSTATUS values that
 //! say what was wrong ([`status`]).
 //!
 //! On the wire there are integers only, in the machine's byte order (x86-64:
@@ -47,24 +47,31 @@ pub mod meaning;
 pub mod message;
 pub mod record;
 pub mod status;
+pub mod write;
 
 pub use address::{AddressError, ServiceAddress};
 pub use command::{Command, CommandError};
 pub use ioctl::Ioctl;
 pub use layout::{EnumLayout, FieldLayout, Layout, Message};
 pub use meaning::{
-    AdapterState, Direction, Directions, Media, RecordFlags, ServiceKind, ServiceState,
-    StatusFlags, Transport, UnknownValue,
+    AdapterState, AlarmKind, CaptureSource, Direction, Directions, FlowPorts, FlowState, Media,
+    RecordFlags, RuleAction, ServiceKind, ServiceState, StatusFlags, TcpTag, Transport,
+    UnknownValue,
 };
 pub use message::{
     AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats, AdapterStatsReply,
-    AdapterStatsRequest, Balance, CaptureOptions, ConditionError, HeaderError, OpenCaptureReply,
-    OpenCaptureRequest, ProtocolCounters, ReaderStats, ReaderStatsReply, ReaderStatsRequest,
-    ReplyHeader, Request, RequestError, RequestHeader, ServiceInfo, ServiceListReply,
-    ServiceListRequest, ServiceSpec, ServiceStartReply, ServiceStartRequest, ServiceStopReply,
-    ServiceStopRequest, StatusReply, StatusRequest, VersionReply, VersionRequest,
+    AdapterStatsRequest, AlarmInfo, AlarmListReply, AlarmListRequest, Balance, CaptureOptions,
+    ConditionError, DivertOptions, FlowInfo, FlowListReply, FlowListRequest, FlowStats,
+    FlowStatsReply, FlowStatsRequest, HeaderError, NO_VLAN, OpenCaptureReply, OpenCaptureRequest,
+    OpenDivertReply, OpenDivertRequest, OpenInjectReply, OpenInjectRequest, ProtocolCounters,
+    ReaderStats, ReaderStatsReply, ReaderStatsRequest, ReplyHeader, Request, RequestError,
+    RequestHeader, RuleHits, RulesLoadReply, RulesLoadRequest, RulesReadReply, RulesReadRequest,
+    RulesStatsReply, RulesStatsRequest, ServiceInfo, ServiceListReply, ServiceListRequest,
+    ServiceSpec, ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest,
+    StatusReply, StatusRequest, TAG_COUNTERS, VersionReply, VersionRequest,
 };
 pub use record::{FrameRecord, RecordError, record_size, records};
+pub use write::{WriteError, WriteFrame, writes};
 
 /// The version of the contract. Every request carries it, and a driver refuses
 /// any other with [`status::REVISION_MISMATCH`], except in

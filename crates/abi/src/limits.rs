@@ -2,8 +2,10 @@
 
 /// Adapters that can be attached at once.
 pub const MAX_ADAPTERS: usize = 64;
-/// Handles in the capture role at once.
+/// Handles in the capture or the divert role at once.
 pub const MAX_READERS: usize = 32;
+/// Handles in the inject role at once.
+pub const MAX_WRITERS: usize = 32;
 /// Services at once.
 pub const MAX_SERVICES: usize = 64;
 /// Most bytes of one frame that a reader can ask for. Above the largest frame
@@ -13,11 +15,24 @@ pub const MAX_SNAPLEN: u32 = 262_144;
 pub const MIN_BACKLOG: u32 = 64 * 1024;
 /// Largest backlog of a reader, in bytes.
 pub const MAX_BACKLOG: u32 = 64 * 1024 * 1024;
+/// Largest sum of the backlogs of all readers, in bytes.
+pub const MAX_TOTAL_BACKLOG: u32 = 256 * 1024 * 1024;
 /// Longest time a captured frame waits for its read to fill, in milliseconds.
 /// 0 completes a read with its first frame.
 pub const MAX_FLUSH_MS: u32 = 60_000;
 /// Longest read the driver fills; a longer buffer is filled up to here.
 pub const MAX_READ_LEN: u32 = 16 * 1024 * 1024;
+/// Longest write of frames that is taken.
+pub const MAX_WRITE_LEN: u32 = 1024 * 1024;
+/// Shortest frame that can be written: an Ethernet header.
+pub const MIN_WRITE_FRAME: u32 = 14;
+/// Frames of one reader in the divert role that can be with it at once. The
+/// oldest that has not come back is given up for each one above.
+pub const MAX_OUTSTANDING: u32 = 65_536;
+/// Longest rule program.
+pub const MAX_PROGRAM: u32 = 24 * 1024 * 1024;
+/// Alarms that are kept; the oldest goes for each one above.
+pub const MAX_ALARMS: u32 = 256;
 /// Room for an adapter's name, in UTF-16 units.
 pub const ADAPTER_NAME_UNITS: usize = 64;
 /// Alignment of each capture record within a read, in bytes.
@@ -27,12 +42,19 @@ pub const RECORD_ALIGN: usize = 8;
 pub const ALL: &[(&str, u64)] = &[
     ("MAX_ADAPTERS", MAX_ADAPTERS as u64),
     ("MAX_READERS", MAX_READERS as u64),
+    ("MAX_WRITERS", MAX_WRITERS as u64),
     ("MAX_SERVICES", MAX_SERVICES as u64),
     ("MAX_SNAPLEN", MAX_SNAPLEN as u64),
     ("MIN_BACKLOG", MIN_BACKLOG as u64),
     ("MAX_BACKLOG", MAX_BACKLOG as u64),
+    ("MAX_TOTAL_BACKLOG", MAX_TOTAL_BACKLOG as u64),
     ("MAX_FLUSH_MS", MAX_FLUSH_MS as u64),
     ("MAX_READ_LEN", MAX_READ_LEN as u64),
+    ("MAX_WRITE_LEN", MAX_WRITE_LEN as u64),
+    ("MIN_WRITE_FRAME", MIN_WRITE_FRAME as u64),
+    ("MAX_OUTSTANDING", MAX_OUTSTANDING as u64),
+    ("MAX_PROGRAM", MAX_PROGRAM as u64),
+    ("MAX_ALARMS", MAX_ALARMS as u64),
     ("ADAPTER_NAME_UNITS", ADAPTER_NAME_UNITS as u64),
     ("RECORD_ALIGN", RECORD_ALIGN as u64),
 ];

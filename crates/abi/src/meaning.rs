@@ -107,6 +107,118 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// Which frames a reader in the capture role gets.
+    pub enum CaptureSource {
+        /// Every frame, whatever becomes of it.
+        All = 0 "all",
+        /// Those that a `log` rule matched.
+        Logged = 1 "logged",
+    }
+}
+
+wire_enum! {
+    /// What a rule does with a frame, or what becomes of one that no rule
+    /// decides on (then pass or drop).
+    pub enum RuleAction {
+        /// The frame goes on.
+        Pass = 0 "pass",
+        /// The frame goes nowhere.
+        Drop = 1 "drop",
+        /// The frame goes to the reader in the divert role.
+        Divert = 2 "divert",
+        /// A record of the frame, and on to the next rule.
+        Log = 3 "log",
+        /// Counted, and on to the next rule.
+        Count = 4 "count",
+    }
+}
+
+wire_enum! {
+    /// How far a flow has come, as an observer between its ends can tell.
+    pub enum FlowState {
+        /// UDP, ICMP and whatever has no beginning and end of its own.
+        Active = 0 "active",
+        /// A SYN was seen.
+        SynSent = 1 "syn_sent",
+        /// A SYN was seen from both ends, the last ACK of the handshake not.
+        SynReceived = 2 "syn_received",
+        /// Data may flow; a connection whose start was not seen too.
+        Established = 3 "established",
+        /// One end sent its FIN.
+        FinWait = 4 "fin_wait",
+        /// One end's FIN was acknowledged; the other may still send.
+        HalfClosed = 5 "half_closed",
+        /// Both sent their FIN before either was acknowledged.
+        Closing = 6 "closing",
+        /// Both sent their FIN, the last is not acknowledged yet.
+        LastAck = 7 "last_ack",
+        /// Both FINs were acknowledged; late segments may come.
+        TimeWait = 8 "time_wait",
+        /// Reset by one end.
+        Reset = 9 "reset",
+    }
+}
+
+wire_enum! {
+    /// What the numbers at a flow's ends are.
+    pub enum FlowPorts {
+        /// None: the protocol has no ports, or they were not seen.
+        None = 0 "none",
+        /// Ports of TCP or UDP.
+        Ports = 1 "ports",
+        /// The identifier of ICMP echoes, at both ends.
+        EchoId = 2 "echo_id",
+    }
+}
+
+wire_enum! {
+    /// What TCP analysis says of a segment. The number is the bit in a set of
+    /// tags, and the index of the tag's counter.
+    pub enum TcpTag {
+        /// Bytes that were sent before.
+        Retransmission = 0 "retransmission",
+        /// After duplicate ACKs, soon.
+        FastRetransmission = 1 "fast_retransmission",
+        /// Of bytes that had been acknowledged.
+        SpuriousRetransmission = 2 "spurious_retransmission",
+        /// Overtaken on the way.
+        OutOfOrder = 3 "out_of_order",
+        /// The same acknowledgement again.
+        DuplicateAck = 4 "duplicate_ack",
+        /// Bytes before it were not seen.
+        LostSegment = 5 "lost_segment",
+        /// Acknowledges bytes that were not seen.
+        AckLostSegment = 6 "ack_lost_segment",
+        /// The receiver takes no more.
+        ZeroWindow = 7 "zero_window",
+        /// The window changed, and nothing else.
+        WindowUpdate = 8 "window_update",
+        /// Uses the receiver's window up.
+        WindowFull = 9 "window_full",
+        /// A byte against a window of zero.
+        ZeroWindowProbe = 10 "zero_window_probe",
+        /// Its answer.
+        ZeroWindowProbeAck = 11 "zero_window_probe_ack",
+        /// A keep-alive.
+        KeepAlive = 12 "keep_alive",
+        /// Its answer.
+        KeepAliveAck = 13 "keep_alive_ack",
+        /// A new connection with the ports of an old one.
+        ReusedPorts = 14 "reused_ports",
+    }
+}
+
+wire_enum! {
+    /// What an alarm is about.
+    pub enum AlarmKind {
+        /// Too many half-open connections to one listener.
+        SynFlood = 1 "syn_flood",
+        /// One host tries too many ports.
+        PortScan = 2 "port_scan",
+    }
+}
+
 bitflags::bitflags! {
     /// A set of directions; at least one must be set in a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +244,28 @@ bitflags::bitflags! {
 }
 
 bitflags::bitflags! {
-    /// Remarks about a captured frame. Unknown bits are to be ignored.
+    /// Remarks about a frame. In a read, unknown bits are to be ignored; in a
+    /// write there may be none.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct RecordFlags: u8 {
-        /// The frame is longer than what was captured of it.
-        const TRUNCATED = 1;
+    pub struct RecordFlags: u16 {
+        /// The frame is longer than what was captured of it. Not in a write.
+        const TRUNCATED = 0x01;
+        /// A rule dropped it.
+        const DROPPED = 0x02;
+        /// A rule took it to a reader in the divert role.
+        const DIVERTED = 0x04;
+        /// A log rule matched it: the record's `rule` is the first that did.
+        const LOGGED = 0x08;
+        /// It came from a handle in the divert or the inject role.
+        const INJECTED = 0x10;
+        /// A checksum of it is wrong.
+        const BAD_CHECKSUM = 0x20;
+        /// The checksums of IP, TCP or UDP are the adapter's business. Sent:
+        /// it has yet to compute them, those in the bytes are not final.
+        /// Received: it has found them good. A write with this bit leaves them
+        /// to the adapter (or the driver) again; whoever changes the bytes of a
+        /// received frame and doesn't clear it vouches for them.
+        const CHECKSUM_OFFLOAD = 0x40;
     }
 }
 
@@ -148,6 +277,12 @@ pub const ENUMS: &[crate::EnumLayout] = &[
     Transport::LAYOUT,
     Media::LAYOUT,
     AdapterState::LAYOUT,
+    CaptureSource::LAYOUT,
+    RuleAction::LAYOUT,
+    FlowState::LAYOUT,
+    FlowPorts::LAYOUT,
+    TcpTag::LAYOUT,
+    AlarmKind::LAYOUT,
 ];
 
 /// The bit sets of the contract, each bit with its name, for the contract check.
@@ -169,6 +304,17 @@ pub const BIT_SETS: &[(&str, &[(&str, u32)])] = &[
     ),
     (
         "RecordFlags",
-        &[("TRUNCATED", RecordFlags::TRUNCATED.bits() as u32)],
+        &[
+            ("TRUNCATED", RecordFlags::TRUNCATED.bits() as u32),
+            ("DROPPED", RecordFlags::DROPPED.bits() as u32),
+            ("DIVERTED", RecordFlags::DIVERTED.bits() as u32),
+            ("LOGGED", RecordFlags::LOGGED.bits() as u32),
+            ("INJECTED", RecordFlags::INJECTED.bits() as u32),
+            ("BAD_CHECKSUM", RecordFlags::BAD_CHECKSUM.bits() as u32),
+            (
+                "CHECKSUM_OFFLOAD",
+                RecordFlags::CHECKSUM_OFFLOAD.bits() as u32,
+            ),
+        ],
     ),
 ];

@@ -1,4 +1,4 @@
-//! Captured frames, as they lie in a read buffer.
+//! Frames, as they lie in a read buffer and in a write buffer.
 //!
 //! A read holds whole records one after another, each a [`FrameRecord`], the
 //! captured bytes, and zeros up to a multiple of 8. Nothing is split over two
@@ -7,6 +7,8 @@
 //! A read completes when the next frame doesn't fit it, when the flush time
 //! since its first frame is over, or when it is cancelled: with success if it
 //! holds frames then, since they are numbered already.
+//!
+//! A write holds records of the same form, each with a whole frame: [`writes`].
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -25,26 +27,33 @@ message! {
         4 => captured_len: u32,
         /// Bytes the frame had.
         8 => original_len: u32,
-        /// Id of the adapter it was seen at.
+        /// Id of the adapter it was seen at; in a write: that it goes to.
         12 => adapter: u32,
-        /// When it was seen: 100 ns since 1601-01-01 UTC.
+        /// When it was seen: 100 ns since 1601-01-01 UTC. Ignored in a write.
         16 => timestamp_100ns: u64,
         /// Its number among the frames this reader asked for, from 0. A gap is
-        /// as many frames lost to this reader.
+        /// as many frames lost to this reader. In a write of the divert role:
+        /// the number of the frame that is given back; of the inject role:
+        /// ignored.
         24 => sequence: u64,
-        /// [`Direction`].
+        /// [`Direction`]; in a write: the way it is to go.
         32 => direction: u8,
-        /// [`RecordFlags`].
-        33 => flags: u8,
         /// Size of this header: where the bytes start.
-        34 => header_len: u16,
-        /// 0.
-        36 => reserved: u32,
+        33 => header_len: u8,
+        /// [`RecordFlags`].
+        34 => flags: u16,
+        /// Index + 1 of the rule that decided on the frame or, where the flag
+        /// [`RecordFlags::LOGGED`] is set, of the first that logged it; 0: none.
+        /// Ignored in a write.
+        36 => rule: u16,
+        /// Sent, and to be cut into segments by the adapter: bytes of payload
+        /// in each (the MSS). 0 for any other frame.
+        38 => segment_size: u16,
     }
 }
 
 /// Size of [`FrameRecord`], as its `header_len` says it.
-pub const HEADER_LEN: u16 = 40;
+pub const HEADER_LEN: u8 = 40;
 const _: () = assert!(HEADER_LEN as usize == size_of::<FrameRecord>());
 const _: () = assert!(limits::RECORD_ALIGN == 8);
 
@@ -69,17 +78,45 @@ pub struct FrameMeta {
     pub timestamp_100ns: u64,
     /// Which way it goes.
     pub direction: Direction,
+    /// Remarks; [`RecordFlags::TRUNCATED`] is added where it is true.
+    pub flags: RecordFlags,
+    /// Index + 1 of the rule that decided on it; 0: none.
+    pub rule: u16,
+    /// Index + 1 of the first rule that logged it; 0: none.
+    pub logged: u16,
+    /// [`FrameRecord::segment_size`].
+    pub segment_size: u16,
 }
 
 impl FrameMeta {
+    /// A frame that nothing is to be remarked of.
+    #[must_use]
+    pub const fn new(
+        original_len: u32,
+        adapter: u32,
+        timestamp_100ns: u64,
+        direction: Direction,
+    ) -> Self {
+        FrameMeta {
+            original_len,
+            adapter,
+            timestamp_100ns,
+            direction,
+            flags: RecordFlags::empty(),
+            rule: 0,
+            logged: 0,
+            segment_size: 0,
+        }
+    }
+
     /// The header for a frame of which at most `snaplen` bytes are captured.
     /// `None` if its size doesn't fit 32 bits.
     #[must_use]
     pub const fn record(&self, snaplen: u32, sequence: u64) -> Option<FrameRecord> {
         let (captured_len, flags) = if self.original_len > snaplen {
-            (snaplen, RecordFlags::TRUNCATED)
+            (snaplen, self.flags.union(RecordFlags::TRUNCATED))
         } else {
-            (self.original_len, RecordFlags::empty())
+            (self.original_len, self.flags)
         };
         let Some(size) = record_size(captured_len) else {
             return None;
@@ -92,9 +129,10 @@ impl FrameMeta {
             timestamp_100ns: self.timestamp_100ns,
             sequence,
             direction: self.direction as u8,
-            flags: flags.bits(),
             header_len: HEADER_LEN,
-            reserved: 0,
+            flags: flags.bits(),
+            rule: self.rule,
+            segment_size: self.segment_size,
         })
     }
 }
@@ -136,7 +174,7 @@ pub enum RecordError {
         /// Where the record starts.
         offset: usize,
         /// What it says.
-        header_len: u16,
+        header_len: u8,
     },
     /// More bytes captured than the frame had.
     CapturedLen {
@@ -263,12 +301,7 @@ mod tests {
     use super::*;
 
     fn meta(original_len: u32) -> FrameMeta {
-        FrameMeta {
-            original_len,
-            adapter: 3,
-            timestamp_100ns: 5,
-            direction: Direction::Out,
-        }
+        FrameMeta::new(original_len, 3, 5, Direction::Out)
     }
 
     fn append(read: &mut Vec<u8>, frame: &[u8], snaplen: u32, sequence: u64) {

@@ -58,7 +58,7 @@ statuses! {
         "a reserved field of the request is not 0",
         "set every reserved field to 0";
     NO_SUCH_DEVICE = 0xC000_000E "STATUS_NO_SUCH_DEVICE",
-        "no adapter has this id",
+        "no adapter has this id, or a writer's handle is for another one",
         "list the adapters (weirctl adapters); ids change when an adapter is attached anew";
     INVALID_DEVICE_REQUEST = 0xC000_0010 "STATUS_INVALID_DEVICE_REQUEST",
         "the driver has no such IOCTL",
@@ -75,18 +75,33 @@ statuses! {
     OBJECT_NAME_COLLISION = 0xC000_0035 "STATUS_OBJECT_NAME_COLLISION",
         "this service already runs on this address and port",
         "stop it first (weirctl service list, weirctl service stop ID)";
+    SHARING_VIOLATION = 0xC000_0043 "STATUS_SHARING_VIOLATION",
+        "another handle in the divert role gets the frames of this adapter already",
+        "close that one first, or divert another adapter";
     QUOTA_EXCEEDED = 0xC000_0044 "STATUS_QUOTA_EXCEEDED",
-        "as many captures or services run, or reads are outstanding on one handle, as the driver allows",
-        "close one of them first, or let some reads complete";
+        "as many handles have this role, services run, reads are outstanding on one handle, or bytes of backlog are promised to all readers together, as the driver allows",
+        "close one of them first, let some reads complete, or ask for a smaller backlog";
+    UNKNOWN_REVISION = 0xC000_0058 "STATUS_UNKNOWN_REVISION",
+        "the rule program has another version than this driver knows; the rules in force stay",
+        "compile the rules with the client of the driver's release";
     REVISION_MISMATCH = 0xC000_0059 "STATUS_REVISION_MISMATCH",
         "client and driver speak different versions of the contract",
         "use client and driver of the same release (weirctl version shows both)";
+    INVALID_IMAGE_FORMAT = 0xC000_007B "STATUS_INVALID_IMAGE_FORMAT",
+        "what was to be loaded is no sound rule program; the rules in force stay",
+        "compile the rules again with the client of the driver's release";
+    ALLOTTED_SPACE_EXCEEDED = 0xC000_0099 "STATUS_ALLOTTED_SPACE_EXCEEDED",
+        "the rule program has more rules, tuples, instructions or text than the driver takes; the rules in force stay",
+        "load fewer or simpler rules";
     INSUFFICIENT_RESOURCES = 0xC000_009A "STATUS_INSUFFICIENT_RESOURCES",
         "the kernel had no memory for this",
         "try again with a smaller backlog, or when memory is free";
     DEVICE_NOT_READY = 0xC000_00A3 "STATUS_DEVICE_NOT_READY",
-        "the network provider is not available to the driver, or the driver is unloading",
-        "try again when `weirctl status` shows it ready";
+        "the network provider is not available to the driver, the adapter to write to is not running, or the driver is unloading",
+        "try again when `weirctl status` shows it ready, or `weirctl adapters` the adapter running";
+    INVALID_USER_BUFFER = 0xC000_00E8 "STATUS_INVALID_USER_BUFFER",
+        "what was written is not a whole number of sound records",
+        "write records with header, bytes and padding as a read has them, whole frames";
     FILE_FORCED_CLOSED = 0xC000_00B6 "STATUS_FILE_FORCED_CLOSED",
         "the network provider has given up the service's socket",
         "stop the service and start it again (weirctl service stop ID)";
@@ -94,17 +109,26 @@ statuses! {
         "field 1 of the request is out of its range (SERVICE_START: kind)",
         "use a service kind this driver knows: echo";
     INVALID_PARAMETER_2 = 0xC000_00F0 "STATUS_INVALID_PARAMETER_2",
-        "field 2 of the request is out of its range (OPEN_CAPTURE: snap length; SERVICE_START: transport)",
-        "snap length: 1 to 262144 bytes, or 0 for whole frames; transport: tcp or udp";
+        "field 2 of the request is out of its range (OPEN_CAPTURE: snap length; OPEN_DIVERT: backlog; SERVICE_START: transport; RULES_READ: offset)",
+        "snap length: 1 to 262144 bytes, or 0 for whole frames; backlog: 65536 to 67108864 bytes; transport: tcp or udp; offset: up to the program's length";
     INVALID_PARAMETER_3 = 0xC000_00F1 "STATUS_INVALID_PARAMETER_3",
-        "field 3 of the request is out of its range (OPEN_CAPTURE: backlog)",
-        "backlog: 65536 to 67108864 bytes";
+        "field 3 is out of its range (OPEN_CAPTURE: backlog; OPEN_DIVERT: flush time; a written record: length of the frame)",
+        "backlog: 65536 to 67108864 bytes; flush time: 0 to 60000 milliseconds; frame: 14 to 262144 bytes, all of it";
     INVALID_PARAMETER_4 = 0xC000_00F2 "STATUS_INVALID_PARAMETER_4",
         "field 4 of the request is out of its range (OPEN_CAPTURE: flush time)",
         "flush time: 0 to 60000 milliseconds";
     INVALID_PARAMETER_5 = 0xC000_00F3 "STATUS_INVALID_PARAMETER_5",
         "field 5 of the request is out of its range (OPEN_CAPTURE: directions)",
         "directions: in, out or both";
+    INVALID_PARAMETER_6 = 0xC000_00F4 "STATUS_INVALID_PARAMETER_6",
+        "field 6 of the request is out of its range (OPEN_CAPTURE: source)",
+        "source: all frames, or those that a log rule matched";
+    INVALID_PARAMETER_7 = 0xC000_00F5 "STATUS_INVALID_PARAMETER_7",
+        "field 7 is out of its range (a written record: direction)",
+        "direction: in or out";
+    INVALID_PARAMETER_9 = 0xC000_00F7 "STATUS_INVALID_PARAMETER_9",
+        "field 9 is out of its range (a written record: flags)",
+        "write no flag this driver doesn't know, and no truncated frame";
     CANCELLED = 0xC000_0120 "STATUS_CANCELLED",
         "the operation was cancelled",
         "nothing to do if you closed the handle or pressed Ctrl-C";
@@ -115,7 +139,7 @@ statuses! {
         "the address is not one of this machine's",
         "use an address of this machine, or 0.0.0.0 or [::] for all of them";
     INVALID_DEVICE_STATE = 0xC000_0184 "STATUS_INVALID_DEVICE_STATE",
-        "the handle's role doesn't allow this: a read without the capture role, or a second role",
+        "the handle's role doesn't allow this: a read without the capture or divert role, a write without the divert or inject role, or a second role",
         "give a fresh handle the role with its IOCTL first, once";
     INVALID_BUFFER_SIZE = 0xC000_0206 "STATUS_INVALID_BUFFER_SIZE",
         "the request is longer than its type, or its size field disagrees with its length",
@@ -127,8 +151,11 @@ statuses! {
         "another socket of this machine has the port",
         "choose another port, or 0 to let the driver choose";
     NOT_FOUND = 0xC000_0225 "STATUS_NOT_FOUND",
-        "no service has this id",
-        "list the services (weirctl service list)";
+        "no service has this id, or no diverted frame with this number is with the writer",
+        "list the services (weirctl service list); give each diverted frame back once, and before 65536 more have come";
+    RETRY = 0xC000_022D "STATUS_RETRY",
+        "the rules in force are not those that were asked about any more",
+        "read them again from the start";
     DELETE_PENDING = 0xC000_0056 "STATUS_DELETE_PENDING",
         "the driver is unloading",
         "wait until it is gone, then start it again";

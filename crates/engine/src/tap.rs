@@ -113,6 +113,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
             filtered: 0,
             delivered_bytes: 0,
             reads: 0,
+            returned: 0,
+            outstanding: 0,
+            unreturned: 0,
+            refused: 0,
         };
         Tap {
             options,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use weir_abi::record::FrameMeta;
-use weir_abi::{CaptureOptions, Direction, Directions, FrameRecord, RecordFlags, records};
+use weir_abi::{CaptureOptions, CaptureSource, Direction, Directions, FrameRecord, RecordFlags, records};
 use weir_engine::tap::{Drained, Fill, Tap};
 
 fn options(snaplen: u32) -> CaptureOptions {
@@ -14,16 +14,12 @@ fn options(snaplen: u32) -> CaptureOptions {
         backlog: 0,
         flush_ms: 0,
         directions: Directions::all(),
+        source: CaptureSource::All,
     }
 }
 
 fn meta(len: usize) -> FrameMeta {
-    FrameMeta {
-        original_len: u32::try_from(len).unwrap(),
-        adapter: 7,
-        timestamp_100ns: 1_000,
-        direction: Direction::In,
-    }
+    FrameMeta::new(u32::try_from(len).unwrap(), 7, 1_000, Direction::In)
 }
 
 /// A frame of `len` bytes that differs from its neighbours.

@@ -119,12 +119,12 @@ pub(crate) fn count() -> u32 {
 
 /// Gives a frame to every reader that asked for it.
 pub(crate) fn on_frame(frame: &Frame<'_>) {
-    let meta = FrameMeta {
-        original_len: frame.len,
-        adapter: frame.adapter,
-        timestamp_100ns: frame.timestamp_100ns,
-        direction: frame.direction,
-    };
+    let meta = FrameMeta::new(
+        frame.len,
+        frame.adapter,
+        frame.timestamp_100ns,
+        frame.direction,
+    );
     slot::for_each_active(|reader| {
         reader.on_frame(&meta, &|to: &mut [u8]| frame.bytes.copy_to(0, to));
     });

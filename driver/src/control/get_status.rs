@@ -1,6 +1,7 @@
 //! GET_STATUS: how the driver is.
 
 use weir_abi::{ReplyHeader, StatusFlags, StatusReply};
+use zerocopy::FromZeros;
 
 use super::reply::Reply;
 use crate::error::Error;
@@ -26,6 +27,6 @@ pub(super) fn handle(reply: Reply<'_>) -> Result<usize, Error> {
         connections,
         flags: flags.bits(),
         ndis_version: ndis::version(),
-        reserved: 0,
+        ..StatusReply::new_zeroed()
     })
 }

@@ -16,7 +16,7 @@ mod service_list;
 mod service_start;
 mod service_stop;
 
-use weir_abi::Command;
+use weir_abi::{Command, CommandError};
 
 use crate::error::Error;
 use crate::handle;
@@ -69,6 +69,14 @@ fn handle(
         Command::ServiceStart(spec) => service_start::handle(&spec, reply),
         Command::ServiceList { start } => service_list::handle(start, reply),
         Command::ServiceStop { id } => service_stop::handle(id, reply),
+        Command::RulesLoad { .. }
+        | Command::RulesRead { .. }
+        | Command::RulesStats { .. }
+        | Command::OpenDivert(_)
+        | Command::OpenInject { .. }
+        | Command::FlowList { .. }
+        | Command::FlowStats { .. }
+        | Command::AlarmList { .. } => Err(CommandError::UnknownIoctl(code).into()),
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) fn protocols(from: &stats::Protocols) -> weir_abi::ProtocolCounters {
         truncated: from.truncated,
         malformed: from.malformed,
         other: from.other,
+        bad_network_checksum: from.bad_network_checksum,
+        bad_transport_checksum: from.bad_transport_checksum,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_abi::{
-    CaptureOptions, Direction, Directions, ServiceKind, ServiceSpec, ServiceState, Transport,
-    limits, status,
+    CaptureOptions, CaptureSource, Direction, Directions, ServiceKind, ServiceSpec, ServiceState,
+    Transport, limits, status,
 };
 
 use crate::fake::FakeDriver;
@@ -19,6 +19,7 @@ fn options() -> CaptureOptions {
         backlog: limits::MIN_BACKLOG,
         flush_ms: 10,
         directions: Directions::all(),
+        source: CaptureSource::All,
     }
 }
 

@@ -233,12 +233,7 @@ mod tests {
     fn write() -> Vec<u8> {
         let mut writer = Writer::new(Vec::new(), 100).expect("starts");
         writer.interface(&adapter()).expect("describes");
-        let meta = |direction| FrameMeta {
-            original_len: 120,
-            adapter: 7,
-            timestamp_100ns: TIME,
-            direction,
-        };
+        let meta = |direction| FrameMeta::new(120, 7, TIME, direction);
         for (sequence, direction, lost) in [(0, Direction::In, 0), (5, Direction::Out, 4)] {
             let frame = Frame {
                 record: meta(direction).record(99, sequence).expect("a record"),
@@ -324,12 +319,7 @@ mod tests {
     #[test]
     fn frames_of_an_unknown_adapter_are_an_error() {
         let mut writer = Writer::new(Vec::new(), 0).expect("starts");
-        let meta = FrameMeta {
-            original_len: 1,
-            adapter: 8,
-            timestamp_100ns: TIME,
-            direction: Direction::In,
-        };
+        let meta = FrameMeta::new(1, 8, TIME, Direction::In);
         let record = meta.record(1, 0).expect("a record");
         let bytes = &[0];
         assert!(writer.frame(&Frame { record, bytes }, 0).is_err());

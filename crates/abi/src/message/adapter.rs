@@ -113,7 +113,7 @@ message! {
 
 message! {
     /// The statistics of one adapter.
-    pub struct AdapterStatsReply [400] {
+    pub struct AdapterStatsReply [464] {
         /// Version and size.
         0 => header: ReplyHeader,
         /// The adapter's id.
@@ -204,7 +204,7 @@ impl Balance {
 message! {
     /// What the frames of one direction were. A frame counts in each layer it
     /// has: an ordinary TCP segment in `frames`, `ipv4` and `tcp`.
-    pub struct ProtocolCounters [112] {
+    pub struct ProtocolCounters [128] {
         /// Frames whose headers were looked at.
         0 => frames: u64,
         /// Frames with at least one 802.1Q or 802.1ad tag.
@@ -233,20 +233,31 @@ message! {
         96 => malformed: u64,
         /// Frames with a protocol this driver doesn't look into.
         104 => other: u64,
+        /// Frames whose IPv4 header checksum was looked at and is wrong.
+        112 => bad_network_checksum: u64,
+        /// Frames whose TCP, UDP or ICMP checksum was looked at and is wrong.
+        120 => bad_transport_checksum: u64,
     }
 }
 
 message! {
     /// The counters of one adapter. The arrays are indexed by
     /// [`Direction::index`]: 0 in, 1 out.
-    pub struct AdapterStats [384] {
+    pub struct AdapterStats [448] {
         /// The balance of each direction.
         0 => balance: [Balance; 2],
         /// What the frames of each direction were.
         144 => protocols: [ProtocolCounters; 2],
         /// Frames passed on that have not come back to the filter yet. They
         /// are counted in `passed` already.
-        368 => in_flight: [u64; 2],
+        400 => in_flight: [u64; 2],
+        /// Frames that handles in the divert or the inject role wrote, and that
+        /// were handed on. They are not part of the balance: the filter did not
+        /// see them come.
+        416 => injected: [u64; 2],
+        /// Frames that were written and could not be handed on, or were not
+        /// sent in the end.
+        432 => inject_failed: [u64; 2],
     }
 }
 

@@ -1,7 +1,7 @@
 //! The capture role of a handle.
 
 use super::{ReplyHeader, Request, RequestError, RequestHeader};
-use crate::{Directions, Ioctl, limits};
+use crate::{CaptureSource, Directions, Ioctl, limits};
 
 message! {
     /// Gives a handle the capture role.
@@ -22,8 +22,8 @@ message! {
         20 => flush_ms: u32,
         /// Field 5: [`Directions`], at least one.
         24 => directions: u32,
-        /// 0.
-        28 => reserved: u32,
+        /// Field 6: [`CaptureSource`].
+        28 => source: u32,
     }
 }
 
@@ -63,6 +63,8 @@ pub struct CaptureOptions {
     pub flush_ms: u32,
     /// Which frames; not empty.
     pub directions: Directions,
+    /// All of these, or those that a log rule matched.
+    pub source: CaptureSource,
 }
 
 impl CaptureOptions {
@@ -78,9 +80,6 @@ impl TryFrom<&OpenCaptureRequest> for CaptureOptions {
 
     fn try_from(request: &OpenCaptureRequest) -> Result<Self, RequestError> {
         let bad = |n, name, value| RequestError::Field { n, name, value };
-        if request.reserved != 0 {
-            return Err(RequestError::Reserved);
-        }
         let snaplen = match request.snaplen {
             0 => limits::MAX_SNAPLEN,
             n @ 1..=limits::MAX_SNAPLEN => n,
@@ -95,12 +94,15 @@ impl TryFrom<&OpenCaptureRequest> for CaptureOptions {
         let directions = Directions::from_bits(request.directions)
             .filter(|d| !d.is_empty())
             .ok_or(bad(5, "directions", request.directions))?;
+        let source =
+            CaptureSource::try_from(request.source).map_err(|e| bad(6, "source", e.value))?;
         Ok(CaptureOptions {
             adapter: core::num::NonZeroU32::new(request.adapter),
             snaplen,
             backlog: request.backlog,
             flush_ms: request.flush_ms,
             directions,
+            source,
         })
     }
 }
@@ -114,13 +116,14 @@ impl From<&CaptureOptions> for OpenCaptureRequest {
             backlog: options.backlog,
             flush_ms: options.flush_ms,
             directions: options.directions.bits(),
-            reserved: 0,
+            source: options.source.into(),
         }
     }
 }
 
 message! {
-    /// Asks for the reader's balance, on its own handle.
+    /// Asks for the balance of a handle in the capture, divert or inject role,
+    /// on that handle.
     pub struct ReaderStatsRequest [8] {
         /// Version and size.
         0 => header: RequestHeader,
@@ -128,8 +131,8 @@ message! {
 }
 
 message! {
-    /// The reader's balance.
-    pub struct ReaderStatsReply [72] {
+    /// The balance of a handle.
+    pub struct ReaderStatsReply [104] {
         /// Version and size.
         0 => header: ReplyHeader,
         /// The counters.
@@ -144,8 +147,11 @@ impl Request for ReaderStatsRequest {
 
 message! {
     /// The closed balance of one reader, in frames:
-    /// `seen = delivered + queued + lost_backlog + lost_closed`.
-    pub struct ReaderStats [64] {
+    /// `seen = delivered + queued + lost_backlog + lost_closed`, and in the
+    /// divert role `delivered = returned + outstanding + unreturned` besides.
+    ///
+    /// In the inject role only `returned` and `refused` count.
+    pub struct ReaderStats [96] {
         /// Frames the reader asked for that reached it.
         0 => seen: u64,
         /// Frames in reads that were completed.
@@ -162,6 +168,16 @@ message! {
         48 => delivered_bytes: u64,
         /// Reads completed with frames.
         56 => reads: u64,
+        /// Divert: frames that were written back. Inject: frames that were
+        /// written. What becomes of them then is counted by the adapter.
+        64 => returned: u64,
+        /// Divert: frames that are with the reader now.
+        72 => outstanding: u64,
+        /// Divert: frames that never came back: others took their place, or the
+        /// handle was closed.
+        80 => unreturned: u64,
+        /// Writes that were refused, or of which a part was.
+        88 => refused: u64,
     }
 }
 
@@ -172,7 +188,7 @@ impl ReaderStats {
         self.lost_backlog.saturating_add(self.lost_closed)
     }
 
-    /// Whether the equation holds.
+    /// Whether the first equation holds.
     #[must_use]
     pub const fn is_balanced(&self) -> bool {
         self.seen
@@ -180,5 +196,16 @@ impl ReaderStats {
                 .delivered
                 .saturating_add(self.queued)
                 .saturating_add(self.lost())
+    }
+
+    /// Whether both equations of the divert role hold.
+    #[must_use]
+    pub const fn is_divert_balanced(&self) -> bool {
+        self.is_balanced()
+            && self.delivered
+                == self
+                    .returned
+                    .saturating_add(self.outstanding)
+                    .saturating_add(self.unreturned)
     }
 }

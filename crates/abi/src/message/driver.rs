@@ -43,7 +43,7 @@ message! {
 
 message! {
     /// How the driver is.
-    pub struct StatusReply [56] {
+    pub struct StatusReply [120] {
         /// Version and size.
         0 => header: ReplyHeader,
         /// Time since the driver was loaded, in 100 ns.
@@ -65,8 +65,29 @@ message! {
         /// NDIS version the filter registered with: major in the upper 16
         /// bits, minor in the lower; 0 before that.
         48 => ndis_version: u32,
+        /// Handles in the divert role.
+        52 => diverters: u32,
+        /// Handles in the inject role.
+        56 => writers: u32,
+        /// Rules in force.
+        60 => rules: u32,
+        /// The number of the rules in force; 0 if none were ever loaded.
+        64 => rules_generation: u64,
+        /// Kernel memory the rules occupy, in bytes.
+        72 => rules_memory: u64,
+        /// Kernel memory of all readers' backlogs, in bytes.
+        80 => backlog_memory: u64,
+        /// Flows in the tables of all adapters.
+        88 => flows: u64,
+        /// Kernel memory of these tables, in bytes.
+        96 => flow_memory: u64,
+        /// Alarms since the driver was loaded.
+        104 => alarms: u64,
+        /// What happens to frames no rule decides on:
+        /// [`RuleAction`](crate::RuleAction).
+        112 => default_action: u32,
         /// 0.
-        52 => reserved: u32,
+        116 => reserved: u32,
     }
 }
 

@@ -177,20 +177,28 @@ pub trait Request: Message + FromBytes + IntoBytes + Immutable + KnownLayout {
     type Reply: Message + FromBytes + IntoBytes + Immutable + KnownLayout;
     /// Whether it is taken whatever version its header states.
     const ANY_VERSION: bool = false;
+    /// Bytes of any content that may follow it, at most.
+    const MAX_TAIL: u32 = 0;
 
     /// A checked copy of the request in `bytes`, which may change afterwards
-    /// without changing what was checked. Alignment doesn't matter.
+    /// without changing what was checked. Alignment doesn't matter. What follows
+    /// the request has been looked at as far as its length goes.
     fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let want = size_of::<Self>();
+        let fixed = size_of::<Self>();
+        let tail = usize::try_from(Self::MAX_TAIL).unwrap_or(usize::MAX);
+        let want = bytes.len().clamp(fixed, fixed.saturating_add(tail));
         if Self::ANY_VERSION {
             RequestHeader::check_size(bytes, want)?;
         } else {
             RequestHeader::check(bytes, want)?;
         }
-        Self::read_from_bytes(bytes).map_err(|_| HeaderError::TooShort {
+        let short = HeaderError::TooShort {
             got: bytes.len(),
             want,
-        })
+        };
+        Self::read_from_prefix(bytes)
+            .map(|(request, _)| request)
+            .map_err(|_| short)
     }
 }
 
@@ -223,6 +231,7 @@ impl RequestError {
             RequestError::Field { n: 3, .. } => status::INVALID_PARAMETER_3,
             RequestError::Field { n: 4, .. } => status::INVALID_PARAMETER_4,
             RequestError::Field { n: 5, .. } => status::INVALID_PARAMETER_5,
+            RequestError::Field { n: 6, .. } => status::INVALID_PARAMETER_6,
             RequestError::Reserved | RequestError::Field { .. } => status::INVALID_PARAMETER,
         }
     }

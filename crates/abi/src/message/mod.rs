@@ -1,14 +1,18 @@
 //! Requests and replies.
 //!
 //! A request starts with a [`RequestHeader`], a reply with a [`ReplyHeader`].
-//! A list reply is its fixed part followed by `count` entries, without a gap.
+//! A list reply is its fixed part followed by `count` entries, without a gap; a
+//! request has nothing after it but in `RULES_LOAD`.
 //! All sizes are in bytes, all counters count since the driver was loaded or,
 //! for an adapter, since the filter was attached to it.
 
 mod adapter;
 mod capture;
+mod divert;
 mod driver;
+mod flow;
 mod header;
+mod rules;
 mod service;
 
 pub use adapter::{
@@ -19,8 +23,19 @@ pub use capture::{
     CaptureOptions, OpenCaptureReply, OpenCaptureRequest, ReaderStats, ReaderStatsReply,
     ReaderStatsRequest,
 };
+pub use divert::{
+    DivertOptions, OpenDivertReply, OpenDivertRequest, OpenInjectReply, OpenInjectRequest,
+};
 pub use driver::{StatusReply, StatusRequest, VersionReply, VersionRequest};
+pub use flow::{
+    AlarmInfo, AlarmListReply, AlarmListRequest, FlowInfo, FlowListReply, FlowListRequest,
+    FlowStats, FlowStatsReply, FlowStatsRequest, NO_VLAN, TAG_COUNTERS,
+};
 pub use header::{HeaderError, ReplyHeader, Request, RequestError, RequestHeader};
+pub use rules::{
+    RuleHits, RulesLoadReply, RulesLoadRequest, RulesReadReply, RulesReadRequest, RulesStatsReply,
+    RulesStatsRequest,
+};
 pub use service::{
     ConditionError, ServiceInfo, ServiceListReply, ServiceListRequest, ServiceSpec,
     ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest,
@@ -58,4 +73,24 @@ pub const MESSAGES: &[Layout] = &[
     ServiceInfo::LAYOUT,
     ServiceStopRequest::LAYOUT,
     ServiceStopReply::LAYOUT,
+    RulesLoadRequest::LAYOUT,
+    RulesLoadReply::LAYOUT,
+    RulesReadRequest::LAYOUT,
+    RulesReadReply::LAYOUT,
+    RulesStatsRequest::LAYOUT,
+    RulesStatsReply::LAYOUT,
+    RuleHits::LAYOUT,
+    OpenDivertRequest::LAYOUT,
+    OpenDivertReply::LAYOUT,
+    OpenInjectRequest::LAYOUT,
+    OpenInjectReply::LAYOUT,
+    FlowListRequest::LAYOUT,
+    FlowListReply::LAYOUT,
+    FlowInfo::LAYOUT,
+    FlowStatsRequest::LAYOUT,
+    FlowStatsReply::LAYOUT,
+    FlowStats::LAYOUT,
+    AlarmListRequest::LAYOUT,
+    AlarmListReply::LAYOUT,
+    AlarmInfo::LAYOUT,
 ];

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use weir_abi::{AdapterStats, CaptureOptions, Direction, ReaderStats};
+use weir_abi::{AdapterStats, CaptureOptions, CaptureSource, Direction, ReaderStats};
 use weir_client::{Adapter, Batch, Capture, Device, Error, NtStatus, ReadAhead, filetime};
 
 use super::find_adapter;
@@ -116,6 +116,7 @@ pub(crate) fn record(
         backlog: args.backlog,
         flush_ms: args.flush_ms,
         directions: args.direction.into(),
+        source: CaptureSource::All,
     };
     let started = filetime::now();
     let capture = device.open_capture(&options, ReadAhead::default())?;

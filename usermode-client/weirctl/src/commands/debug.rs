@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
-use weir_abi::{CaptureOptions, Directions, Ioctl, OpenCaptureRequest, limits, status};
+use weir_abi::{CaptureOptions, CaptureSource, Directions, Ioctl, OpenCaptureRequest, limits, status};
 use weir_client::channel::Channel;
 use weir_client::{Device, Failure, NtStatus};
 
@@ -85,6 +85,7 @@ fn give_capture_role(channel: &dyn Channel) -> Result<(), Failure> {
         backlog: limits::MIN_BACKLOG,
         flush_ms: 0,
         directions: Directions::all(),
+        source: CaptureSource::All,
     };
     let request = OpenCaptureRequest::from(&options);
     let bytes = zerocopy::IntoBytes::as_bytes(&request);
