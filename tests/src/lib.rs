@@ -2,3 +2,4 @@
 
 pub mod inf;
 pub mod lab;
+pub mod truth;
