@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use weir_abi::{
-    FrameRecord, OpenCaptureReply, ReaderStats, ReaderStatsRequest, RecordError, RequestHeader,
-    limits, status,
+    FrameRecord, ReaderStats, ReaderStatsRequest, RecordError, RequestHeader, limits, status,
 };
 
 use crate::channel::{Channel, Completion, Pending};
@@ -109,10 +108,17 @@ impl Batch {
     }
 }
 
+/// What the driver said when it gave a role.
+pub(crate) struct Role {
+    pub(crate) reader: u32,
+    pub(crate) snaplen: u32,
+    pub(crate) min_read: u32,
+}
+
 impl Capture {
     pub(crate) fn start(
         channel: Box<dyn Channel>,
-        reply: &OpenCaptureReply,
+        reply: Role,
         ahead: ReadAhead,
     ) -> Result<Capture, Error> {
         let read_len = ahead
@@ -203,11 +209,23 @@ impl Capture {
         mut self,
         mut sink: impl FnMut(Batch) -> Result<(), E>,
     ) -> Result<ReaderStats, E> {
+        self.drain(|batch, _| sink(batch))?;
+        let stats = self.stats()?;
+        tracing::debug!(reader = self.reader, ?stats, "capture finished");
+        Ok(stats)
+    }
+
+    /// What [`Capture::finish`] does, but for the balance. After it no read is
+    /// outstanding.
+    pub(crate) fn drain<E: From<Error>>(
+        &mut self,
+        mut sink: impl FnMut(Batch, &dyn Channel) -> Result<(), E>,
+    ) -> Result<(), E> {
         let stats = self.stats()?;
         let accepted = stats.delivered.saturating_add(stats.queued);
         while self.received < accepted {
             match self.next(LAST_WAIT)? {
-                Some(batch) => sink(batch)?,
+                Some(batch) => sink(batch, &*self.channel)?,
                 None => break,
             }
         }
@@ -216,12 +234,15 @@ impl Capture {
             if let Some(completion) = read.wait(None)
                 && let Some(batch) = self.take(completion)?
             {
-                sink(batch)?;
+                sink(batch, &*self.channel)?;
             }
         }
-        let stats = self.stats()?;
-        tracing::debug!(reader = self.reader, ?stats, "capture finished");
-        Ok(stats)
+        Ok(())
+    }
+
+    /// The handle.
+    pub(crate) fn channel(&self) -> &dyn Channel {
+        &*self.channel
     }
 
     fn stop(&mut self) {

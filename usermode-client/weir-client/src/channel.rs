@@ -24,11 +24,14 @@ pub trait Channel: Send + Sync {
     /// in the order they were started.
     fn read(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure>;
 
+    /// Starts a write of all of `buffer`.
+    fn write(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure>;
+
     /// Asks for the end of all that is outstanding; each still completes.
     fn cancel(&self);
 }
 
-/// A read that was started.
+/// A read or a write that was started.
 pub trait Pending: Send {
     /// Waits for its end, at most for `timeout` if one is given. `None` when
     /// the time is over; to be asked again then, and not after it gave the
@@ -36,10 +39,10 @@ pub trait Pending: Send {
     fn wait(&mut self, timeout: Option<Duration>) -> Option<Completion>;
 }
 
-/// A read that ended.
+/// A read or a write that ended.
 #[derive(Debug)]
 pub struct Completion {
-    /// How many bytes were read, or why none were.
+    /// How many bytes were read or written, or why none were.
     pub result: Result<usize, Failure>,
     /// The buffer it was started with.
     pub buffer: Vec<u8>,

@@ -1,19 +1,22 @@
 //! The control device and its typed calls.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use weir_abi::{
     ABI_VERSION, AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats,
-    AdapterStatsRequest, CaptureOptions, Ioctl, OpenCaptureRequest, ReplyHeader, Request,
-    RequestHeader, ServiceInfo, ServiceListReply, ServiceListRequest, ServiceSpec,
-    ServiceStartRequest, ServiceStopRequest, StatusRequest, VersionRequest,
+    AdapterStatsRequest, CaptureOptions, DivertOptions, Ioctl, OpenCaptureRequest,
+    OpenDivertRequest, OpenInjectRequest, ReplyHeader, Request, RequestHeader, ServiceInfo,
+    ServiceListReply, ServiceListRequest, ServiceSpec, ServiceStartRequest, ServiceStopRequest,
+    StatusRequest, VersionRequest, limits,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::capture::{Capture, ReadAhead};
+use crate::capture::{Capture, ReadAhead, Role};
 use crate::channel::{Channel, Connector};
 use crate::error::{Error, Failure};
 use crate::model::{Adapter, DriverStatus, DriverVersion, Service, StartedService};
+use crate::write::{Divert, Injector};
 
 /// Entries a list request leaves room for.
 const ENTRIES: usize = 64;
@@ -166,7 +169,32 @@ impl Device {
     ) -> Result<Capture, Error> {
         let channel = self.connector.connect()?;
         let reply = call(&*channel, &OpenCaptureRequest::from(options))?;
-        Capture::start(channel, &reply, ahead)
+        let role = Role {
+            reader: reply.reader,
+            snaplen: reply.snaplen,
+            min_read: reply.min_read,
+        };
+        Capture::start(channel, role, ahead)
+    }
+
+    /// Takes the frames of `divert` rules on a handle of its own, with `ahead`
+    /// reads outstanding.
+    pub fn open_divert(&self, options: &DivertOptions, ahead: ReadAhead) -> Result<Divert, Error> {
+        let channel = self.connector.connect()?;
+        let reply = call(&*channel, &OpenDivertRequest::from(options))?;
+        let role = Role {
+            reader: reply.reader,
+            snaplen: limits::MAX_SNAPLEN,
+            min_read: reply.min_read,
+        };
+        Ok(Divert::new(Capture::start(channel, role, ahead)?))
+    }
+
+    /// Injects frames on a handle of its own: on one adapter, or on any.
+    pub fn open_inject(&self, adapter: Option<NonZeroU32>) -> Result<Injector, Error> {
+        let channel = self.connector.connect()?;
+        let reply = call(&*channel, &OpenInjectRequest::new(adapter))?;
+        Ok(Injector::new(channel, reply.writer))
     }
 
     /// A whole list, page by page.
@@ -187,19 +215,12 @@ impl Device {
             let start = u32::try_from(entries.len())
                 .map_err(|_| bad_reply(operation, "the list doesn't end".to_owned()))?;
             let bytes = raw_call(&*self.channel, &request(start), room)?;
-            let (reply, rest) = R::Reply::read_from_prefix(&bytes)
-                .map_err(|_| bad_reply(operation, format!("{} bytes", bytes.len())))?;
-            let (header, total, count) = head(&reply);
-            check_header(operation, header, bytes.len())?;
-            if rest.len() != count as usize * size_of::<E>() {
-                let problem = format!("{count} entries in {} bytes", rest.len());
-                return Err(bad_reply(operation, problem));
-            }
-            for entry in rest.chunks_exact(size_of::<E>()) {
-                let entry = E::read_from_bytes(entry)
-                    .map_err(|_| bad_reply(operation, "an entry of another size".to_owned()))?;
-                entries.push(entry);
-            }
+            let (reply, mut part) = list_part(operation, &bytes, |reply| {
+                let (header, _, count) = head(reply);
+                (header, count)
+            })?;
+            let (_, total, count) = head(&reply);
+            entries.append(&mut part);
             // The list may shrink between two pages, so what counts is whether
             // there is more, not whether `total` came together.
             if count == 0 || entries.len() >= total as usize {
@@ -219,11 +240,15 @@ fn platform_connector() -> Result<Arc<dyn Connector>, Error> {
     Err(Error::Unsupported)
 }
 
-fn bad_reply(operation: &'static str, problem: String) -> Error {
+pub(crate) fn bad_reply(operation: &'static str, problem: String) -> Error {
     Error::Reply { operation, problem }
 }
 
-fn check_header(operation: &'static str, header: ReplyHeader, len: usize) -> Result<(), Error> {
+pub(crate) fn check_header(
+    operation: &'static str,
+    header: ReplyHeader,
+    len: usize,
+) -> Result<(), Error> {
     if header.version != ABI_VERSION {
         return Err(bad_reply(operation, format!("version {}", header.version)));
     }
@@ -235,9 +260,22 @@ fn check_header(operation: &'static str, header: ReplyHeader, len: usize) -> Res
 }
 
 /// Sends `request`; the reply's bytes, unchecked but for their number.
-fn raw_call<R: Request>(channel: &dyn Channel, request: &R, room: usize) -> Result<Vec<u8>, Error> {
+pub(crate) fn raw_call<R: Request>(
+    channel: &dyn Channel,
+    request: &R,
+    room: usize,
+) -> Result<Vec<u8>, Error> {
+    raw_bytes::<R>(channel, request.as_bytes(), room)
+}
+
+/// As [`raw_call`], for a request with something behind it.
+pub(crate) fn raw_bytes<R: Request>(
+    channel: &dyn Channel,
+    request: &[u8],
+    room: usize,
+) -> Result<Vec<u8>, Error> {
     let operation = R::IOCTL.name();
-    let result = channel.control(R::IOCTL.code(), request.as_bytes(), room);
+    let result = channel.control(R::IOCTL.code(), request, room);
     match &result {
         Ok(bytes) => tracing::trace!(operation, bytes = bytes.len(), "done"),
         Err(failure) => tracing::debug!(operation, status = %failure.status, "refused"),
@@ -247,11 +285,45 @@ fn raw_call<R: Request>(channel: &dyn Channel, request: &R, room: usize) -> Resu
 
 /// Sends `request` and checks the reply.
 pub(crate) fn call<R: Request>(channel: &dyn Channel, request: &R) -> Result<R::Reply, Error> {
-    let operation = R::IOCTL.name();
     let bytes = raw_call(channel, request, size_of::<R::Reply>())?;
+    checked_reply::<R>(&bytes)
+}
+
+/// The reply in `bytes`.
+pub(crate) fn checked_reply<R: Request>(bytes: &[u8]) -> Result<R::Reply, Error> {
+    let operation = R::IOCTL.name();
     let wrong_size = || bad_reply(operation, format!("{} bytes", bytes.len()));
-    let reply = R::Reply::read_from_bytes(&bytes).map_err(|_| wrong_size())?;
-    let (header, _) = ReplyHeader::read_from_prefix(&bytes).map_err(|_| wrong_size())?;
+    let reply = R::Reply::read_from_bytes(bytes).map_err(|_| wrong_size())?;
+    let (header, _) = ReplyHeader::read_from_prefix(bytes).map_err(|_| wrong_size())?;
     check_header(operation, header, bytes.len())?;
     Ok(reply)
+}
+
+/// One part of a list: its head, of which `head` gives header and number of
+/// entries, and the entries.
+pub(crate) fn list_part<H, E>(
+    operation: &'static str,
+    bytes: &[u8],
+    head: impl Fn(&H) -> (ReplyHeader, u32),
+) -> Result<(H, Vec<E>), Error>
+where
+    H: FromBytes,
+    E: FromBytes,
+{
+    let (reply, rest) = H::read_from_prefix(bytes)
+        .map_err(|_| bad_reply(operation, format!("{} bytes", bytes.len())))?;
+    let (header, count) = head(&reply);
+    check_header(operation, header, bytes.len())?;
+    if rest.len() != count as usize * size_of::<E>() {
+        let problem = format!("{count} entries in {} bytes", rest.len());
+        return Err(bad_reply(operation, problem));
+    }
+    let entries = rest
+        .chunks_exact(size_of::<E>())
+        .map(|entry| {
+            E::read_from_bytes(entry)
+                .map_err(|_| bad_reply(operation, "an entry of another size".to_owned()))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((reply, entries))
 }

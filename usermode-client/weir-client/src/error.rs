@@ -95,6 +95,14 @@ pub enum Error {
         /// With which status.
         failure: Failure,
     },
+    /// A rule program longer than any driver takes.
+    #[error("the rule program has {len} bytes, at most {most} are taken; use fewer rules")]
+    ProgramTooLong {
+        /// Bytes it has.
+        len: usize,
+        /// Bytes there may be.
+        most: u32,
+    },
     /// Windows failed at something that doesn't reach the driver.
     #[error("{what} failed: {source}")]
     System {

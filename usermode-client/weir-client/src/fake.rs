@@ -4,22 +4,29 @@
 //! client that sends it a bad request is refused with the real status. It has
 //! no network: tests put adapters, counters and frames into it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use weir_abi::record::FrameMeta;
 use weir_abi::{
     ABI_VERSION, AdapterInfo, AdapterListReply, AdapterState, AdapterStats, AdapterStatsReply,
-    CaptureOptions, Command, Direction, OpenCaptureReply, ReaderStats, ReaderStatsReply,
-    ReplyHeader, ServiceInfo, ServiceListReply, ServiceSpec, ServiceStartReply, ServiceState,
-    ServiceStopReply, StatusFlags, StatusReply, VersionReply, status,
+    CaptureOptions, CaptureSource, Command, Direction, Directions, OpenCaptureReply,
+    OpenDivertReply, OpenInjectReply, ReaderStats, ReaderStatsReply, RecordFlags, ReplyHeader,
+    RulesLoadRequest, ServiceInfo, ServiceListReply, ServiceSpec, ServiceStartReply, ServiceState,
+    ServiceStopReply, StatusFlags, StatusReply, VersionReply, limits, status,
 };
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::channel::{Channel, Completion, Connector, Pending};
 use crate::error::{Error, Failure, NtStatus};
+
+mod steer;
+
+use steer::Steering;
+pub use steer::Written;
 
 /// The driver. Clones are the same driver.
 #[derive(Clone, Default)]
@@ -37,12 +44,23 @@ struct State {
     absent: bool,
     adapters: Vec<(AdapterInfo, AdapterStats)>,
     services: Vec<ServiceInfo>,
+    steering: Steering,
     readers: BTreeMap<u32, Reader>,
     handles: u32,
     next_id: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Capture,
+    Divert,
+    Inject,
+}
+
 struct Reader {
+    role: Role,
+    /// Numbers of the frames that are with a reader in the divert role.
+    outstanding: BTreeSet<u64>,
     options: CaptureOptions,
     stats: ReaderStats,
     queue: VecDeque<Vec<u8>>,
@@ -139,6 +157,25 @@ impl FakeDriver {
 }
 
 impl State {
+    fn in_role(&self, role: Role) -> u32 {
+        self.readers.values().filter(|r| r.role == role).count() as u32
+    }
+
+    fn knows(&self, adapter: Option<NonZeroU32>) -> Result<(), i32> {
+        let known = |id| self.adapters.iter().any(|(info, _)| info.id == id);
+        match adapter {
+            Some(id) if !known(id.get()) => Err(status::NO_SUCH_DEVICE),
+            _ => Ok(()),
+        }
+    }
+
+    /// A reader with a number of its own.
+    fn open(&mut self, reader: Reader) -> u32 {
+        self.next_id += 1;
+        self.readers.insert(self.next_id, reader);
+        self.next_id
+    }
+
     fn count(&mut self, adapter: u32, change: impl FnOnce(&mut AdapterStats)) {
         if let Some((_, stats)) = self.adapters.iter_mut().find(|(i, _)| i.id == adapter) {
             change(stats);
@@ -154,19 +191,40 @@ impl State {
             balance.passed_bytes += frame.len() as u64;
             stats.protocols[direction.index()].frames += 1;
         });
-        let meta = FrameMeta {
-            original_len: frame.len() as u32,
-            adapter,
-            timestamp_100ns: time,
-            direction,
-        };
+        let meta = FrameMeta::new(frame.len() as u32, adapter, time, direction);
         for reader in self.readers.values_mut() {
             reader.take(&meta, frame);
         }
     }
 }
 
+fn meta(adapter: u32, direction: Direction, time: u64, frame: &[u8]) -> FrameMeta {
+    FrameMeta {
+        original_len: frame.len() as u32,
+        adapter,
+        timestamp_100ns: time,
+        direction,
+        flags: RecordFlags::empty(),
+        rule: 0,
+        logged: 0,
+        segment_size: 0,
+    }
+}
+
 impl Reader {
+    fn new(role: Role, options: CaptureOptions) -> Reader {
+        Reader {
+            role,
+            outstanding: BTreeSet::new(),
+            options,
+            stats: ReaderStats::new_zeroed(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            sequence: 0,
+            cancels: 0,
+        }
+    }
+
     fn take(&mut self, meta: &FrameMeta, frame: &[u8]) {
         let other = self
             .options
@@ -205,6 +263,11 @@ impl Reader {
             self.queued_bytes -= record.len();
             self.stats.queued -= 1;
             self.stats.delivered += 1;
+            if self.role == Role::Divert {
+                self.stats.outstanding += 1;
+                let first = self.stats.delivered - 1;
+                self.outstanding.insert(first);
+            }
             self.queue.pop_front();
         }
         if used > 0 {
@@ -280,7 +343,7 @@ fn start_service(state: &mut State, spec: &ServiceSpec) -> Result<ServiceStartRe
 }
 
 impl FakeChannel {
-    fn run(&self, command: Command, room: usize) -> Result<Vec<u8>, i32> {
+    fn run(&self, command: Command, program: &[u8], room: usize) -> Result<Vec<u8>, i32> {
         let mut state = self.driver.lock();
         let mut role = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match command {
@@ -299,12 +362,18 @@ impl FakeChannel {
                 started_100ns: crate::filetime::UNIX_EPOCH,
                 adapters: state.adapters.len() as u32,
                 handles: state.handles,
-                readers: state.readers.len() as u32,
+                readers: state.in_role(Role::Capture),
                 services: state.services.len() as u32,
                 connections: 0,
                 flags: (StatusFlags::FILTER_REGISTERED | StatusFlags::WSK_READY).bits(),
                 ndis_version: 6 << 16 | 85,
-                reserved: 0,
+                diverters: state.in_role(Role::Divert),
+                writers: state.in_role(Role::Inject),
+                rules: state.steering.rules(),
+                rules_generation: state.steering.generation(),
+                flows: state.steering.flows(),
+                alarms: state.steering.alarms(),
+                ..StatusReply::new_zeroed()
             }
             .as_bytes()
             .to_vec(),
@@ -332,21 +401,8 @@ impl FakeChannel {
                 if role.is_some() {
                     return Err(status::INVALID_DEVICE_STATE);
                 }
-                let known = |id| state.adapters.iter().any(|(info, _)| info.id == id);
-                if options.adapter.is_some_and(|id| !known(id.get())) {
-                    return Err(status::NO_SUCH_DEVICE);
-                }
-                state.next_id += 1;
-                let id = state.next_id;
-                let reader = Reader {
-                    options,
-                    stats: ReaderStats::new_zeroed(),
-                    queue: VecDeque::new(),
-                    queued_bytes: 0,
-                    sequence: 0,
-                    cancels: 0,
-                };
-                state.readers.insert(id, reader);
+                state.knows(options.adapter)?;
+                let id = state.open(Reader::new(Role::Capture, options));
                 *role = Some(id);
                 OpenCaptureReply {
                     header: ReplyHeader::of::<OpenCaptureReply>(),
@@ -368,6 +424,70 @@ impl FakeChannel {
                 .as_bytes()
                 .to_vec()
             }
+            Command::OpenDivert(options) => {
+                if role.is_some() {
+                    return Err(status::INVALID_DEVICE_STATE);
+                }
+                state.knows(options.adapter)?;
+                let options = CaptureOptions {
+                    adapter: options.adapter,
+                    snaplen: limits::MAX_SNAPLEN,
+                    backlog: options.backlog,
+                    flush_ms: options.flush_ms,
+                    directions: Directions::all(),
+                    source: CaptureSource::All,
+                };
+                let id = state.open(Reader::new(Role::Divert, options));
+                *role = Some(id);
+                OpenDivertReply {
+                    header: ReplyHeader::of::<OpenDivertReply>(),
+                    reader: id,
+                    min_read: options.min_read(),
+                    max_write: limits::MAX_WRITE_LEN,
+                    max_outstanding: limits::MAX_OUTSTANDING,
+                }
+                .as_bytes()
+                .to_vec()
+            }
+            Command::OpenInject { adapter } => {
+                if role.is_some() {
+                    return Err(status::INVALID_DEVICE_STATE);
+                }
+                state.knows(adapter)?;
+                let options = CaptureOptions {
+                    adapter,
+                    snaplen: limits::MAX_SNAPLEN,
+                    backlog: 0,
+                    flush_ms: 0,
+                    directions: Directions::all(),
+                    source: CaptureSource::All,
+                };
+                let id = state.open(Reader::new(Role::Inject, options));
+                *role = Some(id);
+                OpenInjectReply {
+                    header: ReplyHeader::of::<OpenInjectReply>(),
+                    writer: id,
+                    max_write: limits::MAX_WRITE_LEN,
+                }
+                .as_bytes()
+                .to_vec()
+            }
+            Command::RulesLoad { .. } => state.steering.load(program),
+            Command::RulesRead { generation, offset } => {
+                state.steering.read(generation, offset, room)?
+            }
+            Command::RulesStats { generation, start } => {
+                state.steering.stats(generation, start, room)?
+            }
+            Command::FlowList { adapter, cursor } => {
+                state.knows(NonZeroU32::new(adapter))?;
+                state.steering.list_flows(adapter, cursor, room)
+            }
+            Command::FlowStats { adapter } => {
+                state.knows(NonZeroU32::new(adapter))?;
+                state.steering.flow_stats(adapter)
+            }
+            Command::AlarmList { since } => state.steering.list_alarms(since, room),
             Command::ServiceStart(spec) => start_service(&mut state, &spec)?.as_bytes().to_vec(),
             Command::ServiceList { start } => {
                 list(&state.services, start, room, |header, total, count| {
@@ -394,7 +514,8 @@ impl FakeChannel {
 impl Channel for FakeChannel {
     fn control(&self, code: u32, input: &[u8], room: usize) -> Result<Vec<u8>, Failure> {
         let command = Command::decode(code, input, room).map_err(|e| failure(e.status()))?;
-        self.run(command, room).map_err(failure)
+        let program = RulesLoadRequest::program(input);
+        self.run(command, program, room).map_err(failure)
     }
 
     fn read(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
@@ -412,6 +533,13 @@ impl Channel for FakeChannel {
             reader: id,
             buffer,
         }))
+    }
+
+    fn write(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
+        let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = role.ok_or(failure(status::INVALID_DEVICE_STATE))?;
+        let result = self.driver.lock().write(id, &buffer).map_err(failure);
+        Ok(Box::new(FakeWrite(Some(Completion { result, buffer }))))
     }
 
     fn cancel(&self) {
@@ -434,6 +562,15 @@ impl Drop for FakeChannel {
             state.readers.remove(&id);
         }
         self.driver.0.changed.notify_all();
+    }
+}
+
+/// A write that is over.
+struct FakeWrite(Option<Completion>);
+
+impl Pending for FakeWrite {
+    fn wait(&mut self, _timeout: Option<Duration>) -> Option<Completion> {
+        self.0.take()
     }
 }
 

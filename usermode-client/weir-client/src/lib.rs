@@ -17,13 +17,19 @@ mod error;
 pub mod fake;
 mod model;
 pub mod owners;
+mod steer;
+#[cfg(test)]
+mod steer_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(windows)]
 mod windows;
+mod write;
 
 pub use capture::{Batch, Capture, Frame, ReadAhead};
 pub use device::Device;
 pub use error::{Error, Failure, NtStatus};
 pub use model::{Adapter, DriverStatus, DriverVersion, Service, StartedService, filetime};
+pub use steer::{Alarm, Flow, LoadedRules, RuleCounters, RulesInForce};
 pub use weir_abi as abi;
+pub use write::{Divert, FrameLen, Injector, Outgoing};

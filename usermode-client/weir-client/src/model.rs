@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use weir_abi::{
-    AdapterInfo, AdapterState, AddressError, ConditionError, Media, ServiceInfo, ServiceKind,
-    ServiceState, StatusFlags, StatusReply, Transport, UnknownValue, VersionReply,
+    AdapterInfo, AdapterState, AddressError, ConditionError, Media, RuleAction, ServiceInfo,
+    ServiceKind, ServiceState, StatusFlags, StatusReply, Transport, UnknownValue, VersionReply,
 };
 
 use crate::NtStatus;
@@ -85,6 +85,26 @@ pub struct DriverStatus {
     pub handles: u32,
     /// Handles in the capture role.
     pub readers: u32,
+    /// Handles in the divert role.
+    pub diverters: u32,
+    /// Handles in the inject role.
+    pub writers: u32,
+    /// Kernel memory of the backlogs of all readers, in bytes.
+    pub backlog_memory: u64,
+    /// Rules in force.
+    pub rules: u32,
+    /// The number of these rules; 0: none were ever loaded.
+    pub rules_generation: u64,
+    /// Kernel memory they occupy, in bytes.
+    pub rules_memory: u64,
+    /// What happens to frames no rule decides on; an unknown action as its number.
+    pub default_action: Result<RuleAction, u32>,
+    /// Flows in the tables of all adapters.
+    pub flows: u64,
+    /// Kernel memory of these tables, in bytes.
+    pub flow_memory: u64,
+    /// Alarms since the driver was loaded.
+    pub alarms: u64,
     /// Services.
     pub services: u32,
     /// Connections of all services.
@@ -104,6 +124,16 @@ impl From<StatusReply> for DriverStatus {
             adapters: reply.adapters,
             handles: reply.handles,
             readers: reply.readers,
+            diverters: reply.diverters,
+            writers: reply.writers,
+            backlog_memory: reply.backlog_memory,
+            rules: reply.rules,
+            rules_generation: reply.rules_generation,
+            rules_memory: reply.rules_memory,
+            default_action: RuleAction::try_from(reply.default_action).map_err(|e| e.value),
+            flows: reply.flows,
+            flow_memory: reply.flow_memory,
+            alarms: reply.alarms,
             services: reply.services,
             connections: reply.connections,
             flags: StatusFlags::from_bits_truncate(reply.flags),

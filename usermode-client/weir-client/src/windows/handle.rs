@@ -5,11 +5,11 @@ use std::os::windows::io::{AsRawHandle, OwnedHandle};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
-use windows_sys::Wdk::Storage::FileSystem::NtReadFile;
+use windows_sys::Wdk::Storage::FileSystem::{NtReadFile, NtWriteFile};
 use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
 use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED};
 
-use super::op::{Flight, Operation, PendingRead};
+use super::op::{Flight, Operation, PendingIo};
 use super::port::Port;
 use crate::channel::{Channel, Pending};
 use crate::error::Failure;
@@ -97,7 +97,29 @@ impl Channel for DeviceHandle {
                 )
             }
         })?;
-        Ok(Box::new(PendingRead(slot)))
+        Ok(Box::new(PendingIo(slot)))
+    }
+
+    fn write(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
+        let op = Operation::new(Vec::new(), buffer, &self.flight);
+        let offset = 0_i64;
+        let slot = op.start(|parts| {
+            // SAFETY: as for a read; the kernel only reads the buffer.
+            unsafe {
+                NtWriteFile(
+                    self.handle.as_raw_handle(),
+                    null_mut(),
+                    None,
+                    parts.overlapped.cast(),
+                    parts.overlapped.cast(),
+                    parts.buffer.cast(),
+                    parts.buffer_len,
+                    &offset,
+                    null(),
+                )
+            }
+        })?;
+        Ok(Box::new(PendingIo(slot)))
     }
 
     fn cancel(&self) {

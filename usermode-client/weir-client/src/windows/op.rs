@@ -194,10 +194,10 @@ impl Operation {
     }
 }
 
-/// A read in flight.
-pub(super) struct PendingRead(pub(super) Arc<Slot>);
+/// A read or a write in flight.
+pub(super) struct PendingIo(pub(super) Arc<Slot>);
 
-impl Pending for PendingRead {
+impl Pending for PendingIo {
     fn wait(&mut self, timeout: Option<Duration>) -> Option<Completion> {
         self.0.wait(timeout)
     }
