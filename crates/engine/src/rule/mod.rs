@@ -13,6 +13,7 @@
 //! | [`reference`] | the meaning of a program, told rule by rule and without index |
 
 pub mod bpf;
+mod build;
 mod error;
 pub mod format;
 pub mod hits;
@@ -21,6 +22,7 @@ mod key;
 mod program;
 pub mod reference;
 mod set;
+mod sort;
 mod verify;
 mod view;
 

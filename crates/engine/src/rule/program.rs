@@ -8,6 +8,7 @@ use super::format::{
     ACTION_PASS, FIELD_DST_PORT, FIELD_SRC_PORT, Insn, MAGIC, ProgramHeader, RuleEntry,
     TUPLE_CONFIRM, TupleEntry, VERSION,
 };
+use super::index::Sizes;
 use super::verify;
 use super::view::View;
 use super::{Action, direction_bits};
@@ -108,6 +109,13 @@ impl<'a> Program<'a> {
             Some(action) => action,
             None => Action::Pass,
         }
+    }
+
+    /// Words of 32 bits that its index needs, for
+    /// [`RuleSet::build`](super::RuleSet::build).
+    #[must_use]
+    pub fn index_len(&self) -> usize {
+        Sizes::of(self).total()
     }
 
     /// The rule with this index.

@@ -1,7 +1,14 @@
 //! A program with an index over its tuples, and what it decides.
 
-use super::{Action, Program, ProgramError, View, reference};
 use weir_abi::Direction;
+
+use super::error::ProgramError;
+use super::format::MAX_SHAPES;
+use super::index::{Entry, Index, Parts, Record};
+use super::key::Key;
+use super::program::Program;
+use super::view::View;
+use super::{Action, build, direction_bits};
 
 /// What the rules say of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,33 +26,39 @@ pub struct Decision {
 #[derive(Debug)]
 pub struct RuleSet<P, I> {
     bytes: P,
-    index: I,
+    words: I,
+    index: Index,
+    default: Action,
+}
+
+impl<P, I> RuleSet<P, I> {
+    /// Words of 32 bits that the index of a program needs.
+    #[must_use]
+    pub fn index_len(program: &Program<'_>) -> usize {
+        program.index_len()
+    }
 }
 
 impl<P: AsRef<[u8]>, I: AsRef<[u32]>> RuleSet<P, I> {
-    /// Words the index of a program needs.
-    #[must_use]
-    pub fn index_len(program: &Program<'_>) -> usize {
-        usize::try_from(program.tuple_count()).unwrap_or(usize::MAX)
-    }
-
     /// Verifies `bytes` and builds the index in `index`, of at least
-    /// [`RuleSet::index_len`] words; what they hold does not matter. The bytes
-    /// must not change while the set exists.
+    /// [`RuleSet::index_len`] words; what they hold does not matter. Neither may
+    /// change while the set exists. It takes n log n steps for n rules and tuples.
     ///
     /// # Errors
     /// What is wrong with the program, and where; or that the memory is too small.
-    pub fn build(bytes: P, index: I) -> Result<Self, ProgramError>
+    pub fn build(bytes: P, mut index: I) -> Result<Self, ProgramError>
     where
         I: AsMut<[u32]>,
     {
         let program = Program::verify(bytes.as_ref())?;
-        let need = Self::index_len(&program);
-        let have = index.as_ref().len();
-        if have < need {
-            return Err(ProgramError::Memory { have, need });
-        }
-        Ok(RuleSet { bytes, index })
+        let default = program.default_action();
+        let built = build::index(&program, index.as_mut())?;
+        Ok(RuleSet {
+            bytes,
+            words: index,
+            index: built,
+            default,
+        })
     }
 
     /// The program.
@@ -60,22 +73,241 @@ impl<P: AsRef<[u8]>, I: AsRef<[u32]>> RuleSet<P, I> {
         self.bytes.as_ref()
     }
 
-    /// Words of the index.
+    /// Words of 32 bits that the index was given.
     #[must_use]
     pub fn index_words(&self) -> usize {
-        self.index.as_ref().len()
+        self.words.as_ref().len()
     }
 
     /// What happens to a frame. `direction`: `None` where it is not known; rules
     /// of both directions are tried then. `hit` is called with the index of each
     /// rule that takes effect, in order: those that log or count, then the one
-    /// that decides. Where it isn't called for a deciding rule, the default is.
+    /// that decides. Where none decides the default does, and is not called.
+    #[inline]
     pub fn decide(
         &self,
         view: &View<'_>,
         direction: Option<Direction>,
-        hit: impl FnMut(u32),
+        mut hit: impl FnMut(u32),
     ) -> Decision {
-        reference::decide(&self.program(), view, direction, hit)
+        let Some(parts) = self.index.sizes.split(self.words.as_ref()) else {
+            return self.by_default(None);
+        };
+        let search = Search {
+            program: self.program(),
+            index: &self.index,
+            parts,
+            view,
+            directions: direction_bits(direction),
+        };
+        let key = match parts.order.is_empty() {
+            true => None,
+            false => Key::of(view),
+        };
+        let found = search.first(key.as_ref());
+        let log = match self.index.notes {
+            true => search.notes(key.as_ref(), found, &mut hit),
+            false => None,
+        };
+        let Some(found) = found else {
+            return self.by_default(log);
+        };
+        hit(found.rule());
+        Decision {
+            action: found.action(),
+            rule: Some(found.rule()),
+            log,
+        }
+    }
+
+    fn by_default(&self, log: Option<u32>) -> Decision {
+        Decision {
+            action: self.default,
+            rule: None,
+            log,
+        }
+    }
+}
+
+/// A frame on its way through the index.
+struct Search<'a> {
+    program: Program<'a>,
+    index: &'a Index,
+    parts: Parts<'a>,
+    view: &'a View<'a>,
+    directions: u32,
+}
+
+impl<'a> Search<'a> {
+    /// The rule that decides.
+    ///
+    /// Rules that log or count are passed over: they decide nothing, so that of
+    /// each shape nothing behind the best rule so far has to be looked at.
+    #[inline]
+    fn first(&self, key: Option<&Key>) -> Option<Entry> {
+        let mut best = None;
+        let mut bound = u32::MAX;
+        if let Some(key) = key {
+            for shape in self.index.shapes(&self.parts, key.class) {
+                let shape = Record::read(shape);
+                // Those that follow start no earlier.
+                if shape.first >= bound {
+                    break;
+                }
+                let Some(run) = self.index.find(&self.parts, &self.program, &shape, key) else {
+                    continue;
+                };
+                if let Some(entry) = self.first_in(run, bound, key.whole) {
+                    bound = entry.rule();
+                    best = Some(entry);
+                }
+            }
+        }
+        let linear = self.parts.linear;
+        if linear.is_empty() {
+            return best;
+        }
+        self.first_linear(bound).or(best)
+    }
+
+    /// The first rule of a run that decides, before `bound`.
+    fn first_in(&self, run: &[u32], bound: u32, whole: bool) -> Option<Entry> {
+        for entry in run {
+            let entry = Entry::from_bits(*entry);
+            if entry.rule() >= bound {
+                return None;
+            }
+            if entry.action().is_terminal() && self.holds(entry, whole) {
+                return Some(entry);
+            }
+            if entry.is_last() {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn first_linear(&self, bound: u32) -> Option<Entry> {
+        let entries = self.parts.linear.iter().map(|e| Entry::from_bits(*e));
+        entries
+            .take_while(|entry| entry.rule() < bound)
+            .filter(|entry| entry.action().is_terminal())
+            .find(|entry| self.holds(*entry, false))
+    }
+
+    /// Whether a rule, one of whose tuples matches the frame, matches it.
+    #[inline]
+    fn holds(&self, entry: Entry, whole: bool) -> bool {
+        if !entry.applies_to(self.directions) {
+            return false;
+        }
+        (whole && !entry.confirms()) || self.matches(entry.rule())
+    }
+
+    fn matches(&self, rule: u32) -> bool {
+        let rule = self.program.rule(rule);
+        rule.is_some_and(|rule| rule.matches(self.view))
+    }
+
+    /// Reports the rules that log or count before the one that decides, in
+    /// order; the first that logs.
+    fn notes(
+        &self,
+        key: Option<&Key>,
+        decides: Option<Entry>,
+        hit: &mut impl FnMut(u32),
+    ) -> Option<u32> {
+        let bound = decides.map_or(u32::MAX, Entry::rule);
+        let mut runs = Runs::default();
+        if let Some(key) = key {
+            for shape in self.index.shapes(&self.parts, key.class) {
+                let shape = Record::read(shape);
+                if shape.notes
+                    && let Some(run) = self.index.find(&self.parts, &self.program, &shape, key)
+                {
+                    runs.add(run);
+                }
+            }
+        }
+        let whole = key.is_some_and(|key| key.whole);
+        let mut linear = self.parts.linear;
+        let mut log = None;
+        loop {
+            let first = linear.first().map(|entry| Entry::from_bits(*entry));
+            let rule = match (runs.lowest(), first) {
+                (Some(a), Some(b)) => a.min(b.rule()),
+                (Some(a), None) => a,
+                (None, Some(b)) => b.rule(),
+                (None, None) => return log,
+            };
+            if rule >= bound {
+                return log;
+            }
+            let mut matched = runs.take(rule, |entry| {
+                !entry.action().is_terminal() && self.holds(entry, whole)
+            });
+            if let Some(entry) = first.filter(|entry| entry.rule() == rule) {
+                linear = linear.get(1..).unwrap_or_default();
+                let notes = !entry.action().is_terminal() && self.holds(entry, false);
+                matched = notes.then_some(entry);
+            }
+            if let Some(entry) = matched {
+                hit(rule);
+                if entry.action() == Action::Log {
+                    log = log.or(Some(rule));
+                }
+            }
+        }
+    }
+}
+
+/// The runs a frame has found, one for each shape, read side by side.
+struct Runs<'a> {
+    runs: [&'a [u32]; MAX_SHAPES as usize],
+    count: usize,
+}
+
+impl Default for Runs<'_> {
+    fn default() -> Self {
+        Runs {
+            runs: [&[]; MAX_SHAPES as usize],
+            count: 0,
+        }
+    }
+}
+
+impl<'a> Runs<'a> {
+    fn add(&mut self, run: &'a [u32]) {
+        if let Some(place) = self.runs.get_mut(self.count) {
+            *place = run;
+            self.count = self.count.saturating_add(1);
+        }
+    }
+
+    /// The rule that comes next in any of the runs.
+    fn lowest(&self) -> Option<u32> {
+        let open = self.runs.iter().take(self.count);
+        let next = open.filter_map(|run| run.first());
+        next.map(|entry| Entry::from_bits(*entry).rule()).min()
+    }
+
+    /// Passes over the entries of a rule, which is the lowest; one of them that
+    /// `holds`.
+    fn take(&mut self, rule: u32, holds: impl Fn(Entry) -> bool) -> Option<Entry> {
+        let mut found = None;
+        for run in self.runs.iter_mut().take(self.count) {
+            // A run may have several tuples of one rule, if they say the same.
+            while let Some((first, rest)) = run.split_first() {
+                let entry = Entry::from_bits(*first);
+                if entry.rule() != rule {
+                    break;
+                }
+                *run = if entry.is_last() { &[] } else { rest };
+                if found.is_none() && holds(entry) {
+                    found = Some(entry);
+                }
+            }
+        }
+        found
     }
 }

@@ -282,7 +282,7 @@ fn tuple(entry: &TupleEntry) -> Result<(), TupleFault> {
 }
 
 /// The different shapes seen so far.
-pub(super) struct Shapes {
+struct Shapes {
     seen: [u32; MAX_SHAPES as usize],
     count: usize,
 }
@@ -297,7 +297,7 @@ impl Default for Shapes {
 }
 
 impl Shapes {
-    pub(super) fn add(&mut self, shape: Shape) -> Result<(), ProgramError> {
+    fn add(&mut self, shape: Shape) -> Result<(), ProgramError> {
         // No shape is 0: no class is.
         let bits = shape.to_bits();
         let known = self.seen.iter().take(self.count);
@@ -313,9 +313,5 @@ impl Shapes {
         *place = bits;
         self.count = self.count.saturating_add(1);
         Ok(())
-    }
-
-    pub(super) const fn count(&self) -> usize {
-        self.count
     }
 }
