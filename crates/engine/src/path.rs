@@ -25,9 +25,9 @@ const PASS: Decision = Decision {
 
 /// Takes one frame its way.
 ///
-/// - `view`: its bytes. The prefix is what is dissected: at least
-///   [`wire::HEADER_WINDOW`] bytes of it, where it has so many, show all that
-///   there is to see. The rules read beyond it.
+/// - `view`: its bytes, at least [`wire::HEADER_WINDOW`] of them in one piece
+///   where it has so many. Of these the headers are read, no more, however long
+///   the piece is: a frame is the same wherever it comes from. The rules read on.
 /// - `meta`: what is known beside them; `frame_len` is the view's length on the
 ///   wire.
 /// - `rules`: those in force. None: everything passes.
@@ -47,7 +47,9 @@ where
     P: AsRef<[u8]>,
     I: AsRef<[u32]>,
 {
-    let frame = wire::dissect(view.prefix(), meta.frame_len);
+    let prefix = view.prefix();
+    let window = prefix.get(..wire::HEADER_WINDOW).unwrap_or(prefix);
+    let frame = wire::dissect(window, meta.frame_len);
     let tracked = track(&frame, meta);
     let decision = rules.map_or(PASS, |rules| rules.decide(view, meta.direction, hit));
     Inspected {

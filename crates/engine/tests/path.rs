@@ -14,7 +14,7 @@ use weir_engine::rule::format::{
     ACTION_COUNT, ACTION_DROP, ACTION_LOG, ACTION_PASS, DIRECTION_IN, DIRECTION_OUT,
 };
 use weir_engine::rule::{Action, Decision, Far, NoFar, RuleSet, View};
-use weir_engine::wire::Transport;
+use weir_engine::wire::{Defect, HEADER_WINDOW, Transport};
 
 type Rules = RuleSet<Vec<u8>, Vec<u32>>;
 
@@ -158,4 +158,24 @@ fn a_frame_in_pieces_is_decided_on_as_a_whole_one() {
     let snapped = View::new(&frame[..30], captured, meta.frame_len, &NoFar);
     let decision = inspect(&snapped, &meta, Some(&rules), |_, _| None, drop).decision;
     assert_eq!(decision.rule, Some(3));
+}
+
+#[test]
+fn headers_are_read_in_the_window_however_much_is_in_one_piece() {
+    // Options that push the TCP header behind the window.
+    let mut chain = vec![6, 20, 1, 4, 0, 0, 0, 0];
+    chain.resize(168, 0);
+    let frame = ethernet(0x86dd, &ipv6(60, &[&chain[..], &tcp_syn()].concat()));
+    let meta = meta(&frame, None);
+    let window = View::new(
+        &frame[..HEADER_WINDOW],
+        meta.frame_len,
+        meta.frame_len,
+        &NoFar,
+    );
+    for view in [whole(&frame, &meta), window] {
+        let frame = inspect(&view, &meta, None::<&Rules>, |_, _| None, drop).frame;
+        assert_eq!(frame.transport, Transport::None);
+        assert_eq!(frame.fault.map(|f| f.defect), Some(Defect::Snapped));
+    }
 }
