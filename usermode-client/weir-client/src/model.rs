@@ -33,7 +33,13 @@ pub mod filetime {
     /// The time now.
     #[must_use]
     pub fn now() -> u64 {
-        let since = SystemTime::now()
+        of(SystemTime::now())
+    }
+
+    /// The standard library's time; one before 1970 as 1970.
+    #[must_use]
+    pub fn of(time: SystemTime) -> u64 {
+        let since = time
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let ticks = since.as_nanos() / 100;

@@ -6,13 +6,15 @@ use serde::Serialize;
 use weir_abi::{AdapterStats, Direction};
 use weir_client::Device;
 
-use super::find_adapter;
+use super::{find_adapter, rules};
 use crate::error::CtlError;
 use crate::output::{Output, View, columns};
 
 #[derive(Serialize)]
 struct Stats {
     adapters: Vec<Adapter>,
+    /// The rules in force; null if there are none.
+    rules: Option<rules::Stats>,
     /// Whether every balance is.
     balanced: bool,
 }
@@ -31,6 +33,9 @@ struct Flow {
     balance: Balance,
     protocols: Protocols,
     in_flight: u64,
+    /// Frames that handles wrote, and that were handed on; no part of the balance.
+    injected: u64,
+    inject_failed: u64,
 }
 
 #[derive(Serialize)]
@@ -64,11 +69,13 @@ struct Protocols {
     truncated: u64,
     malformed: u64,
     other: u64,
+    bad_network_checksum: u64,
+    bad_transport_checksum: u64,
 }
 
 impl Protocols {
     /// Each counter by name, in the order of the layers.
-    fn named(&self) -> [(&'static str, u64); 14] {
+    fn named(&self) -> [(&'static str, u64); 16] {
         [
             ("frames", self.frames),
             ("vlan", self.vlan),
@@ -84,6 +91,8 @@ impl Protocols {
             ("truncated", self.truncated),
             ("malformed", self.malformed),
             ("other", self.other),
+            ("bad IP checksum", self.bad_network_checksum),
+            ("bad TCP, UDP, ICMP checksum", self.bad_transport_checksum),
         ]
     }
 }
@@ -92,7 +101,7 @@ impl Flow {
     fn new(stats: &AdapterStats, direction: Direction) -> Flow {
         let b = stats.balance(direction);
         let p = stats.protocols(direction);
-        let [in_flight_in, in_flight_out] = stats.in_flight;
+        let of = |pair: [u64; 2]| pair.get(direction.index()).copied().unwrap_or(0);
         Flow {
             balance: Balance {
                 seen: b.seen,
@@ -122,11 +131,12 @@ impl Flow {
                 truncated: p.truncated,
                 malformed: p.malformed,
                 other: p.other,
+                bad_network_checksum: p.bad_network_checksum,
+                bad_transport_checksum: p.bad_transport_checksum,
             },
-            in_flight: match direction {
-                Direction::In => in_flight_in,
-                Direction::Out => in_flight_out,
-            },
+            in_flight: of(stats.in_flight),
+            injected: of(stats.injected),
+            inject_failed: of(stats.inject_failed),
         }
     }
 }
@@ -163,6 +173,10 @@ impl View for Stats {
                 writeln!(out)?;
             }
             adapter.text(out)?;
+        }
+        if let Some(rules) = &self.rules {
+            writeln!(out)?;
+            rules.text(out)?;
         }
         Ok(())
     }
@@ -202,6 +216,13 @@ impl Adapter {
             if flow.in_flight > 0 {
                 writeln!(out, "in flight {direction}: {}", flow.in_flight)?;
             }
+            if flow.injected > 0 || flow.inject_failed > 0 {
+                writeln!(
+                    out,
+                    "injected {direction}: {}, failed {}",
+                    flow.injected, flow.inject_failed
+                )?;
+            }
         }
         let rows: Vec<Vec<String>> = self
             .r#in
@@ -239,9 +260,15 @@ pub(crate) fn stats(
             })
         })
         .collect::<Result<Vec<_>, CtlError>>()?;
+    let rules = rules::Stats::read(device)?;
     let balanced = adapters
         .iter()
-        .all(|a| a.r#in.balance.balanced && a.out.balance.balanced);
-    out.show(&Stats { adapters, balanced })?;
+        .all(|a| a.r#in.balance.balanced && a.out.balance.balanced)
+        && rules.as_ref().is_none_or(rules::Stats::is_balanced);
+    out.show(&Stats {
+        adapters,
+        rules,
+        balanced,
+    })?;
     Ok(())
 }

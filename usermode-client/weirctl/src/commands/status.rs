@@ -23,6 +23,16 @@ struct Status {
     adapters: u32,
     handles: u32,
     readers: u32,
+    diverters: u32,
+    writers: u32,
+    backlog_memory_bytes: u64,
+    rules: u32,
+    rules_generation: u64,
+    rules_memory_bytes: u64,
+    default_action: String,
+    flows: u64,
+    flow_memory_bytes: u64,
+    alarms: u64,
     services: u32,
     connections: u32,
 }
@@ -45,6 +55,21 @@ impl View for Status {
         writeln!(out, "sockets      {}", yes(self.wsk_ready))?;
         writeln!(out, "adapters     {}", self.adapters)?;
         writeln!(out, "captures     {}", self.readers)?;
+        if self.diverters > 0 || self.writers > 0 {
+            writeln!(out, "diverters    {}", self.diverters)?;
+            writeln!(out, "injectors    {}", self.writers)?;
+        }
+        if self.rules > 0 {
+            writeln!(
+                out,
+                "rules        {} (generation {}), default {}",
+                self.rules, self.rules_generation, self.default_action
+            )?;
+        } else {
+            writeln!(out, "rules        none, default {}", self.default_action)?;
+        }
+        writeln!(out, "flows        {}", self.flows)?;
+        writeln!(out, "alarms       {}", self.alarms)?;
         writeln!(
             out,
             "services     {} with {} connections",
@@ -73,6 +98,18 @@ pub(crate) fn status(device: &Device, out: &mut Output<'_>) -> Result<(), CtlErr
         adapters: status.adapters,
         handles: status.handles,
         readers: status.readers,
+        diverters: status.diverters,
+        writers: status.writers,
+        backlog_memory_bytes: status.backlog_memory,
+        rules: status.rules,
+        rules_generation: status.rules_generation,
+        rules_memory_bytes: status.rules_memory,
+        default_action: status
+            .default_action
+            .map_or_else(|n| format!("unknown ({n})"), |a| a.as_str().to_owned()),
+        flows: status.flows,
+        flow_memory_bytes: status.flow_memory,
+        alarms: status.alarms,
         services: status.services,
         connections: status.connections,
     })?;

@@ -1,6 +1,7 @@
 //! Times as text.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
@@ -19,6 +20,12 @@ impl Timestamp {
         // The contract's zero is a whole second too.
         let seconds = (self.0 / UNITS) as i64 - (filetime::UNIX_EPOCH / UNITS) as i64;
         (seconds, (self.0 % UNITS) as u32)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Timestamp(filetime::of(time))
     }
 }
 
