@@ -13,7 +13,13 @@ use crate::kit::{self, run};
 const LAB_PACKAGES: &[&str] = &["wine", "wine64", "gcc-mingw-w64-x86-64-posix"];
 
 /// The clients and judges that nobody here wrote.
-const JUDGE_PACKAGES: &[&str] = &["netcat-openbsd", "tshark", "python3", "python3-venv"];
+const JUDGE_PACKAGES: &[&str] = &[
+    "netcat-openbsd",
+    "tshark",
+    "libpcap0.8",
+    "python3",
+    "python3-venv",
+];
 
 /// Installs what is missing for every task.
 ///

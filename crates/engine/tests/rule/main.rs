@@ -3,5 +3,6 @@
 mod assemble;
 mod decide;
 mod frames;
+mod libpcap;
 mod machine;
 mod verify;
