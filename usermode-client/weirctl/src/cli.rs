@@ -1,18 +1,18 @@
 //! The command line's grammar.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::builder::RangedI64ValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use weir_abi::{Directions, ServiceKind, Transport, limits};
+use weir_abi::{Direction, Directions, ServiceKind, Transport, limits};
 
 /// Exit codes, shown with the help. README.md has the same list.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done (a capture ended by Ctrl-C too)
-  1  the operation failed
-  2  the command line is wrong
+  1  the operation failed; of a damaged capture file, what is whole is shown
+  2  the command line is wrong, the expression of match too
   3  the driver is not running, or this is not Windows
   4  access denied: run as administrator
   5  driver and weirctl speak different versions of the contract
@@ -46,6 +46,19 @@ pub(crate) enum Command {
     Adapters,
     /// Write frames to a pcapng file until Ctrl-C
     Capture(CaptureArgs),
+    /// Frames, flows, TCP health and verdicts of capture files
+    Inspect(InspectArgs),
+    /// Numbers of the frames in capture files that match an expression
+    Match(MatchArgs),
+    /// Rules: files of them, and those in force in the driver
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// The flows in the driver's tables, with the processes that own them, and its alarms
+    Flows(FlowsArgs),
+    /// Take the frames of divert rules, and give them back
+    Divert(DivertArgs),
+    /// Send the frames of a capture file, or hand them to the host
+    Inject(InjectArgs),
     /// Network services inside the kernel
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -73,6 +86,9 @@ pub(crate) struct CaptureArgs {
     /// Frames of this direction, seen from the host
     #[arg(long, value_enum, default_value = "both")]
     pub(crate) direction: CaptureDirection,
+    /// Only frames that a log rule matched
+    #[arg(long)]
+    pub(crate) logged: bool,
     /// Milliseconds a frame may wait for more before it is delivered, 0 to 60000
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = flush_ms())]
     pub(crate) flush_ms: u32,
@@ -127,6 +143,201 @@ impl From<CaptureDirection> for Directions {
             CaptureDirection::Both => Directions::all(),
         }
     }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InspectArgs {
+    /// pcap or pcapng files, gzip too; - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Decide on each frame by the rules in this file
+    #[arg(long, value_name = "RULES")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Which way frames went of which the file doesn't say, seen from the host
+    #[arg(long, value_enum, conflicts_with = "host")]
+    pub(crate) direction: Option<DirectionArg>,
+    /// An address of the host: what it sent went out, what others sent to it came in
+    #[arg(long, value_name = "IP|MAC")]
+    pub(crate) host: Vec<HostArg>,
+    /// One line a frame in place of the summary
+    #[arg(long)]
+    pub(crate) packets: bool,
+    /// Flows kept at the same time, of 144 bytes each
+    #[arg(long, value_name = "N", default_value_t = 262_144,
+          value_parser = within(1..=16_777_214))]
+    pub(crate) flows: u32,
+    /// How many of the largest flows to show
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(0..=10_000))]
+    pub(crate) top: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DirectionArg {
+    /// Received
+    In,
+    /// Sent
+    Out,
+}
+
+impl DirectionArg {
+    /// Its word.
+    pub(crate) fn name(self) -> &'static str {
+        Direction::from(self).as_str()
+    }
+}
+
+impl From<DirectionArg> for Direction {
+    fn from(direction: DirectionArg) -> Direction {
+        match direction {
+            DirectionArg::In => Direction::In,
+            DirectionArg::Out => Direction::Out,
+        }
+    }
+}
+
+/// An address of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostArg {
+    Ip(IpAddr),
+    Mac([u8; 6]),
+}
+
+impl std::str::FromStr for HostArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse() {
+            return Ok(HostArg::Ip(address));
+        }
+        let digits: Vec<&str> = text.split([':', '-']).collect();
+        let mut mac = [0; 6];
+        if digits.len() != mac.len() {
+            return Err("neither an IP address nor a MAC address");
+        }
+        for (byte, digits) in mac.iter_mut().zip(digits) {
+            // from_str_radix takes a sign.
+            let hex = digits.len() <= 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            *byte = u8::from_str_radix(digits, 16)
+                .ok()
+                .filter(|_| hex)
+                .ok_or("not a MAC address, as 02:00:00:00:00:01")?;
+        }
+        Ok(HostArg::Mac(mac))
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MatchArgs {
+    /// As of pcap-filter, such as 'tcp port 443 and not net 10.0.0.0/8'
+    pub(crate) expression: String,
+    /// pcap or pcapng files, gzip too; - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// How many frames match, not which
+    #[arg(long)]
+    pub(crate) count: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// Whether a rule file is right, and if not, all that is wrong with it
+    Check {
+        /// The rule file; - for standard input
+        file: PathBuf,
+    },
+    /// The program a rule file becomes, what is looked up by hash, what never matches
+    Explain {
+        /// The rule file; - for standard input
+        file: PathBuf,
+    },
+    /// Put the rules of a file in force, in place of those before
+    Load {
+        /// The rule file; - for standard input
+        file: PathBuf,
+    },
+    /// The rules in force, as a rule file has them
+    Show,
+    /// What the rules in force did: frames and bytes of each
+    Stats,
+    /// Take the rules away: every frame passes
+    Clear,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FlowsArgs {
+    /// Only this adapter, by name or id
+    #[arg(short, long, value_name = "ADAPTER")]
+    pub(crate) interface: Option<String>,
+    /// Which flows come first
+    #[arg(long, value_enum, default_value = "bytes")]
+    pub(crate) sort: FlowOrder,
+    /// Show so many flows at most
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FlowOrder {
+    /// Most bytes
+    Bytes,
+    /// Most frames
+    Packets,
+    /// Seen last
+    Recent,
+    /// Adapter and number
+    Id,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DivertArgs {
+    /// Only of this adapter, by name or id
+    #[arg(short, long, value_name = "ADAPTER")]
+    pub(crate) interface: Option<String>,
+    /// Where the frames go
+    #[arg(long, value_enum, default_value = "onward")]
+    pub(crate) to: DivertTo,
+    /// End after so many frames, or a few more
+    #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) duration: Option<std::time::Duration>,
+    /// Milliseconds a frame may wait for more before it is delivered, 0 to 60000
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = flush_ms())]
+    pub(crate) flush_ms: u32,
+    /// Bytes the driver keeps for frames this program has no read for, 64 KiB to 64 MiB
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024,
+          value_parser = backlog())]
+    pub(crate) backlog: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DivertTo {
+    /// The way they were going
+    Onward,
+    /// The other way
+    Back,
+    /// Nowhere: they are dropped
+    Nowhere,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct InjectArgs {
+    /// The adapter, by name or id
+    #[arg(short, long, value_name = "ADAPTER")]
+    pub(crate) interface: String,
+    /// Out to the network, or in to the host as if they had come from there
+    #[arg(long, value_enum)]
+    pub(crate) direction: DirectionArg,
+    /// End after so many frames
+    #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Frames a second; as fast as they are taken without it
+    #[arg(long, value_name = "N", value_parser = within(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
+    /// pcap or pcapng, gzip too; - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -255,6 +466,17 @@ mod tests {
     }
 
     #[test]
+    fn hosts_are_addresses_of_either_kind() {
+        let cli = parse(&["inspect", "f", "--host", "::1", "--host", "02-00:0:0:0:aB"]);
+        let Command::Inspect(args) = cli.expect("parses").command else {
+            panic!("not inspect");
+        };
+        let mac = HostArg::Mac([2, 0, 0, 0, 0, 0xab]);
+        assert_eq!(args.host, [HostArg::Ip("::1".parse().expect("IP")), mac]);
+        assert_eq!((args.flows, args.top, args.packets), (262_144, 10, false));
+    }
+
+    #[test]
     fn a_service_listens_in_exactly_one_way() {
         let start = |rest: &[&str]| parse(&[&["service", "start", "echo"], rest].concat());
         let cli = start(&["--udp", "[::1]:7"]).expect("parses");
@@ -294,6 +516,14 @@ mod tests {
             "stats extra",
             "service start discard --tcp 1.2.3.4:5",
             "debug ioctl --code xyz",
+            "inspect",
+            "inspect f --flows 0",
+            "inspect f --direction in --host 1.2.3.4",
+            "inspect f --host 1.2.3",
+            "inspect f --host 2:0:0:0:0",
+            "inspect f --host 2:0:0:0:0:+1",
+            "match tcp",
+            "rules check",
         ] {
             let args: Vec<&str> = line.split_whitespace().collect();
             let error = parse(&args).expect_err(line);

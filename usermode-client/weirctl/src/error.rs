@@ -28,6 +28,39 @@ pub(crate) enum CtlError {
     Output(#[from] io::Error),
     #[error("catching Ctrl-C failed: {0}")]
     Signal(#[from] ctrlc::Error),
+    /// One line each.
+    #[error("{0}")]
+    Captures(String),
+    #[error("the expression is wrong\n{0}")]
+    Expression(weir_rules::Error),
+    #[error("{file} has {} error{}\n{errors}", errors.0.len(), if errors.0.len() == 1 { "" } else { "s" })]
+    Rules {
+        file: String,
+        errors: weir_rules::Errors,
+    },
+    #[error("the program made of {file} is refused: {source}")]
+    Program {
+        file: String,
+        source: weir_engine::rule::ProgramError,
+    },
+    #[error("{path}: {damage}")]
+    Capture {
+        path: String,
+        damage: crate::file::Damage,
+    },
+    #[error(transparent)]
+    FrameLen(weir_client::FrameLen),
+    #[error("the rules changed while they were read; ask again")]
+    RulesChanged,
+    #[error("the program made of {file} can't be explained: {source}")]
+    Explain {
+        file: String,
+        source: weir_rules::ExplainError,
+    },
+    #[error("no memory for {0}")]
+    Memory(&'static str),
+    #[error(transparent)]
+    Flows(#[from] weir_engine::flow::Error),
     #[error("{0} is not a string of hex bytes")]
     Hex(String),
     #[error("{operation} ended with {status}")]
@@ -41,6 +74,8 @@ impl CtlError {
     /// The exit code; the list is in `--help` and in README.md.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
+            // An argument of the command line.
+            CtlError::Expression(_) => 2,
             CtlError::Client(ClientError::NotPresent { .. } | ClientError::Unsupported) => 3,
             CtlError::Client(ClientError::AccessDenied) => 4,
             CtlError::Client(ClientError::Version { .. }) => 5,

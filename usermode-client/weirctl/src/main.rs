@@ -4,8 +4,11 @@ mod cli;
 mod commands;
 mod error;
 mod file;
+mod offline;
 mod output;
 mod pcapng;
+#[cfg(test)]
+mod steer_tests;
 #[cfg(test)]
 mod tests;
 mod views;

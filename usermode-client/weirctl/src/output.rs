@@ -36,6 +36,22 @@ impl<'a> Output<'a> {
         Output::new(self.json, Box::new(io::stderr().lock()))
     }
 
+    /// Whether programs read along.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Where a command writes that shows one line after the other, in place of
+    /// one result.
+    pub(crate) fn lines(&mut self) -> &mut dyn Write {
+        &mut self.out
+    }
+
+    /// These lines were the result.
+    pub(crate) fn lines_shown(&mut self) {
+        self.shown = true;
+    }
+
     /// Shows a result.
     pub(crate) fn show<V: View>(&mut self, view: &V) -> io::Result<()> {
         self.shown = true;

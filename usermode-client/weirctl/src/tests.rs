@@ -21,12 +21,12 @@ use crate::commands::on_device;
 use crate::error::CtlError;
 use crate::output::Output;
 
-fn open(driver: &FakeDriver) -> Device {
+pub(crate) fn open(driver: &FakeDriver) -> Device {
     Device::connect(Arc::new(driver.clone())).expect("the device opens")
 }
 
 /// Runs a line, as `main` does; what it printed, and its exit code.
-fn run(driver: &FakeDriver, line: &str) -> (String, u8) {
+pub(crate) fn run(driver: &FakeDriver, line: &str) -> (String, u8) {
     let cli = Cli::parse_from(std::iter::once("weirctl").chain(line.split_whitespace()));
     let mut printed = Vec::new();
     let mut out = Output::new(cli.json, Box::new(&mut printed));
@@ -41,7 +41,7 @@ fn run(driver: &FakeDriver, line: &str) -> (String, u8) {
 }
 
 #[track_caller]
-fn json_of(driver: &FakeDriver, line: &str) -> Value {
+pub(crate) fn json_of(driver: &FakeDriver, line: &str) -> Value {
     let (text, _) = run(driver, &format!("--json {line}"));
     assert_eq!(text.lines().count(), 1, "one object: {text}");
     serde_json::from_str(&text).expect("JSON")
@@ -223,9 +223,9 @@ fn debug_shows_the_bare_status() {
     let object = ask(&line);
     assert_eq!(object["status"], json!("STATUS_SUCCESS"));
     assert_eq!(object["output"].as_str().map(str::len), Some(48));
-    let object = ask("ioctl --code 12e040");
+    let object = ask("ioctl --code 12effc");
     assert_eq!(object["status"], json!("STATUS_INVALID_DEVICE_REQUEST"));
-    assert_eq!(run(&driver, "debug ioctl --code 12e040").1, 1);
+    assert_eq!(run(&driver, "debug ioctl --code 12effc").1, 1);
     assert_eq!(
         ask("read --len 100")["status"],
         json!("STATUS_INVALID_DEVICE_STATE")

@@ -8,14 +8,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use weir_abi::{AdapterStats, CaptureOptions, CaptureSource, Direction, ReaderStats};
 use weir_client::{Adapter, Batch, Capture, Device, Error, NtStatus, ReadAhead, filetime};
 
-use super::find_adapter;
+use super::{ctrl_c, find_adapter};
 use crate::cli::CaptureArgs;
 use crate::error::CtlError;
 use crate::output::Output;
@@ -54,14 +53,7 @@ pub(crate) fn capture(
     args: &CaptureArgs,
     out: &mut Output<'_>,
 ) -> Result<(), CtlError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            // Asked again: don't wait for the frames that are on their way.
-            std::process::exit(crate::error::INTERRUPTED.into());
-        }
-    })?;
+    let stop = ctrl_c()?;
     if args.write == Path::new("-") {
         let file = BufWriter::new(io::stdout().lock());
         let summary = record(device, args, &stop, |_| Ok(Box::new(file)))?;
@@ -116,7 +108,11 @@ pub(crate) fn record(
         backlog: args.backlog,
         flush_ms: args.flush_ms,
         directions: args.direction.into(),
-        source: CaptureSource::All,
+        source: if args.logged {
+            CaptureSource::Logged
+        } else {
+            CaptureSource::All
+        },
     };
     let started = filetime::now();
     let capture = device.open_capture(&options, ReadAhead::default())?;

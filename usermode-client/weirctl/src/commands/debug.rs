@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
-use weir_abi::{CaptureOptions, CaptureSource, Directions, Ioctl, OpenCaptureRequest, limits, status};
+use weir_abi::{
+    CaptureOptions, CaptureSource, Directions, Ioctl, OpenCaptureRequest, limits, status,
+};
 use weir_client::channel::Channel;
 use weir_client::{Device, Failure, NtStatus};
 

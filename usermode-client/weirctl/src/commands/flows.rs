@@ -72,8 +72,18 @@ struct Table {
 impl View for Flows {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let header = [
-            "flow", "adapter", "protocol", "initiator", "responder", "service", "state", "packets",
-            "bytes", "rtt", "resent", "owner",
+            "flow",
+            "adapter",
+            "protocol",
+            "initiator",
+            "responder",
+            "service",
+            "state",
+            "packets",
+            "bytes",
+            "rtt",
+            "resent",
+            "owner",
         ];
         let rows: Vec<Vec<String>> = self.flows.iter().map(Line::row).collect();
         columns(out, &header, &[1, 2, 3, 4, 5, 6, 11], &rows)?;
@@ -121,7 +131,10 @@ impl Line {
             flow.responder.text(),
             flow.responder.service.unwrap_or_default().to_owned(),
             flow.state.to_owned(),
-            flow.sent.packets.saturating_add(flow.received.packets).to_string(),
+            flow.sent
+                .packets
+                .saturating_add(flow.received.packets)
+                .to_string(),
             bytes(flow.sent.bytes.saturating_add(flow.received.bytes)),
             rtt.map_or_else(String::new, duration_us),
             resent.map_or_else(String::new, |t| t.retransmissions.to_string()),
@@ -139,7 +152,11 @@ impl OwnerView {
             return "unknown".to_owned();
         };
         let name = self.process.as_deref().unwrap_or("?");
-        let mark = if self.certainty == "certain" { "" } else { " (likely)" };
+        let mark = if self.certainty == "certain" {
+            ""
+        } else {
+            " (likely)"
+        };
         format!("{name} {pid}{mark}")
     }
 }

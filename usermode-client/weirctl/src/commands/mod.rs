@@ -3,21 +3,33 @@
 mod adapters;
 pub(crate) mod capture;
 mod debug;
+pub(crate) mod divert;
+mod flows;
+pub(crate) mod inject;
+mod rules;
 mod service;
 pub(crate) mod stats;
 mod status;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use weir_client::{Adapter, Device};
 
-use crate::cli::Command;
+use crate::cli::{Command, RulesCommand};
 use crate::error::CtlError;
+use crate::offline;
 use crate::output::Output;
 
-/// Opens the device and does what was asked.
+/// Does what was asked; opens the device unless files are enough.
 pub(crate) fn run(command: &Command, out: &mut Output<'_>) -> Result<(), CtlError> {
     match command {
         Command::Version => status::version(&Device::open_any_version()?, out),
         Command::Debug(debug) => debug::run(&Device::open_any_version()?, debug, out),
+        Command::Inspect(args) => offline::inspect(args, out),
+        Command::Match(args) => offline::matching(args, out),
+        Command::Rules(RulesCommand::Check { file }) => offline::check(file, out),
+        Command::Rules(RulesCommand::Explain { file }) => offline::explain(file, out),
         command => on_device(command, &Device::open()?, out),
     }
 }
@@ -36,7 +48,30 @@ pub(crate) fn on_device(
         Command::Service(service) => service::run(device, service, out),
         Command::Version => status::version(device, out),
         Command::Debug(debug) => debug::run(device, debug, out),
+        Command::Inspect(args) => offline::inspect(args, out),
+        Command::Match(args) => offline::matching(args, out),
+        Command::Rules(RulesCommand::Check { file }) => offline::check(file, out),
+        Command::Rules(RulesCommand::Explain { file }) => offline::explain(file, out),
+        Command::Rules(RulesCommand::Load { file }) => rules::load(device, file, out),
+        Command::Rules(RulesCommand::Show) => rules::show(device, out),
+        Command::Rules(RulesCommand::Stats) => rules::stats(device, out),
+        Command::Rules(RulesCommand::Clear) => rules::clear(device, out),
+        Command::Flows(args) => flows::flows(device, args, out),
+        Command::Divert(args) => divert::divert(device, args, out),
+        Command::Inject(args) => inject::inject(device, args, out),
     }
+}
+
+/// What Ctrl-C sets. Asked again, it ends the process.
+pub(crate) fn ctrl_c() -> Result<Arc<AtomicBool>, CtlError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(crate::error::INTERRUPTED.into());
+        }
+    })?;
+    Ok(stop)
 }
 
 /// The adapter called `asked`, or else with the id `asked`.

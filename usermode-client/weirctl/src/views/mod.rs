@@ -7,8 +7,8 @@ mod rule;
 mod time;
 mod units;
 
-pub(crate) use alarm::{AlarmCause, AlarmView};
-pub(crate) use flow::{EndView, FlowView, HealthView, SentView, flow_table};
-pub(crate) use rule::{DefaultView, RuleView, RulesView};
+pub(crate) use alarm::AlarmView;
+pub(crate) use flow::{FlowView, flow_table};
+pub(crate) use rule::{DefaultView, RulesView};
 pub(crate) use time::{Timestamp, seconds_between};
 pub(crate) use units::{bytes, duration_us};
