@@ -54,11 +54,15 @@ class Net:
     vlan: frames get this 802.1Q tag in the captures (a kernel may know no VLANs).
     late: the scene itself says when the captures begin, by listen_to_wire().
     only: tcpdump's -Q, frames of one direction.
+    nano: the captures' times are in nanoseconds.
+    deaf: the captures miss one frame in sixteen (by its checksum) that the stacks had.
+    congestion: which control; namespaces may choose reno only, None is the machine's own.
     """
 
-    def __init__(self, ab="", ba="", seed=1, sysctl=(), offloads=False, mtu=1500, vlan=0, snap=96, late=False, only=None):
+    def __init__(self, ab="", ba="", seed=1, sysctl=(), offloads=False, mtu=1500, vlan=0, snap=96, late=False, only=None,
+                 nano=False, deaf=False, congestion="reno"):
         self.work = Path(tempfile.mkdtemp(prefix="weir-wire-"))
-        self.offloads, self.snap, self.only, self.vlan = offloads, snap, only, vlan
+        self.offloads, self.snap, self.only, self.vlan, self.nano, self.deaf = offloads, snap, only, vlan, nano, deaf
         self.dumps, self.jobs, self.sockets, self.port = {}, [], [], 5000
         self.spaces = [A, B] + ([BRIDGE_A, BRIDGE_B] if offloads else [])
         self.remove()
@@ -76,8 +80,8 @@ class Net:
             if not offloads:
                 run("ip", "netns", "exec", space, "ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off",
                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for setting in ("net.ipv4.tcp_congestion_control=reno", "net.ipv4.tcp_syncookies=0",
-                            "net.ipv4.tcp_no_metrics_save=1", *sysctl):
+            for setting in ("net.ipv4.tcp_syncookies=0", "net.ipv4.tcp_no_metrics_save=1", *sysctl,
+                            *([f"net.ipv4.tcp_congestion_control={congestion}"] if congestion else [])):
                 run("ip", "netns", "exec", space, "sysctl", "-qw", setting)
             run(*ip, "link", "set", device, "up")
             run(*ip, "addr", "add", f"{V4[side]}/24", "dev", device)
@@ -122,9 +126,11 @@ class Net:
     def listen_to_wire(self):
         for side, space in (("a", A), ("b", B)):
             way = ["-Q", self.only] if self.only else []
+            way += ["--time-stamp-precision=nano"] if self.nano else []
+            heard = "(ip and tcp and tcp[17] & 15 != 3) or (ip6 and tcp and ip6[57] & 15 != 3)" if self.deaf else "tcp"
             self.dumps[side] = subprocess.Popen(
                 ["ip", "netns", "exec", space, "tcpdump", "-Z", "root", "-i", self.device[space], "-s", str(self.snap),
-                 "-B", "16384", "--immediate-mode", "-w", self.work / f"{side}.pcap", *way, "tcp"],
+                 "-B", "16384", "--immediate-mode", "-w", self.work / f"{side}.pcap", *way, heard],
                 stderr=subprocess.PIPE, text=True)
             # Its first line says that it listens.
             while "listening" not in (line := self.dumps[side].stderr.readline()):

@@ -44,15 +44,15 @@ def size(small, big):
 @scene(ab="delay:5,drop:0.01", ba="delay:5,drop:0.02")
 def bulk(net):
     net.nginx()
-    net.curl(size("300k", "3000k"))
+    net.curl(size("1000k", "3000k"))
     for _ in range(size(8, 40)):
         net.curl("20k")
 
 
-@scene(ab="delay:8,drop:0.02", ba="delay:8,drop:0.03", keep="b", snap=118)
+@scene(ab="delay:8,drop:0.02", ba="delay:8,drop:0.03", snap=118)
 def bulk_ipv6(net):
     net.nginx()
-    net.curl(size("300k", "3000k"), v6=True)
+    net.curl(size("1000k", "3000k"), v6=True)
     for _ in range(size(4, 30)):
         net.curl("20k", v6=True)
 
@@ -72,7 +72,7 @@ def without_options(net):
         net.curl("20k")
 
 
-@scene(ab="delay:4,jitter:3", ba="delay:6,jitter:6,drop:0.005")
+@scene(ab="delay:4,jitter:3", ba="delay:6,jitter:6,drop:0.005", nano=True)
 def jitter(net):
     net.nginx()
     net.curl(size("300k", "1000k"))
@@ -89,12 +89,12 @@ def duplicates(net):
 @scene(ab="delay:2,drop:0.12", ba="delay:2,drop:0.12")
 def heavy(net):
     net.nginx()
-    for _ in range(size(12, 80)):
+    for _ in range(size(20, 80)):
         net.curl("20k", timeout=15)
     net.curl(size("60k", "300k"), timeout=30)
 
 
-@scene(ab="delay:10,rate:1000,queue:20", ba="delay:10,rate:6000,queue:15", keep="b")
+@scene(ab="delay:10,rate:1000,queue:20", ba="delay:10,rate:6000,queue:15", congestion=None)
 def congested(net):
     net.nginx()
     first = net.exec("a", "curl", "-s", "-o", "/dev/null", "-m", 30, f"http://{V4['b']}/{size('150k', '1000k')}", wait=False)
@@ -135,14 +135,14 @@ def handshakes_lost(net):
     net.curl("20k")
 
 
-@scene(ab="delay:4,drop:0.02", ba="delay:4,drop:0.02", keep="ab", offloads=True)
+@scene(ab="delay:4,drop:0.02", ba="delay:4,drop:0.02", offloads=True, congestion=None)
 def offloads(net):
     net.nginx()
     net.curl(size("1000k", "3000k"))
-    net.curl(size("300k", "1000k"), v6=True)
+    net.curl(size("1000k", "1000k"), v6=True)
 
 
-@scene(ab="delay:3,drop:0.02", ba="delay:3,drop:0.02", keep="a", vlan=77)
+@scene(ab="delay:3,drop:0.06", ba="delay:3,drop:0.06", keep="a", vlan=77)
 def tagged(net):
     net.nginx()
     for _ in range(size(5, 30)):
@@ -193,7 +193,7 @@ def small_frames(net):
     net.curl("20k")
 
 
-@scene(ab="delay:5,drop:0.05", ba="delay:5,drop:0.05")
+@scene(ab="delay:5,drop:0.05", ba="delay:5,drop:0.05", nano=True)
 def talk(net):
     """Both send small things all the time: acknowledgements ride on data."""
     roll = random.Random(7)
@@ -220,6 +220,45 @@ def talk(net):
         a.close()
         b.close()
     time.sleep(1.0)
+
+
+@scene(ab="delay:4,drop:0.02", ba="delay:4,drop:0.02", keep="b", deaf=True)
+def missed_by_observer(net):
+    """The observer misses frames that the stacks had: ACKs of what it never saw."""
+    net.nginx()
+    net.curl(size("300k", "1000k"))
+    net.curl(size("300k", "1000k"), v6=True)
+    for _ in range(size(10, 60)):
+        net.curl("20k")
+    slow_reader(net)
+
+
+@scene(ab="delay:4,drop:0.06", ba="delay:4,drop:0.06", keep="a", snap=60)
+def cut_in_the_options(net):
+    """Frames cut before the options end: what they say is not known."""
+    net.nginx()
+    for _ in range(size(5, 30)):
+        net.curl("20k")
+
+
+@scene(ab="delay:4,drop:0.05", ba="delay:4,drop:0.05", keep="a", sysctl=["net.ipv4.tcp_fastopen=3"])
+def fast_open(net):
+    """Data in the SYN, once the cookie is known."""
+    listener = net.socket("b", port=5700, options=[(socket.IPPROTO_TCP, 23, 8)])
+    listener.listen(8)
+    for _ in range(size(6, 30)):
+        s = net.socket("a")
+        s.setblocking(True)
+        try:
+            s.sendto(b"early " * 40, 0x20000000, (V4["b"], 5700))
+            other = listener.accept()[0]
+            drain(other, 240)
+            other.sendall(b"w" * 3000)
+            other.close()
+            drain(s)
+        except OSError:
+            pass
+        s.close()
 
 
 @scene(ab="delay:2", ba="delay:2", keep="a")
