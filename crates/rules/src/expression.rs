@@ -1,8 +1,9 @@
 //! One expression, compiled.
 
-use weir_engine::rule::format::{Insn, TupleEntry};
+use weir_engine::rule::format::{Insn, MAX_RULE_INSNS, TupleEntry};
 
-use crate::Error;
+use crate::blocks::Blocks;
+use crate::{Error, facts, optimize, parse, tuples};
 
 /// An expression and what it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,27 +46,29 @@ impl Expression {
 /// # Errors
 /// What is wrong with it, or what of pcap-filter(7) this language leaves out.
 pub fn compile_expression(text: &str) -> Result<Expression, Error> {
-    let text = text.trim();
-    if !text.is_empty() {
-        return Err(Error::new(
-            text,
-            "",
-            0..text.len(),
-            "this can't be compiled",
-            vec![],
-        ));
-    }
-    let all = Insn {
-        code: 0x06,
-        jt: 0,
-        jf: 0,
-        reserved: 0,
-        k: u32::MAX,
+    let node = parse::parse(text)?;
+    let cover = facts::cover(&node, true);
+    let node = if cover.is_empty() {
+        crate::node::Node::Const(false)
+    } else {
+        node
     };
+    let mut blocks = Blocks::new(node);
+    let stops = optimize::thread(&mut blocks);
+    blocks.prune();
+    optimize::reuse(&mut blocks);
+    let len = blocks.code_len();
+    if len > MAX_RULE_INSNS as usize {
+        let message = format!(
+            "this takes {len} instructions, and a rule has at most {MAX_RULE_INSNS}; make several \
+             rules of it"
+        );
+        return Err(Error::new(text, "", 0..text.len(), message, vec![]));
+    }
     Ok(Expression {
-        text: String::new(),
-        code: vec![all],
-        tuples: vec![],
-        never: false,
+        text: text.trim().to_owned(),
+        code: blocks.code(),
+        tuples: tuples::tuples(&cover, &stops),
+        never: cover.is_empty(),
     })
 }

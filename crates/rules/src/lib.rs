@@ -2,11 +2,20 @@
 //! programs for `weir-engine`.
 #![forbid(unsafe_code)]
 
+mod blocks;
+mod build;
 mod error;
 mod explain;
 mod expression;
+mod facts;
 mod file;
+mod lex;
+mod names;
+mod node;
+mod optimize;
+mod parse;
 pub mod services;
+mod tuples;
 
 pub use error::{Error, Errors};
 pub use explain::{

@@ -1,0 +1,6 @@
+//! What the tests of this crate share.
+
+pub mod bpf;
+pub mod frames;
+pub mod grammar;
+pub mod pcap;
