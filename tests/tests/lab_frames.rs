@@ -365,6 +365,7 @@ fn chains_of_every_shape_pass() {
             send_fail_percent: Some(10),
             split_percent: Some(80),
             resources_percent: Some(40),
+            ..weir_lab_harness::Shape::default()
         };
         lab.configure(&config).expect("the lab is configured");
         lab.start_driver("weir").expect("the driver starts");

@@ -89,6 +89,18 @@ pub struct Shape {
     /// How many receives come with NDIS_RECEIVE_FLAGS_RESOURCES.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources_percent: Option<u32>,
+    /// How many lists carry checksum information.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum_percent: Option<u32>,
+    /// Most NET_BUFFER_LISTs in one call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_chain: Option<u32>,
+    /// Most NET_BUFFERs in one NET_BUFFER_LIST of a send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nbs: Option<u32>,
+    /// Most MDLs in one NET_BUFFER.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_mdls: Option<u32>,
 }
 
 impl Default for Shape {
@@ -99,6 +111,10 @@ impl Default for Shape {
             send_fail_percent: None,
             split_percent: None,
             resources_percent: None,
+            checksum_percent: None,
+            max_chain: None,
+            max_nbs: None,
+            max_mdls: None,
         }
     }
 }

@@ -59,6 +59,16 @@ unsafe extern "system" {
         length: usize,
     ) -> Thing;
     pub(crate) fn NdisFreeNetBufferList(nbl: Thing);
+    pub(crate) fn NdisAllocateNetBufferPool(handle: Handle, parameters: *const u32) -> Handle;
+    pub(crate) fn NdisFreeNetBufferPool(pool: Handle);
+    pub(crate) fn NdisAllocateNetBuffer(
+        pool: Handle,
+        mdl: Thing,
+        offset: u32,
+        length: usize,
+    ) -> Thing;
+    pub(crate) fn NdisFreeNetBuffer(buffer: Thing);
+    pub(crate) fn NdisAllocateNetBufferList(pool: Handle, context: u16, back_fill: u16) -> Thing;
     pub(crate) fn NdisAllocateMdl(handle: Handle, at: *mut c_void, length: u32) -> Thing;
     pub(crate) fn NdisFreeMdl(mdl: Thing);
 }
@@ -86,9 +96,11 @@ pub(crate) mod at {
     pub(crate) const CHARACTERISTICS_SEND_COMPLETE: usize = 120;
     pub(crate) const NBL_NEXT: usize = 0;
     pub(crate) const NBL_FIRST_NB: usize = 8;
+    pub(crate) const NBL_PARENT: usize = 24;
     pub(crate) const NBL_SOURCE: usize = 120;
     pub(crate) const NB_CURRENT_MDL: usize = 8;
     pub(crate) const NB_MDL_OFFSET: usize = 16;
+    pub(crate) const NB_MDL_CHAIN: usize = 32;
     pub(crate) const MDL_START: usize = 32;
     /// ByteCount in the low half, ByteOffset in the high half.
     pub(crate) const MDL_COUNT: usize = 40;

@@ -75,6 +75,13 @@ sins! {
     FreeOthers = "ndis-nbl-of-others-freed",
     PoolFreedTwice = "ndis-pool-freed-twice",
     PoolFreedFull = "ndis-pool-freed-full",
+    BufferFreedTwice = "ndis-net-buffer-freed-twice",
+    BufferKept = "ndis-net-buffer-kept",
+    BufferPoolFreedFull = "ndis-net-buffer-pool-freed-full",
+    ListFreedFull = "ndis-nbl-freed-with-buffer",
+    ParentCompleted = "ndis-parent-completed-first",
+    ParentReturned = "ndis-parent-given-back-first",
+    ParentElsewhere = "ndis-parent-elsewhere",
     ResourcesReturned = "ndis-resources-returned",
     ResourcesUnchained = "ndis-resources-unchained",
 }
@@ -264,6 +271,7 @@ unsafe extern "system" fn restart(module: Handle, _parameters: Thing) -> i32 {
         unsafe { sys::NdisFReturnNetBufferLists(module, fake(), 0) };
     }
     memory_sins(module);
+    apart_sins(module);
     SUCCESS
 }
 
@@ -299,6 +307,56 @@ fn memory_sins(module: Handle) {
             unsafe { sys::NdisFreeNetBufferListPool(pool) };
         }
     }
+}
+
+/// The sins of buffers and lists that are made apart.
+fn apart_sins(module: Handle) {
+    let full = is(Sin::BufferPoolFreedFull);
+    let twice = is(Sin::BufferFreedTwice);
+    if full || twice || is(Sin::BufferKept) {
+        let pool = buffer_pool(module);
+        // SAFETY: this driver's own pool; no data.
+        let buffer = unsafe { sys::NdisAllocateNetBuffer(pool, ptr::null_mut(), 0, 0) };
+        if full {
+            // SAFETY: none: there is a buffer left.
+            unsafe { sys::NdisFreeNetBufferPool(pool) };
+        }
+        if twice {
+            // SAFETY: this driver's own.
+            unsafe { sys::NdisFreeNetBuffer(buffer) };
+            // SAFETY: none: that is the sin.
+            unsafe { sys::NdisFreeNetBuffer(buffer) };
+        }
+    }
+    if is(Sin::ListFreedFull) {
+        let list = derived(module, fake(), ptr::null_mut());
+        // SAFETY: none: its buffer is to be freed before.
+        unsafe { sys::NdisFreeNetBufferList(list) };
+    }
+}
+
+fn buffer_pool(module: Handle) -> Handle {
+    // NET_BUFFER_POOL_PARAMETERS: type, revision, size; tag; no data.
+    let parameters = [0x80 | 1 << 8 | 12 << 16, TAG, 0_u32];
+    // SAFETY: a whole structure of revision 1.
+    unsafe { sys::NdisAllocateNetBufferPool(module, parameters.as_ptr()) }
+}
+
+/// A list of this driver's own over the data of a buffer of another.
+fn derived(module: Handle, buffer: Thing, parent: Thing) -> Thing {
+    // NET_BUFFER_LIST_POOL_PARAMETERS as in `pool`, without buffers.
+    let parameters = [0x80 | 1 << 8 | 16 << 16, 0, TAG, 0_u32];
+    // SAFETY: a whole structure of revision 1.
+    let lists = unsafe { sys::NdisAllocateNetBufferListPool(module, parameters.as_ptr()) };
+    // SAFETY: this driver's own pool.
+    let list = unsafe { sys::NdisAllocateNetBufferList(lists, 0, 0) };
+    let mdls = pointer(get(buffer, at::NB_MDL_CHAIN));
+    // SAFETY: this driver's own pool, and the other's MDLs; no byte of them.
+    let own = unsafe { sys::NdisAllocateNetBuffer(buffer_pool(module), mdls, 0, 0) };
+    put(list, at::NBL_FIRST_NB, own.expose_provenance() as u64);
+    put(list, at::NBL_SOURCE, module.expose_provenance() as u64);
+    put(list, at::NBL_PARENT, parent.expose_provenance() as u64);
+    list
 }
 
 fn raise(level: u8) {
@@ -340,6 +398,24 @@ unsafe extern "system" fn pause(module: Handle, _parameters: Thing) -> i32 {
 unsafe extern "system" fn send(module: Handle, nbls: Thing, port: u32, flags: u32) {
     originate(module);
     if is(Sin::KeepSends) || is(Sin::PauseHolding) {
+        return;
+    }
+    if is(Sin::ParentCompleted) {
+        for _ in 0..PARTS {
+            let part = derived(module, pointer(get(nbls, at::NBL_FIRST_NB)), nbls);
+            // SAFETY: this driver's own list.
+            unsafe { sys::NdisFSendNetBufferLists(module, part, port, flags) };
+        }
+        // SAFETY: none: lists derived from it are below.
+        unsafe { sys::NdisFSendNetBufferListsComplete(module, nbls, flags & 1) };
+        return;
+    }
+    if is(Sin::ParentElsewhere) {
+        let part = derived(module, pointer(get(nbls, at::NBL_FIRST_NB)), nbls);
+        // SAFETY: the chain was given to this filter.
+        unsafe { sys::NdisFSendNetBufferLists(module, nbls, port, flags) };
+        // SAFETY: none: what it is derived from is gone.
+        unsafe { sys::NdisFSendNetBufferLists(module, part, port, flags) };
         return;
     }
     if is(Sin::SendUp) {
@@ -401,7 +477,19 @@ fn count(mut nbls: Thing) -> u32 {
     n
 }
 
+/// So many lists derived from one parent that some are still above or below
+/// when the call that took the last one returns.
+const PARTS: u32 = 16;
+
+/// Whether a chain that came back is of lists this driver derived.
+fn is_derived() -> bool {
+    is(Sin::ParentCompleted) || is(Sin::ParentReturned)
+}
+
 unsafe extern "system" fn send_complete(module: Handle, nbls: Thing, flags: u32) {
+    if is_derived() {
+        return;
+    }
     // SAFETY: the chain was given to this filter.
     unsafe { sys::NdisFSendNetBufferListsComplete(module, nbls, flags) };
     if is(Sin::CompleteTwice) {
@@ -420,6 +508,18 @@ unsafe extern "system" fn receive(module: Handle, nbls: Thing, port: u32, number
         put(nbls, at::NBL_NEXT, fake().expose_provenance() as u64);
         return;
     }
+    if is(Sin::ParentReturned) {
+        for _ in 0..PARTS {
+            let part = derived(module, pointer(get(nbls, at::NBL_FIRST_NB)), nbls);
+            // SAFETY: this driver's own list.
+            unsafe { sys::NdisFIndicateReceiveNetBufferLists(module, part, port, 1, flags & 1) };
+        }
+        if !resources {
+            // SAFETY: none: lists derived from it are above.
+            unsafe { sys::NdisFReturnNetBufferLists(module, nbls, flags & 1) };
+        }
+        return;
+    }
     if (is(Sin::KeepReceives) || is(Sin::PauseHolding)) && !resources {
         return;
     }
@@ -436,6 +536,9 @@ unsafe extern "system" fn receive(module: Handle, nbls: Thing, port: u32, number
 }
 
 unsafe extern "system" fn give_back(module: Handle, nbls: Thing, flags: u32) {
+    if is_derived() {
+        return;
+    }
     // SAFETY: the chain was given to this filter.
     unsafe { sys::NdisFReturnNetBufferLists(module, nbls, flags) };
 }

@@ -145,6 +145,8 @@ rules! {
     LabNdisNblModified => "what belongs to an NBL's originator is not changed by a filter that passes it on",
     LabNdisNblChain => "an NBL chain has no ring and is as long as the call says",
     LabNdisNblFree => "an NBL is freed once, by the matching function, by the driver that made it and owns it",
+    LabNdisParent => "a list that others are derived from stays with the filter until they are back",
+    LabNdisNetBufferFree => "a NET_BUFFER is freed once, by NdisFreeNetBuffer, when its list is not elsewhere",
     LabNdisNetBuffer => "a NET_BUFFER's MDL chain holds its data",
     LabNdisResources => "NBLs indicated with NDIS_RECEIVE_FLAGS_RESOURCES are neither kept nor returned, and stay chained",
     LabNdisSourceHandle => "SourceHandle is the filter's handle on what it originates, and unchanged on the rest",

@@ -35,7 +35,7 @@ fn take(
     chain: &[*mut NetBufferList],
     way: Way,
     to_resources: bool,
-) -> Vec<(*mut NetBufferList, Origin, u64)> {
+) -> Vec<(*mut NetBufferList, Origin, Option<u64>)> {
     chain
         .iter()
         .map(|nbl| {

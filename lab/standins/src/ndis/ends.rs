@@ -139,7 +139,7 @@ fn level_flags(adapter: &Adapter, level: u8) -> u32 {
 }
 
 /// The miniport takes lists the filter sends.
-pub(crate) fn send(module: &Arc<Module>, nbls: &[(*mut NetBufferList, Origin, u64)]) {
+pub(crate) fn send(module: &Arc<Module>, nbls: &[(*mut NetBufferList, Origin, Option<u64>)]) {
     let adapter = &module.adapter;
     let mut at_once = Vec::new();
     for (nbl, origin, sequence) in nbls {
@@ -168,7 +168,7 @@ pub(crate) fn send(module: &Arc<Module>, nbls: &[(*mut NetBufferList, Origin, u6
 /// the filter's when the call returns.
 pub(crate) fn receive(
     module: &Arc<Module>,
-    nbls: &[(*mut NetBufferList, Origin, u64)],
+    nbls: &[(*mut NetBufferList, Origin, Option<u64>)],
     resources: bool,
 ) {
     let adapter = &module.adapter;
@@ -199,7 +199,16 @@ fn wait_for(adapter: &Adapter) -> Option<Duration> {
 }
 
 /// A list came out of the filter in direction `dir`.
-fn leave(adapter: &Adapter, dir: Dir, nbl: *mut NetBufferList, origin: Origin, sequence: u64) {
+///
+/// `sequence` is that of the lab's list it is, or is derived from, if it is
+/// either.
+fn leave(
+    adapter: &Adapter,
+    dir: Dir,
+    nbl: *mut NetBufferList,
+    origin: Origin,
+    sequence: Option<u64>,
+) {
     let known = if origin == Origin::Lab && !traffic::wants_bytes(adapter, dir) {
         track::frames(nbl)
     } else {
@@ -208,7 +217,7 @@ fn leave(adapter: &Adapter, dir: Dir, nbl: *mut NetBufferList, origin: Origin, s
     if let Some(frames) = known {
         let mut stats = adapter.stats(dir);
         for (digest, len) in frames {
-            stats.exit(digest, len, Some(sequence));
+            stats.exit(digest, len, sequence);
         }
         return;
     }
@@ -221,15 +230,15 @@ fn leave(adapter: &Adapter, dir: Dir, nbl: *mut NetBufferList, origin: Origin, s
             ),
         };
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let digest = frame::digest_of(&bytes);
+        if origin == Origin::Filter && sequence.is_some() {
+            track::derived(nbl, digest);
+        }
         let mut stats = adapter.stats(dir);
-        if origin == Origin::Filter {
+        if sequence.is_none() {
             stats.injected.add(len);
         }
-        stats.exit(
-            frame::digest_of(&bytes),
-            len,
-            (origin == Origin::Lab).then_some(sequence),
-        );
+        stats.exit(digest, len, sequence);
         drop(stats);
         traffic::came_out(adapter, dir, bytes);
     }
@@ -317,8 +326,13 @@ pub(crate) fn home(module: &Module, nbl: *mut NetBufferList, dir: Dir) {
         );
     };
     let mut stats = module.adapter.stats(dir);
-    for (_, len) in &home.frames {
-        if home.passed {
+    let mut derived = home.derived;
+    for (digest, len) in &home.frames {
+        let in_part = derived.iter().position(|d| d == digest);
+        if let Some(at) = in_part {
+            derived.swap_remove(at);
+        }
+        if home.passed || in_part.is_some() {
             stats.returned.add(*len)
         } else {
             stats.dropped.add(*len)

@@ -275,6 +275,7 @@ pub(crate) enum HandleKind {
     NblPool = 3,
     /// `SourceHandle` of frames from the host above or the miniport below.
     Lab = 4,
+    NbPool = 5,
 }
 
 static NEXT_HANDLE: AtomicU64 = AtomicU64::new(1);

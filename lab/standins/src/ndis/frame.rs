@@ -11,6 +11,7 @@ mod build;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr;
 
+use super::consts::info;
 use super::types::{NetBuffer, NetBufferList};
 use crate::nt::mdl;
 
@@ -22,6 +23,18 @@ const FILLER: u8 = 0xDB;
 const POISON: u8 = 0xDD;
 /// x64 page size, for `StartVa` and `ByteOffset`.
 const PAGE: usize = 4096;
+
+/// The bits of large-send information that its completion leaves.
+const LARGE_SEND_KEPT: usize = 0xC000_0000;
+
+/// What a filter may have changed of a list that it hands on.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    /// The bytes of its frames.
+    pub(crate) allow_modify: bool,
+    /// What goes with its completion: it is a send that goes back up.
+    pub(crate) completing: bool,
+}
 
 /// Which way a frame goes through the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +127,7 @@ impl LabNbl {
     ///
     /// `Next`, `Scratch` and `Status` are the current owner's; all else belongs
     /// to the originator (NET_BUFFER_LIST structure page).
-    pub(crate) fn verify(&self, allow_modify: bool) -> Result<(), String> {
+    pub(crate) fn verify(&self, terms: Terms) -> Result<(), String> {
         let now = read(self.nbl);
         let then = &self.nbl_then;
         let same = [
@@ -143,7 +156,12 @@ impl LabNbl {
             return Err(format!("NET_BUFFER_LIST.{field} was changed"));
         }
         for (index, (a, b)) in now.info.iter().zip(&then.info).enumerate() {
-            if a != b {
+            // Who completes a large send clears its transmit half (MSDN,
+            // "NDIS_TCP_LARGE_SEND_OFFLOAD_NET_BUFFER_LIST_INFO").
+            let cleared = terms.completing
+                && index == info::LARGE_SEND
+                && a.addr() == b.addr() & LARGE_SEND_KEPT;
+            if a != b && !cleared {
                 return Err(format!("NetBufferListInfo[{index}] was {b:p} and is {a:p}"));
             }
         }
@@ -151,7 +169,7 @@ impl LabNbl {
             nb_same(&read(*at), then)
                 .map_err(|field| format!("NET_BUFFER {position}: {field} was changed"))?;
         }
-        if !allow_modify {
+        if !terms.allow_modify {
             for (block, digest) in &self.data {
                 if self
                     .blocks

@@ -15,7 +15,7 @@
 //! | `frame`, `shape`, `prng` | the lab's own lists, in every shape |
 //! | `data`, `ends`, `traffic` | the data path: the filter's calls, the two ends, offering |
 //! | `oid`, `miniport`, `events` | requests, and indications |
-//! | `pools`, `buffer` | what a filter allocates; access to data |
+//! | `pools`, `parts`, `buffer` | what a filter allocates; access to data |
 //! | `adapter`, `replay`, `dump`, `commands` | virtual adapters and how to drive them |
 
 mod adapter;
@@ -31,6 +31,7 @@ mod frame;
 mod lifecycle;
 mod miniport;
 mod oid;
+mod parts;
 mod pools;
 mod prng;
 mod register;
@@ -79,7 +80,12 @@ pub fn leaks() -> Vec<String> {
             "filter driver {service} unloaded without NdisFDeregisterFilterDriver"
         );
     }
-    let (pools, lists, mdls) = pools::left();
+    let pools::Left {
+        pools,
+        lists,
+        buffers,
+        mdls,
+    } = pools::left();
     if mdls > 0 {
         violate!(
             Rule::NdisAllocateMdl,
@@ -87,15 +93,15 @@ pub fn leaks() -> Vec<String> {
         );
     }
     let mut left = Vec::new();
-    if lists > 0 {
+    if lists + buffers > 0 {
         violate!(
             Rule::NdisAllocateNetBuffer,
-            "{lists} NET_BUFFER_LIST(s) are not freed: {:?}",
+            "{lists} NET_BUFFER_LIST(s) and {buffers} NET_BUFFER(s) are not freed: {:?}",
             track::own_lists()
         );
     }
     if pools > 0 {
-        left.push(format!("{pools} NET_BUFFER_LIST pool(s)"));
+        left.push(format!("{pools} NET_BUFFER_LIST or NET_BUFFER pool(s)"));
     }
     left
 }

@@ -1,4 +1,5 @@
-//! NET_BUFFER_LIST pools, and the lists, clones and MDLs a filter makes.
+//! NET_BUFFER_LIST pools, and the lists, clones and MDLs a filter makes. Lists
+//! and buffers made apart are in `parts.rs`.
 //!
 //! All of it comes from the lab's pool, under the tag of the NDIS pool, so it
 //! is counted, can be made to fail, and shows as a leak when it stays.
@@ -11,6 +12,7 @@ use std::sync::Mutex;
 use super::consts::{CLONE_USE_ORIGINAL_MDLS, object};
 use super::engine::{HandleKind, dispatch, driver, lock, new_handle, tables};
 use super::frame::{aligned, buffers, read};
+use super::parts::NbPool;
 use super::track;
 use super::types::{Handle, Mdl, NblContext, NblPoolParameters, NetBuffer, NetBufferList};
 use crate::core::{Rule, fault, pool};
@@ -22,7 +24,7 @@ const TAG_MDL: u32 = u32::from_le_bytes(*b"NDmd");
 const PAGE: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]
-struct NblPool {
+pub(super) struct NblPool {
     with_net_buffer: bool,
     context: usize,
     data: usize,
@@ -32,27 +34,44 @@ struct NblPool {
 
 /// How a list of the driver's was made, and so how it must be freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Made {
+pub(super) enum Made {
     /// NdisAllocateNetBufferAndNetBufferList, from this pool.
     Whole(usize),
+    /// NdisAllocateNetBufferList, from this pool.
+    Bare(usize),
     /// NdisAllocateCloneNetBufferList with these flags.
     Clone(u32),
 }
 
-struct Store {
+impl Made {
+    /// The pool it came from, if it came from one.
+    fn pool(self) -> Option<usize> {
+        match self {
+            Self::Whole(pool) | Self::Bare(pool) => Some(pool),
+            Self::Clone(_) => None,
+        }
+    }
+}
+
+pub(super) struct Store {
     pools: BTreeMap<usize, NblPool>,
     lists: BTreeMap<usize, (Made, u32)>,
     mdls: BTreeMap<usize, usize>,
+    /// NET_BUFFER pools, and buffers with the pool each is from (`parts.rs`).
+    pub(super) nb_pools: BTreeMap<usize, NbPool>,
+    pub(super) buffers: BTreeMap<usize, usize>,
 }
 
-static STORE: Mutex<Store> = Mutex::new(Store {
+pub(super) static STORE: Mutex<Store> = Mutex::new(Store {
     pools: BTreeMap::new(),
     lists: BTreeMap::new(),
     mdls: BTreeMap::new(),
+    nb_pools: BTreeMap::new(),
+    buffers: BTreeMap::new(),
 });
 
 /// Whether a handle names a registered filter or an attached module.
-fn known(handle: Handle) -> bool {
+pub(super) fn known(handle: Handle) -> bool {
     driver(handle).is_some() || tables().modules.contains_key(&handle.addr())
 }
 
@@ -129,7 +148,7 @@ pub unsafe extern "system" fn NdisFreeNetBufferListPool(handle: Handle) {
 }
 
 /// Allocates a list and, after it, a NET_BUFFER in one block.
-fn allocate(tag: u32, context: usize) -> *mut NetBufferList {
+pub(super) fn allocate(tag: u32, context: usize) -> *mut NetBufferList {
     let context_bytes = if context > 0 {
         size_of::<NblContext>() + context
     } else {
@@ -168,43 +187,78 @@ pub unsafe extern "system" fn NdisAllocateNetBufferAndNetBufferList(
 ) -> *mut NetBufferList {
     let api = "NdisAllocateNetBufferAndNetBufferList";
     dispatch(Rule::IrqlNetBufferFunction, api);
+    let (tag, context) = context_of(
+        api,
+        handle,
+        context_size,
+        context_back_fill,
+        |with_buffer, data| {
+            if !with_buffer || data != 0 {
+                violate!(
+                    Rule::LabNdisPool,
+                    "{api}: the pool needs fAllocateNetBuffer and DataSize 0"
+                );
+            }
+        },
+    );
+    if fault::take("ndis.NdisAllocateNetBufferAndNetBufferList").is_some() {
+        return ptr::null_mut();
+    }
+    let nbl = allocate(tag, context);
+    if nbl.is_null() {
+        return nbl;
+    }
+    let nb = nbl.wrapping_add(1).cast::<NetBuffer>();
+    describe_data(nb, handle, mdls, data_offset, data_length);
+    // SAFETY: the block begins with the list.
+    let list = unsafe { &mut *nbl };
+    list.first_net_buffer = nb;
+    list.pool_handle = handle;
+    keep(nbl, Made::Whole(handle.addr()), tag);
+    nbl
+}
+
+/// Tag and bytes of context of a list from this pool. `check` looks at what the
+/// pool was made for: with a buffer or not, bytes of data.
+pub(super) fn context_of(
+    api: &str,
+    handle: Handle,
+    size: u16,
+    back_fill: u16,
+    check: impl Fn(bool, usize),
+) -> (u32, usize) {
     let Some(entry) = lock(&STORE).pools.get(&handle.addr()).copied() else {
         violate!(Rule::LabNdisPool, "{api}: {handle:p} is no pool");
     };
-    if !entry.with_net_buffer || entry.data != 0 {
-        violate!(
-            Rule::LabNdisPool,
-            "{api}: the pool needs fAllocateNetBuffer and DataSize 0"
-        );
-    }
-    if !context_size.is_multiple_of(16) || !context_back_fill.is_multiple_of(16) {
+    check(entry.with_net_buffer, entry.data);
+    if !size.is_multiple_of(16) || !back_fill.is_multiple_of(16) {
         violate!(
             Rule::LabBadParameter,
             "{api}: context sizes are multiples of MEMORY_ALLOCATION_ALIGNMENT"
         );
     }
-    let context = entry.context + usize::from(context_size) + usize::from(context_back_fill);
-    let nbl = allocate(entry.tag, context);
-    if nbl.is_null() {
-        return nbl;
-    }
-    let nb = nbl.wrapping_add(1).cast::<NetBuffer>();
-    let (current_mdl, current_mdl_offset) = locate(mdls, data_offset as usize);
+    let context = entry.context + usize::from(size) + usize::from(back_fill);
+    (entry.tag, context)
+}
+
+/// Makes a zeroed NET_BUFFER describe data in a chain of MDLs.
+pub(super) fn describe_data(
+    nb: *mut NetBuffer,
+    pool: Handle,
+    mdls: *mut Mdl,
+    offset: u32,
+    length: usize,
+) {
+    let (current_mdl, current_mdl_offset) = locate(mdls, offset as usize);
     let mut head = read(nb);
-    head.pool_handle = handle;
+    head.pool_handle = pool;
     head.mdl_chain = mdls;
     head.current_mdl = current_mdl;
     head.current_mdl_offset = current_mdl_offset as u32;
-    head.data_offset = data_offset;
-    head.data_length = data_length;
-    // SAFETY: the block has room for a NET_BUFFER behind the list.
+    head.data_offset = offset;
+    head.data_length = length;
+    // SAFETY: callers pass a block with room for a NET_BUFFER.
     unsafe { nb.write(head) };
-    // SAFETY: the block begins with the list.
-    let list = unsafe { &mut *nbl };
-    list.first_net_buffer = nb;
-    list.pool_handle = handle;
-    keep(nbl, Made::Whole(handle.addr()), entry.tag);
-    nbl
 }
 
 /// The MDL in which byte `offset` of a chain lies, and where in it.
@@ -222,10 +276,10 @@ fn locate(chain: *mut Mdl, mut offset: usize) -> (*mut Mdl, usize) {
     (mdl, offset)
 }
 
-fn keep(nbl: *mut NetBufferList, made: Made, tag: u32) {
+pub(super) fn keep(nbl: *mut NetBufferList, made: Made, tag: u32) {
     let mut store = lock(&STORE);
     store.lists.insert(nbl.expose_provenance(), (made, tag));
-    if let Made::Whole(handle) = made
+    if let Some(handle) = made.pool()
         && let Some(entry) = store.pools.get_mut(&handle)
     {
         entry.lists += 1;
@@ -250,7 +304,7 @@ fn unkeep(api: &str, nbl: *mut NetBufferList, fits: impl Fn(Made) -> bool) -> u3
             "{api}: NBL {nbl:p} was made by another function ({made:?})"
         );
     }
-    if let Made::Whole(handle) = made
+    if let Some(handle) = made.pool()
         && let Some(entry) = store.pools.get_mut(&handle)
     {
         entry.lists -= 1;
@@ -266,7 +320,21 @@ fn unkeep(api: &str, nbl: *mut NetBufferList, fits: impl Fn(Made) -> bool) -> u3
 pub unsafe extern "system" fn NdisFreeNetBufferList(nbl: *mut NetBufferList) {
     let api = "NdisFreeNetBufferList";
     dispatch(Rule::IrqlNetBufferFunction, api);
-    let tag = unkeep(api, nbl, |made| matches!(made, Made::Whole(_)));
+    let buffers: Vec<*mut NetBuffer> = if track::place(nbl).is_some() {
+        buffers(nbl).collect()
+    } else {
+        Vec::new()
+    };
+    let left = buffers
+        .iter()
+        .find(|nb| lock(&STORE).buffers.contains_key(&nb.addr()));
+    if let Some(nb) = left {
+        violate!(
+            Rule::LabNdisNblFree,
+            "{api}: NBL {nbl:p} still holds NET_BUFFER {nb:p}, which is freed by NdisFreeNetBuffer"
+        );
+    }
+    let tag = unkeep(api, nbl, |made| !matches!(made, Made::Clone(_)));
     pool::free(nbl.cast(), Some(tag));
 }
 
@@ -470,6 +538,9 @@ pub unsafe extern "system" fn NdisAllocateMdl(
     if at.is_null() {
         violate!(Rule::LabBadParameter, "{api}: a null pointer");
     }
+    if fault::take("ndis.NdisAllocateMdl").is_some() {
+        return ptr::null_mut();
+    }
     let mdl = new_mdl(at.cast(), length as usize);
     if !mdl.is_null() {
         lock(&STORE)
@@ -496,10 +567,23 @@ pub unsafe extern "system" fn NdisFreeMdl(mdl: *mut Mdl) {
     pool::free(mdl.cast(), Some(TAG_MDL));
 }
 
-/// What is left, as (pools, lists, MDLs).
-pub(crate) fn left() -> (usize, usize, usize) {
+/// What is left of what the driver made.
+pub(crate) struct Left {
+    pub(crate) pools: usize,
+    pub(crate) lists: usize,
+    pub(crate) buffers: usize,
+    pub(crate) mdls: usize,
+}
+
+/// What is left now.
+pub(crate) fn left() -> Left {
     let store = lock(&STORE);
-    (store.pools.len(), store.lists.len(), store.mdls.len())
+    Left {
+        pools: store.pools.len() + store.nb_pools.len(),
+        lists: store.lists.len(),
+        buffers: store.buffers.len(),
+        mdls: store.mdls.len(),
+    }
 }
 
 /// Forgets everything: the session is over.
@@ -508,4 +592,6 @@ pub(crate) fn clear() {
     store.pools.clear();
     store.lists.clear();
     store.mdls.clear();
+    store.nb_pools.clear();
+    store.buffers.clear();
 }

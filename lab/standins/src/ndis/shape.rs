@@ -33,6 +33,9 @@ pub(crate) struct Shape {
     pub(crate) delay_us_max: u64,
     /// Whether offload and VLAN information accompanies frames.
     pub(crate) offload: bool,
+    /// How many lists carry checksum information: receives that the NIC has
+    /// verified, sends whose checksums it is to compute.
+    pub(crate) checksum_percent: u32,
     /// How many lists carry an 802.1Q tag of their own beside the frame.
     pub(crate) tag_percent: u32,
     /// How many restarts come with a null list of restart attributes.
@@ -73,6 +76,7 @@ impl Default for Shape {
             inline_percent: 50,
             delay_us_max: 400,
             offload: true,
+            checksum_percent: 100,
             tag_percent: 0,
             restart_attributes_null_percent: 25,
             inflight_at_pause: true,

@@ -13,6 +13,8 @@
 //! lab's receive:  wire -> Filter -> Above -> Filter (done) -> home
 //! filter's own:   Filter -> Below or Above -> Filter, until freed
 //! ```
+//! A list of the filter's own may be derived from one of the lab's, its parent,
+//! whose data it shares: the parent stays with the filter until it is back.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -20,8 +22,8 @@ use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use super::engine::{Module, lock};
-use super::frame::{Dir, LabNbl, lists, read};
-use super::types::NetBufferList;
+use super::frame::{Dir, LabNbl, Terms, buffers, lists, read};
+use super::types::{NetBuffer, NetBufferList};
 use crate::core::Rule;
 
 /// Lists that came home stay poisoned this long (in lists), so that a second
@@ -89,18 +91,26 @@ pub(crate) struct Record {
     pub(crate) after_pause: bool,
     /// Its number in the order of offers of its direction.
     pub(crate) sequence: u64,
+    /// The list it is derived from, while it is above or below.
+    parent: usize,
+    /// Frames of it that went on in a list derived from it.
+    derived: Vec<u64>,
     since: Instant,
     storage: Option<Box<LabNbl>>,
 }
 
 struct Table {
     live: HashMap<usize, Record>,
+    /// Lists of others which something derived from them, above or below, hangs
+    /// on, and how many such there are.
+    parents: HashMap<usize, usize>,
     graves: VecDeque<(usize, Dir, Option<Box<LabNbl>>)>,
 }
 
 static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(|| {
     Mutex::new(Table {
         live: HashMap::new(),
+        parents: HashMap::new(),
         graves: VecDeque::new(),
     })
 });
@@ -109,6 +119,8 @@ static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(|| {
 pub(crate) struct Home {
     /// Whether it went all the way through and back.
     pub(crate) passed: bool,
+    /// Digests of frames that went through in a list derived from it.
+    pub(crate) derived: Vec<u64>,
     pub(crate) frames: Vec<(u64, u32)>,
     pub(crate) status: i32,
 }
@@ -125,6 +137,8 @@ pub(crate) fn offer(module: &Module, list: LabNbl, dir: Dir, sequence: u64, reso
         resources,
         after_pause: module.pause_returned.load(Ordering::SeqCst),
         sequence,
+        parent: 0,
+        derived: Vec::new(),
         since: Instant::now(),
         storage: Some(Box::new(list)),
     };
@@ -143,6 +157,8 @@ pub(crate) fn adopt(module: usize, nbl: *mut NetBufferList) {
         resources: false,
         after_pause: false,
         sequence: 0,
+        parent: 0,
+        derived: Vec::new(),
         since: Instant::now(),
         storage: None,
     };
@@ -204,7 +220,7 @@ pub(crate) fn leave_filter(
     nbl: *mut NetBufferList,
     way: Way,
     to_resources: bool,
-) -> (Origin, u64) {
+) -> (Origin, Option<u64>) {
     let api = way.api();
     let address = nbl.addr();
     let mut table = lock(&TABLE);
@@ -241,11 +257,16 @@ pub(crate) fn leave_filter(
         );
     }
     check_way(record, nbl, way, to_resources);
+    let terms = Terms {
+        allow_modify: module.adapter.shape.allow_modify,
+        completing: way == Way::CompleteUp,
+    };
     if let Some(storage) = &record.storage
-        && let Err(what) = storage.verify(module.adapter.shape.allow_modify)
+        && let Err(what) = storage.verify(terms)
     {
         violate!(Rule::LabNdisNblModified, "{api}: NBL {nbl:p}: {what}");
     }
+    let mut parent = 0;
     if record.origin == Origin::Filter {
         let source = read(nbl).source_handle;
         if source.addr() != module.handle {
@@ -260,13 +281,57 @@ pub(crate) fn leave_filter(
         } else {
             Dir::Up
         };
+        parent = read(nbl).parent.addr();
+        record.parent = parent;
     }
     match way {
         Way::SendDown => record.place = Place::Below,
         Way::IndicateUp => record.place = Place::Above,
         Way::CompleteUp | Way::ReturnDown => record.place = Place::Home,
     }
-    (record.origin, record.sequence)
+    let (origin, dir, sequence) = (record.origin, record.dir, record.sequence);
+    if origin == Origin::Lab {
+        return (origin, Some(sequence));
+    }
+    if parent == 0 {
+        return (origin, None);
+    }
+    let sequence = match table.live.get(&parent) {
+        Some(r) if r.origin == Origin::Lab && r.place == Place::Filter && r.dir == dir => {
+            r.sequence
+        }
+        other => violate!(
+            Rule::LabNdisParent,
+            "{api}: NBL {nbl:p} is derived from {parent:#x}, which is {:?}, not with the filter on \
+             its way {}",
+            other.map(|r| (r.origin, r.place, r.dir)),
+            dir.name()
+        ),
+    };
+    *table.parents.entry(parent).or_default() += 1;
+    (origin, Some(sequence))
+}
+
+/// A frame of a list derived from `parent` goes on.
+pub(crate) fn derived(nbl: *mut NetBufferList, digest: u64) {
+    let parent = read(nbl).parent.addr();
+    if let Some(record) = lock(&TABLE).live.get_mut(&parent) {
+        record.derived.push(digest);
+    }
+}
+
+/// A list of the filter's own that is above or below with this buffer in it.
+pub(crate) fn away_with(nb: *const NetBuffer) -> Option<(usize, Place)> {
+    let own: Vec<(usize, Place)> = lock(&TABLE)
+        .live
+        .iter()
+        .filter(|(_, r)| r.origin == Origin::Filter && r.place != Place::Filter)
+        .map(|(at, r)| (*at, r.place))
+        .collect();
+    own.into_iter().find(|(at, _)| {
+        let nbl: *const NetBufferList = std::ptr::with_exposed_provenance(*at);
+        buffers(nbl).any(|b| b.addr() == nb.addr())
+    })
 }
 
 /// Whether this list may take this way out.
@@ -323,7 +388,11 @@ fn check_way(record: &Record, nbl: *mut NetBufferList, way: Way, to_resources: b
 pub(crate) fn require_unchanged(module: &Module, api: &str, nbl: *mut NetBufferList) {
     let table = lock(&TABLE);
     let storage = table.live.get(&nbl.addr()).and_then(|r| r.storage.as_ref());
-    if let Some(Err(what)) = storage.map(|s| s.verify(module.adapter.shape.allow_modify)) {
+    let terms = Terms {
+        allow_modify: module.adapter.shape.allow_modify,
+        completing: false,
+    };
+    if let Some(Err(what)) = storage.map(|s| s.verify(terms)) {
         violate!(Rule::LabNdisNblModified, "{api}: NBL {nbl:p}: {what}");
     }
 }
@@ -335,13 +404,27 @@ pub(crate) fn back_to_filter(nbl: *mut NetBufferList) -> Option<Origin> {
     record.place = Place::Filter;
     record.done = true;
     record.since = Instant::now();
-    Some(record.origin)
+    let origin = record.origin;
+    let parent = std::mem::take(&mut record.parent);
+    if let Some(count) = table.parents.get_mut(&parent) {
+        *count -= 1;
+        if *count == 0 {
+            table.parents.remove(&parent);
+        }
+    }
+    Some(origin)
 }
 
 /// One of the lab's lists is home; its memory rests in a grave.
 pub(crate) fn home(module: &Module, nbl: *mut NetBufferList) -> Option<Home> {
     let status = read(nbl).status;
     let mut table = lock(&TABLE);
+    if let Some(count) = table.parents.get(&nbl.addr()) {
+        violate!(
+            Rule::LabNdisParent,
+            "NBL {nbl:p} goes home while {count} list(s) derived from it are above or below"
+        );
+    }
     let record = table.live.remove(&nbl.addr())?;
     let frames = record
         .storage
@@ -361,6 +444,7 @@ pub(crate) fn home(module: &Module, nbl: *mut NetBufferList) -> Option<Home> {
     module.outstanding.fetch_sub(1, Ordering::SeqCst);
     Some(Home {
         passed: record.done,
+        derived: record.derived,
         frames,
         status,
     })
@@ -420,6 +504,7 @@ pub(crate) fn clear() {
         std::mem::take(&mut table.live),
         std::mem::take(&mut table.graves),
     );
+    table.parents.clear();
     drop(table);
     drop((live, graves));
 }

@@ -92,6 +92,15 @@ pub(crate) struct NblPoolParameters {
     pub(crate) data_size: u32,
 }
 
+/// `NET_BUFFER_POOL_PARAMETERS`, revision 1 fields.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct NbPoolParameters {
+    pub(crate) header: ObjectHeader,
+    pub(crate) pool_tag: u32,
+    pub(crate) data_size: u32,
+}
+
 /// `FILTER_ATTACH`.
 pub(crate) type AttachFn =
     unsafe extern "system" fn(Handle, Handle, *mut AttachParameters) -> Status;
@@ -420,6 +429,7 @@ layout!(
     pool_tag = 8,
     data_size = 12
 );
+layout!(NbPoolParameters, 12, pool_tag = 4, data_size = 8);
 layout!(
     FilterCharacteristics,
     240,

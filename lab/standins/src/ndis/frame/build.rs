@@ -246,16 +246,18 @@ fn out_of_band(
     } else if rng.percent(25) {
         values[info::IEEE_8021Q] = rng.range(1, 15) << 16;
     }
+    let checksums =
+        ip != 0 && (shape.checksum_percent >= 100 || rng.percent(shape.checksum_percent));
     match dir {
         Dir::Down => {
-            if ip != 0 {
+            if checksums {
                 values[info::CHECKSUM] = ip
                     | usize::from(tcp) << 2
                     | usize::from(udp) << 3
                     | usize::from(v4) << 4
                     | if tcp { 34 << 16 } else { 0 };
             }
-            if tcp && frame.len() > 1400 && rng.percent(50) {
+            if checksums && tcp && frame.len() > 1400 && rng.percent(50) {
                 // LSO version 2: MSS in bits 0-19, header offset from 20, type in 30, IPv6 in 31.
                 values[info::LARGE_SEND] = 1460 | 34 << 20 | 1 << 30 | usize::from(!v4) << 31;
             }
@@ -271,7 +273,7 @@ fn out_of_band(
             };
         }
         Dir::Up => {
-            if ip != 0 {
+            if checksums {
                 values[info::CHECKSUM] =
                     usize::from(tcp) << 3 | usize::from(udp) << 4 | usize::from(v4) << 5;
             }
