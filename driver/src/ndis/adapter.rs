@@ -174,7 +174,7 @@ impl Module {
         own::context_back_fill(self.wishes.context_back_fill.load(Ordering::Relaxed))
     }
 
-    /// Counts a frame from user mode: handed on, or not.
+    /// Counts a frame from user mode: handed on, or not so, or not sent in the end.
     pub(super) fn injected(&self, direction: Direction, handed_on: bool) {
         let counters = if handed_on {
             &self.injected
@@ -239,6 +239,12 @@ impl Module {
         }
         for (to, from) in stats.protocols.iter_mut().zip(&sums) {
             *to = super::view::protocols(&from.protocols);
+        }
+        for (to, from) in stats.injected.iter_mut().zip(&self.injected) {
+            *to = from.load(Ordering::Relaxed);
+        }
+        for (to, from) in stats.inject_failed.iter_mut().zip(&self.inject_failed) {
+            *to = from.load(Ordering::Relaxed);
         }
         for (to, from) in stats.in_flight.iter_mut().zip(in_flight) {
             // The cells are not read at one moment, so a frame may be seen to

@@ -8,7 +8,7 @@ use super::inspect::signed;
 use super::nbl::{self, Queue};
 use super::own::{self, Frame, Own};
 use super::part::Part;
-use super::sys::NET_BUFFER_LIST;
+use super::sys::{self, NET_BUFFER_LIST};
 
 /// Sorts a chain that came back: what goes on to where it came from, in the order
 /// it came, and how many of the filter's own have ended here. A part is followed
@@ -36,6 +36,10 @@ pub(super) unsafe fn sort(
                 unsafe { others.push(list) };
             }
             Some(Own::Frame) => {
+                // SAFETY: back, and the filter's until it is freed below.
+                if unsafe { list.as_ref() }.Status != sys::NDIS_STATUS_SUCCESS {
+                    module.injected(direction, false);
+                }
                 // SAFETY: from into_raw in `inject.rs`, back now.
                 drop(unsafe { Frame::from_raw(list) });
                 ended = ended.saturating_add(1);

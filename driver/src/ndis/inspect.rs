@@ -9,6 +9,7 @@ use weir_engine::stats::{Counters, Loss, Verdict};
 use weir_engine::wire::{self, HEADER_WINDOW};
 
 use super::adapter::Module;
+use super::checksum::Offload;
 use super::nb::NbBytes;
 use super::sys::{self, NET_BUFFER, NET_BUFFER_LIST};
 use super::{nbl, tag};
@@ -75,9 +76,13 @@ impl<'a> Inspector<'a> {
         let len = bytes.len();
         let mut window = [0u8; HEADER_WINDOW];
         let got = bytes.copy_to(0, &mut window);
-        let headers = wire::dissect(window.get(..got).unwrap_or_default(), len);
+        let window = window.get(..got).unwrap_or_default();
+        let headers = wire::dissect(window, len);
         self.batch.balance.see(len);
         self.batch.protocols.count(&headers, false);
+        let offload = Offload::of(list, self.direction);
+        let checks = offload.verify(&headers, window, &bytes);
+        self.batch.protocols.count_checksums(checks);
         if let Some(timestamp_100ns) = self.seen_at {
             capture::on_frame(&capture::Frame {
                 adapter: self.module.id(),

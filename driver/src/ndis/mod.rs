@@ -58,8 +58,10 @@
 
 mod adapter;
 mod back;
+mod checksum;
 mod divide;
 mod filter;
+mod finish;
 mod inject;
 mod inspect;
 pub(crate) mod nb;

@@ -8,6 +8,8 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
+use weir_engine::rule::Far;
+
 use super::sys::{self, MDL};
 
 /// The bytes of one frame, for as long as its `NET_BUFFER` is the filter's.
@@ -215,4 +217,10 @@ fn system_address(mdl: NonNull<MDL>) -> Option<NonNull<u8>> {
         )
     };
     NonNull::new(mapped.cast())
+}
+
+impl Far for NbBytes<'_> {
+    fn copy_to(&self, offset: u32, dst: &mut [u8]) -> usize {
+        NbBytes::copy_to(self, offset, dst)
+    }
 }

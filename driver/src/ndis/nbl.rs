@@ -58,6 +58,11 @@ impl Queue {
         self.len = self.len.saturating_add(1);
     }
 
+    /// How many lists it has.
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
     /// The first list of the finished chain and the number of its lists; `None`
     /// if there is none.
     pub(super) fn finish(self) -> Option<(*mut NET_BUFFER_LIST, u32)> {

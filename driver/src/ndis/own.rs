@@ -7,9 +7,10 @@
 
 use core::ptr::{self, NonNull};
 
+use super::TAG;
 use super::adapter::Module;
+use super::nbl::{self, Queue};
 use super::sys::{self, NDIS_HANDLE, NDIS_OBJECT_HEADER, NET_BUFFER, NET_BUFFER_LIST};
-use super::{TAG, nbl};
 use crate::kernel::pool::KBuf;
 use crate::kernel::status::{NtStatus, Result};
 
@@ -234,6 +235,50 @@ impl Drop for Frame {
             // SAFETY: the block that try_new put under the MDL, from a KBuf of
             // this length and tag, given up there and taken back once.
             drop(unsafe { KBuf::from_raw(start, len, TAG) });
+        }
+    }
+}
+
+/// Frames of the filter's own in a chain, not handed on.
+pub(super) struct Frames {
+    chain: Queue,
+}
+
+impl Frames {
+    pub(super) const fn new() -> Self {
+        Self {
+            chain: Queue::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, frame: Frame) {
+        // SAFETY: the filter's own list, in no other chain.
+        unsafe { self.chain.push(frame.into_raw()) };
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.chain.len()
+    }
+
+    /// The chain, to hand on: each list that comes back is taken back by
+    /// [`Frame::from_raw`]. Null if there is none.
+    pub(super) fn into_raw(mut self) -> *mut NET_BUFFER_LIST {
+        let chain = core::mem::replace(&mut self.chain, Queue::new());
+        chain.finish().map_or(ptr::null_mut(), |(head, _)| head)
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        let chain = core::mem::replace(&mut self.chain, Queue::new());
+        let Some((head, _)) = chain.finish() else {
+            return;
+        };
+        // SAFETY: the filter's own lists, each until it is yielded.
+        for list in unsafe { nbl::drain(head) } {
+            // SAFETY: from into_raw in push, not handed on.
+            drop(unsafe { Frame::from_raw(list) });
         }
     }
 }
