@@ -35,8 +35,23 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// The longest: a day. Times are kept in so many bits only.
-    pub const MAX: u32 = 86_400;
+    /// The longest: twelve hours. Times are kept in so many bits only.
+    pub const MAX: u32 = 43_200;
+
+    /// The shortest of them.
+    pub(super) fn least(&self) -> u32 {
+        let Self {
+            half_open,
+            established,
+            closed,
+            udp,
+            icmp,
+            other,
+        } = *self;
+        [established, closed, udp, icmp, other]
+            .into_iter()
+            .fold(half_open, u32::min)
+    }
 }
 
 /// When to give alarm.
@@ -47,11 +62,51 @@ pub struct AlarmConfig {
     /// SYNs at one listener in one window that were not followed by a
     /// handshake; 0 never.
     pub syn_rate: u32,
-    /// Different ports that one source tries in one window; 0 never, at most
+    /// The window of SYNs, in seconds, 1 or more.
+    pub window: u32,
+    /// Different ports that one source tries in one window, with SYNs or with
+    /// UDP to ports that are not dynamic (IANA: below 49152); 0 never, at most
     /// [`AlarmConfig::MAX_SCAN_PORTS`].
     pub scan_ports: u32,
-    /// The window, in seconds.
-    pub window: u32,
+    /// The window of ports, in seconds, 1 or more.
+    pub scan_window: u32,
+}
+
+impl Config {
+    /// The field that is out of its range, if one is.
+    pub(super) fn out_of_range(&self) -> Option<&'static str> {
+        let Idle {
+            half_open,
+            established,
+            closed,
+            udp,
+            icmp,
+            other,
+        } = self.idle;
+        let idle = [
+            ("idle.half_open", half_open),
+            ("idle.established", established),
+            ("idle.closed", closed),
+            ("idle.udp", udp),
+            ("idle.icmp", icmp),
+            ("idle.other", other),
+        ];
+        let idle = idle
+            .into_iter()
+            .find(|(_, seconds)| !(1..=Idle::MAX).contains(seconds));
+        let alarm = &self.alarm;
+        let rest = [
+            ("alarm.window", alarm.window == 0),
+            ("alarm.scan_window", alarm.scan_window == 0),
+            (
+                "alarm.scan_ports",
+                alarm.scan_ports > AlarmConfig::MAX_SCAN_PORTS,
+            ),
+        ];
+        let rest = rest.into_iter().find(|(_, wrong)| *wrong);
+        idle.map(|(field, _)| field)
+            .or(rest.map(|(field, _)| field))
+    }
 }
 
 impl AlarmConfig {
@@ -75,8 +130,9 @@ impl Default for Config {
             alarm: AlarmConfig {
                 half_open: 256,
                 syn_rate: 1_000,
-                scan_ports: 100,
                 window: 10,
+                scan_ports: 100,
+                scan_window: 60,
             },
         }
     }

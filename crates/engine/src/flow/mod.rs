@@ -15,15 +15,27 @@
 //! flow and begins another; so does a frame that comes after the flow's idle
 //! time, whether or not ageing had come by.
 
+mod ageing;
 mod alarm;
+mod bits;
 mod config;
+mod index;
+mod key;
+mod rtt;
+mod show;
 mod slot;
 mod snapshot;
+mod spill;
 mod table;
 mod tags;
+mod tcp;
+mod time;
+mod watch;
+mod wheel;
 
 pub use alarm::{Alarm, Cause};
 pub use config::{AlarmConfig, Config, Idle};
+pub use index::MAX_SLOTS;
 pub use slot::Slot;
 pub use snapshot::{Endpoint, Flow, Health, Ports, Sent, State, Stats, Tracked};
 pub use table::{Error, Table};

@@ -204,7 +204,7 @@ pub struct Stats {
     pub expired: u64,
     /// Flows given up for new ones in a full table: over already.
     pub evicted_over: u64,
-    /// Likewise, half open.
+    /// Likewise, half open, or heard from one end only.
     pub evicted_half_open: u64,
     /// Likewise, any other.
     pub evicted_other: u64,

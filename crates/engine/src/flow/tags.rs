@@ -8,7 +8,8 @@ bitflags! {
     /// (docs/tcp-analysis.md).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct TcpTags: u16 {
-        /// Sent again after a time-out: no duplicate ACKs asked for it.
+        /// Sent again, for whatever reason. Alone, without the next two: after a
+        /// time-out.
         const RETRANSMISSION = 1 << 0;
         /// Sent again because duplicate ACKs asked for it.
         const FAST_RETRANSMISSION = 1 << 1;

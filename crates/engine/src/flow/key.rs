@@ -1,0 +1,204 @@
+//! What makes two frames one flow, and where it is looked for.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Endpoint, Ports};
+use crate::wire::{Dissected, Network, Protocol, Transport};
+
+/// Addresses, ports, VLAN, protocol and adapter, the same for both directions:
+/// two words for each address (IPv4 in the second), the smaller address and port
+/// first, then the rest in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(pub(super) [u64; 5]);
+
+// The last word, from its low end: port of the first, port of the second,
+// VLAN id, then these, protocol, adapter.
+const VLAN_AT: u32 = 32;
+const TAGGED: u64 = 1 << 44;
+const IPV6: u64 = 1 << 45;
+const NO_PORTS: u64 = 1 << 46;
+const PROTOCOL_AT: u32 = 48;
+const ADAPTER_AT: u32 = 56;
+
+impl Key {
+    /// The key of a frame with an IP header, and whether its sender is the
+    /// second in it. `adapter`: its number in the table.
+    #[inline]
+    pub(super) fn of(frame: &Dissected<'_>, adapter: u8) -> Option<(Self, bool)> {
+        let (from, to, v6) = match &frame.network {
+            Network::Ipv4(ip) => (
+                [0, u64::from(ip.source().to_bits())],
+                [0, u64::from(ip.destination().to_bits())],
+                0,
+            ),
+            Network::Ipv6(ip, _) => (halves(ip.source()), halves(ip.destination()), IPV6),
+            Network::None | Network::Arp(_) => return None,
+        };
+        let (protocol, ports) = Self::transport(frame);
+        let (from_port, to_port, no_ports) = match ports {
+            Some((from, to)) => (u64::from(from), u64::from(to), 0),
+            None => (0, 0, NO_PORTS),
+        };
+        let tag = frame
+            .link
+            .and_then(|link| link.tags.iter().next())
+            .map_or(0, |tag| TAGGED | u64::from(tag.id()) << VLAN_AT);
+        let rest = tag
+            | v6
+            | no_ports
+            | u64::from(protocol.0) << PROTOCOL_AT
+            | u64::from(adapter) << ADAPTER_AT;
+        let swapped = (from, from_port) > (to, to_port);
+        let ([a, b], [c, d], first, second) = if swapped {
+            (to, from, to_port, from_port)
+        } else {
+            (from, to, from_port, to_port)
+        };
+        Some((Self([a, b, c, d, rest | second << 16 | first]), swapped))
+    }
+
+    #[inline]
+    fn transport(frame: &Dissected<'_>) -> (Protocol, Option<(u16, u16)>) {
+        match &frame.transport {
+            Transport::Tcp(tcp) => (
+                Protocol::TCP,
+                Some((tcp.source_port(), tcp.destination_port())),
+            ),
+            Transport::Udp(udp) => (
+                Protocol::UDP,
+                Some((udp.source_port(), udp.destination_port())),
+            ),
+            Transport::Icmp(_) => (Protocol::ICMP, Self::echo(frame)),
+            Transport::Icmpv6(_) => (Protocol::ICMPV6, Self::echo(frame)),
+            Transport::Other(protocol) | Transport::LaterFragment(protocol) => (*protocol, None),
+            // Cut off before the transport header ends.
+            Transport::None => match &frame.network {
+                Network::Ipv4(ip) => (ip.protocol(), None),
+                Network::Ipv6(_, chain) => (chain.upper, None),
+                Network::None | Network::Arp(_) => (Protocol::NO_NEXT, None),
+            },
+        }
+    }
+
+    fn echo(frame: &Dissected<'_>) -> Option<(u16, u16)> {
+        frame.icmp_echo().map(|echo| (echo.id, echo.id))
+    }
+
+    fn rest(&self) -> u64 {
+        let [.., rest] = self.0;
+        rest
+    }
+
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.rest() & IPV6 != 0
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        Protocol((self.rest() >> PROTOCOL_AT) as u8)
+    }
+
+    pub(super) fn adapter(&self) -> u8 {
+        (self.rest() >> ADAPTER_AT) as u8
+    }
+
+    pub(super) fn vlan(&self) -> Option<u16> {
+        (self.rest() & TAGGED != 0).then_some((self.rest() >> VLAN_AT) as u16 & 0x0fff)
+    }
+
+    pub(super) fn ports(&self) -> Ports {
+        if self.rest() & NO_PORTS != 0 {
+            return Ports::None;
+        }
+        match self.protocol() {
+            Protocol::ICMP | Protocol::ICMPV6 => Ports::EchoId,
+            _ => Ports::Ports,
+        }
+    }
+
+    /// One of its ends.
+    pub(super) fn end(&self, second: bool) -> Endpoint {
+        let [a, b, c, d, rest] = self.0;
+        let (high, low, port) = if second {
+            (c, d, (rest >> 16) as u16)
+        } else {
+            (a, b, rest as u16)
+        };
+        let address = if self.is_ipv6() {
+            let bits = u128::from(high) << 64 | u128::from(low);
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        } else {
+            IpAddr::V4(Ipv4Addr::from_bits(low as u32))
+        };
+        Endpoint { address, port }
+    }
+}
+
+fn halves(address: Ipv6Addr) -> [u64; 2] {
+    let bits = address.to_bits();
+    [(bits >> 64) as u64, bits as u64]
+}
+
+/// A keyed hash of a few words: the sum of their products with secret odd
+/// multipliers. Without the secret, two keys that differ fall together once in
+/// 2^32 times, however they were chosen (multilinear hashing: Carter and Wegman,
+/// "Universal classes of hash functions", 1979; with the high half of 64-bit
+/// sums, Dietzfelbinger, 1996).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hasher {
+    start: u64,
+    multipliers: [u64; 10],
+}
+
+impl Hasher {
+    /// With multipliers drawn from the seed by SplitMix64 (Steele, Lea, Flood,
+    /// "Fast splittable pseudorandom number generators", 2014).
+    pub(super) fn new(seed: u64) -> Self {
+        let mut state = seed;
+        let mut draw = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ z >> 31
+        };
+        Self {
+            start: draw(),
+            multipliers: core::array::from_fn(|_| draw()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn key(&self, key: &Key) -> u32 {
+        let [a, b, c, d, rest] = key.0;
+        // The words that are zero in IPv4 would add nothing.
+        let words = [rest, b, d];
+        let mut sum = self.add(self.start, &words, 0);
+        if key.is_ipv6() {
+            sum = self.add(sum, &[a, c], 6);
+        }
+        (sum >> 32) as u32
+    }
+
+    /// Of up to ten words of 32 bits.
+    pub(super) fn words(&self, words: &[u32]) -> u32 {
+        let sum = words
+            .iter()
+            .zip(self.multipliers)
+            .fold(self.start, |sum, (word, by)| {
+                sum.wrapping_add(u64::from(*word).wrapping_mul(by))
+            });
+        (sum >> 32) as u32
+    }
+
+    #[inline]
+    fn add(&self, start: u64, words: &[u64], skip: usize) -> u64 {
+        let (pairs, _) = self.multipliers.as_chunks::<2>();
+        words
+            .iter()
+            .zip(pairs.iter().skip(skip >> 1))
+            .fold(start, |sum, (word, [high, low])| {
+                sum.wrapping_add((word >> 32).wrapping_mul(*high))
+                    .wrapping_add((word & 0xffff_ffff).wrapping_mul(*low))
+            })
+    }
+}
