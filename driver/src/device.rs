@@ -1,14 +1,13 @@
 //! The control device: its name, who may open it, and what happens to a handle
 //! from create to close.
 
-use crate::capture;
-use crate::handle::{self, HANDLE_TYPE};
+use crate::handle::{self, HANDLE_TYPE, Role};
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::{
     self, Device, DeviceInit, Request, WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFREQUEST,
 };
 use crate::kernel::workitem;
-use crate::queue;
+use crate::{capture, inject, queue};
 
 /// `FILE_DEVICE_NETWORK`, the device type in every IOCTL code too.
 const DEVICE_TYPE: u32 = weir_abi::ioctl::DEVICE_TYPE;
@@ -78,9 +77,11 @@ unsafe extern "C" fn evt_file_cleanup(file: WDFFILEOBJECT) {
         return;
     };
     // SAFETY: a file object's context lives at least until its close callback.
-    let reader = unsafe { (*handle).close() };
-    if let Some(ticket) = reader {
-        capture::close(ticket);
+    let role = unsafe { (*handle).close() };
+    match role {
+        Some(Role::Capture(ticket) | Role::Divert(ticket)) => capture::close(ticket),
+        Some(Role::Inject(_)) => inject::close(),
+        None => {}
     }
 }
 

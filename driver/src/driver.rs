@@ -1,11 +1,14 @@
 //! Load and unload.
 //!
 //! # Order
-//! Load: capture, control and services are made ready, the device is created, WSK is
-//! registered, the filter is registered (frames may come from here on), and only
-//! then can the device be opened. Unload goes the other way: no more IOCTLs, no
-//! more readers, no more frames, no more services, no more WSK; the framework
-//! deletes the device when [`evt_driver_unload`] has returned.
+//! Load: readers, writes, rules, control and services are made ready, the device
+//! is created, the flows' timer started, WSK registered, the filter registered
+//! (frames may come from here on), and only then can the device be opened. Unload
+//! goes the other way: no more IOCTLs, no more writes (which put frames on the
+//! data path), no more readers, no more frames, and so nobody who asks for flows
+//! or rules any more, whose tables and programs are gone then; no more services,
+//! no more WSK. The framework deletes the device when [`evt_driver_unload`] has
+//! returned.
 //!
 //! Windows doesn't unload a driver whose device has open handles. Should it
 //! happen all the same, handles that are still open find every request refused.
@@ -20,7 +23,7 @@ use wdk_sys::{_WDF_DRIVER_INIT_FLAGS, DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::WDFDRIVER;
 use crate::kernel::{log, time, wdf, workitem};
-use crate::{capture, control, device, ndis, service, wsk};
+use crate::{capture, control, device, flows, inject, ndis, rules, service, wsk};
 
 /// When the driver was loaded: UTC, in 100 ns since 1601.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -79,10 +82,15 @@ unsafe extern "system" fn driver_entry(
 
 fn start(driver_object: *mut DRIVER_OBJECT, driver: WDFDRIVER) -> Result<()> {
     capture::start();
+    inject::start();
+    rules::start();
     control::start();
     service::open();
     let device = device::create(driver)?;
-    match wsk::start().and_then(|()| ndis::start(driver_object)) {
+    let up = flows::start()
+        .and_then(|()| wsk::start())
+        .and_then(|()| ndis::start(driver_object));
+    match up {
         Ok(()) => {
             device.finish_initializing();
             Ok(())
@@ -98,8 +106,11 @@ fn start(driver_object: *mut DRIVER_OBJECT, driver: WDFDRIVER) -> Result<()> {
 fn stop() {
     STOPPING.store(true, Ordering::Relaxed);
     control::stop();
+    inject::stop();
     capture::stop();
     ndis::stop();
+    flows::stop();
+    rules::stop();
     service::stop_all();
     wsk::stop();
 }

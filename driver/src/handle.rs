@@ -1,18 +1,21 @@
 //! What the driver keeps for each open handle: its role.
 //!
 //! A handle starts as control. One IOCTL gives it a role, once; from then on its
-//! reads belong to that role. The role is an atomic state machine, because two
-//! threads may ask for a role on the same handle at once, and a third may close
-//! it meanwhile:
+//! reads and writes belong to that role. The role is an atomic state machine,
+//! because two threads may ask for a role on the same handle at once, and a third
+//! may close it meanwhile:
 //!
 //! ```text
-//! CONTROL -> CHANGING -> CAPTURE -> CLOSED
-//!    ^----------'  (opening the role failed)
+//!                      +-> CAPTURE --+
+//! CONTROL -> CHANGING -+-> DIVERT  --+-> CLOSED
+//!    ^----------'      +-> INJECT  --+
+//!  (opening the role failed)
 //! ```
 //!
-//! `CLOSED` is reached from every state, by the handle's clean-up. Who changes
-//! to `CAPTURE` too late finds `CLOSED` there and undoes what it opened.
+//! `CLOSED` is reached from every state, by the handle's clean-up. Who gives a
+//! role too late finds `CLOSED` there and undoes what it opened.
 
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::capture::Ticket;
@@ -22,15 +25,34 @@ use crate::kernel::wdf::{self, ContextType, Request, WDFFILEOBJECT};
 const CONTROL: u32 = 0;
 const CHANGING: u32 = 1;
 const CAPTURE: u32 = 2;
-const CLOSED: u32 = 3;
+const DIVERT: u32 = 3;
+const INJECT: u32 = 4;
+const CLOSED: u32 = 5;
 
 /// The context of a file object. The framework makes it of zeroes, which is a
 /// control handle.
 #[repr(C)]
 pub(crate) struct Handle {
     role: AtomicU32,
-    /// In and after the capture role: [`Ticket::pack`].
+    /// In the inject role: the one adapter frames may go to; 0 for any.
+    adapter: AtomicU32,
+    /// In and after the capture or the divert role: [`Ticket::pack`].
     ticket: AtomicU64,
+    /// In the inject role: frames that were written.
+    written: AtomicU64,
+    /// In the inject role: writes that were refused, or of which a part was.
+    refused: AtomicU64,
+}
+
+/// A role, and what belongs to it.
+#[derive(Clone, Copy)]
+pub(crate) enum Role {
+    /// The reader.
+    Capture(Ticket),
+    /// The reader, which gives frames back as well.
+    Divert(Ticket),
+    /// The one adapter frames may go to; `None` for any.
+    Inject(Option<NonZeroU32>),
 }
 
 /// How the framework knows this type.
@@ -89,20 +111,54 @@ impl Handle {
         let _ = self.change(CHANGING, CONTROL);
     }
 
-    /// Gives the capture role. False if the handle was closed meanwhile: then
-    /// the caller closes the reader.
+    /// Gives a role. False if the handle was closed meanwhile: then the caller
+    /// closes what belongs to the role.
     #[must_use]
-    pub(crate) fn give_capture(&self, ticket: Ticket) -> bool {
-        self.ticket.store(ticket.pack(), Ordering::Relaxed);
-        self.change(CHANGING, CAPTURE).is_ok()
+    pub(crate) fn give(&self, role: Role) -> bool {
+        let state = match role {
+            Role::Capture(ticket) => {
+                self.ticket.store(ticket.pack(), Ordering::Relaxed);
+                CAPTURE
+            }
+            Role::Divert(ticket) => {
+                self.ticket.store(ticket.pack(), Ordering::Relaxed);
+                DIVERT
+            }
+            Role::Inject(adapter) => {
+                let id = adapter.map_or(0, NonZeroU32::get);
+                self.adapter.store(id, Ordering::Relaxed);
+                INJECT
+            }
+        };
+        self.change(CHANGING, state).is_ok()
     }
 
-    /// The reader of a handle in the capture role.
+    /// The handle's role.
+    pub(crate) fn role(&self) -> Result<Role, Error> {
+        let state = self.role.load(Ordering::Acquire);
+        if state == CLOSED {
+            return Err(Error::Closing);
+        }
+        self.of_state(state).ok_or(Error::WrongRole)
+    }
+
+    fn of_state(&self, state: u32) -> Option<Role> {
+        match state {
+            CAPTURE => Some(Role::Capture(self.ticket())),
+            DIVERT => Some(Role::Divert(self.ticket())),
+            INJECT => {
+                let id = self.adapter.load(Ordering::Relaxed);
+                Some(Role::Inject(NonZeroU32::new(id)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The reader of a handle in the capture or the divert role.
     pub(crate) fn reader(&self) -> Result<Ticket, Error> {
-        match self.role.load(Ordering::Acquire) {
-            CAPTURE => Ok(self.ticket()),
-            CLOSED => Err(Error::Closing),
-            _ => Err(Error::WrongRole),
+        match self.role()? {
+            Role::Capture(ticket) | Role::Divert(ticket) => Ok(ticket),
+            Role::Inject(_) => Err(Error::WrongRole),
         }
     }
 
@@ -111,9 +167,27 @@ impl Handle {
         Ticket::unpack(self.ticket.load(Ordering::Relaxed))
     }
 
-    /// Ends the handle's role for good; the reader to close, if it had one.
-    pub(crate) fn close(&self) -> Option<Ticket> {
-        (self.role.swap(CLOSED, Ordering::AcqRel) == CAPTURE).then(|| self.ticket())
+    /// Ends the handle's role for good; what it had, to be closed.
+    pub(crate) fn close(&self) -> Option<Role> {
+        self.of_state(self.role.swap(CLOSED, Ordering::AcqRel))
+    }
+
+    /// Counts a frame that was written in the inject role.
+    pub(crate) fn count_written(&self) {
+        self.written.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a write in the inject role that was refused, or partly so.
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Frames written, and writes refused.
+    pub(crate) fn written(&self) -> (u64, u64) {
+        (
+            self.written.load(Ordering::Relaxed),
+            self.refused.load(Ordering::Relaxed),
+        )
     }
 
     fn change(&self, from: u32, to: u32) -> Result<(), u32> {

@@ -23,10 +23,13 @@ mod control;
 mod device;
 mod driver;
 mod error;
+mod flows;
 mod handle;
+mod inject;
 mod kernel;
 mod ndis;
 mod queue;
+mod rules;
 mod service;
 mod wsk;
 

@@ -7,6 +7,7 @@ use crate::capture;
 use crate::control;
 use crate::error::Error;
 use crate::handle;
+use crate::inject;
 use crate::kernel::status::Result;
 use crate::kernel::wdf::{self, Device, Request, WDFQUEUE, WDFREQUEST};
 
@@ -45,9 +46,8 @@ unsafe extern "C" fn evt_io_read(_queue: WDFQUEUE, request: WDFREQUEST, length: 
     }
 }
 
-/// No role takes writes yet.
-unsafe extern "C" fn evt_io_write(_queue: WDFQUEUE, request: WDFREQUEST, _length: usize) {
+unsafe extern "C" fn evt_io_write(_queue: WDFQUEUE, request: WDFREQUEST, length: usize) {
     // SAFETY: the framework hands the request over here, once.
     let request = unsafe { Request::from_raw(request) };
-    request.complete(Error::WrongRole.status(), 0);
+    inject::dispatch(request, length);
 }

@@ -59,7 +59,7 @@ class Net:
     congestion: which control; namespaces may choose reno only, None is the machine's own.
     """
 
-    def __init__(self, ab="", ba="", seed=1, sysctl=(), offloads=False, mtu=1500, vlan=0, snap=96, late=False, only=None,
+    def __init__(self, ab="", ba="", seed=1, sysctl=(), offloads=False, mtu=1500, vlan=0, snap=118, late=False, only=None,
                  nano=False, deaf=False, congestion="reno"):
         self.work = Path(tempfile.mkdtemp(prefix="weir-wire-"))
         self.offloads, self.snap, self.only, self.vlan, self.nano, self.deaf = offloads, snap, only, vlan, nano, deaf

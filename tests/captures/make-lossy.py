@@ -49,7 +49,7 @@ def bulk(net):
         net.curl("20k")
 
 
-@scene(ab="delay:8,drop:0.02", ba="delay:8,drop:0.03", snap=118)
+@scene(ab="delay:8,drop:0.02", ba="delay:8,drop:0.03")
 def bulk_ipv6(net):
     net.nginx()
     net.curl(size("1000k", "3000k"), v6=True)

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use weir_abi::record::FrameMeta;
-use weir_abi::{CaptureOptions, CaptureSource, Direction, Directions, FrameRecord, RecordFlags, records};
+use weir_abi::{
+    CaptureOptions, CaptureSource, Direction, Directions, FrameRecord, RecordFlags, records,
+};
 use weir_engine::tap::{Drained, Fill, Tap};
 
 fn options(snaplen: u32) -> CaptureOptions {

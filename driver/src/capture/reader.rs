@@ -1,16 +1,17 @@
 //! One reader: its lock, its reads, its flush timer.
 
 use core::ffi::c_void;
+use core::num::NonZeroU32;
 use core::ptr;
 
-use weir_abi::limits::MAX_READ_LEN;
-use weir_abi::record::FrameMeta;
-use weir_abi::{CaptureOptions, ReaderStats};
-use weir_engine::tap::{Drained, Tap};
+use weir_abi::limits::{MAX_READ_LEN, MAX_SNAPLEN};
+use weir_abi::record::{FrameMeta, record_size};
+use weir_abi::{CaptureOptions, DivertOptions, ReaderStats};
+use weir_engine::tap::{Drained, MARKS_LEN, Tap, Wrote};
 
-use super::TAG;
 use super::reads::{Read, Reads};
 use super::slot::{self, Inside, Slot};
+use super::{TAG, budget};
 use crate::error::Error;
 use crate::handle;
 use crate::kernel::lock::SpinLock;
@@ -24,13 +25,57 @@ use crate::kernel::wdf::{self, Request, WDFREQUEST};
 /// of microseconds of copying.
 const DRAIN_BUDGET: usize = 256 * 1024;
 
+/// What a handle asks for when it becomes a reader.
+#[derive(Clone, Copy)]
+pub(super) enum Role<'a> {
+    Capture(&'a CaptureOptions),
+    Divert(&'a DivertOptions),
+}
+
+impl Role<'_> {
+    /// The one adapter whose frames it wants; `None` for all.
+    pub(super) fn adapter(self) -> Option<NonZeroU32> {
+        match self {
+            Self::Capture(options) => options.adapter,
+            Self::Divert(options) => options.adapter,
+        }
+    }
+
+    fn backlog(self) -> u32 {
+        match self {
+            Self::Capture(options) => options.backlog,
+            Self::Divert(options) => options.backlog,
+        }
+    }
+
+    fn flush_ms(self) -> u32 {
+        match self {
+            Self::Capture(options) => options.flush_ms,
+            Self::Divert(options) => options.flush_ms,
+        }
+    }
+
+    /// Most bytes of a frame.
+    fn snaplen(self) -> u32 {
+        match self {
+            Self::Capture(options) => options.snaplen,
+            Self::Divert(_) => MAX_SNAPLEN,
+        }
+    }
+}
+
 pub(super) struct Reader {
     id: u32,
+    /// The one adapter whose frames it gets; `None` for all.
+    adapter: Option<NonZeroU32>,
     /// Shortest read that is accepted.
     min_read: usize,
     flush_ms: u32,
     state: SpinLock<State>,
     timer: Timer,
+    /// What its backlog takes of what all may have. After `state`, whose memory
+    /// is freed before it is given back.
+    _share: budget::Share,
 }
 
 struct State {
@@ -41,15 +86,19 @@ struct State {
 
 impl Reader {
     /// A reader without reads, for `slot`.
-    pub(super) fn try_new(
-        id: u32,
-        options: &CaptureOptions,
-        slot: &'static Slot,
-    ) -> Result<KBox<Self>> {
+    pub(super) fn try_new(id: u32, role: Role<'_>, slot: &'static Slot) -> Result<KBox<Self>> {
         let too_long = NtStatus::INVALID_PARAMETER;
-        let backlog = usize::try_from(options.backlog).map_err(|_| too_long)?;
-        let min_read = usize::try_from(options.min_read()).map_err(|_| too_long)?;
+        let share = budget::Share::take(role.backlog()).ok_or(NtStatus::QUOTA_EXCEEDED)?;
+        let backlog = usize::try_from(role.backlog()).map_err(|_| too_long)?;
+        let min_read = record_size(role.snaplen()).ok_or(too_long)?;
+        let min_read = usize::try_from(min_read).map_err(|_| too_long)?;
         let memory = KBuf::try_zeroed(backlog, TAG)?;
+        let tap = match role {
+            Role::Capture(options) => Tap::new(*options, memory),
+            Role::Divert(options) => {
+                Tap::divert(options, memory, KBuf::try_zeroed(MARKS_LEN, TAG)?)
+            }
+        };
         let reads = Reads::try_new()?;
         let context = ptr::from_ref(slot).cast_mut().cast::<c_void>();
         // SAFETY: the context is a static.
@@ -57,14 +106,16 @@ impl Reader {
         KBox::try_new(
             Self {
                 id,
+                adapter: role.adapter(),
                 min_read,
-                flush_ms: options.flush_ms,
+                flush_ms: role.flush_ms(),
                 state: SpinLock::new(State {
-                    tap: Tap::new(*options, memory),
+                    tap,
                     reads,
                     closing: false,
                 }),
                 timer,
+                _share: share,
             },
             TAG,
         )
@@ -80,17 +131,40 @@ impl Reader {
         self.state.lock().tap.stats()
     }
 
-    /// Counts what still waits as lost, and says how many frames that are. After
-    /// [`Reader::close`], when every read has been completed.
-    pub(super) fn lost_at_close(&self) -> u64 {
+    /// Counts what still waits as lost and what is with the reader as not
+    /// returned, and says how many frames these are. After [`Reader::close`], when
+    /// every read has been completed.
+    pub(super) fn lost_at_close(&self) -> (u64, u64) {
         let mut state = self.state.lock();
+        let given_up = state.tap.stats().outstanding;
         state.tap.close();
-        state.tap.stats().lost_closed
+        (state.tap.stats().lost_closed, given_up)
     }
 
-    /// A frame on the data path; `copy` copies its first bytes.
+    /// Whether it gets frames of this adapter.
+    pub(super) fn is_for(&self, adapter: u32) -> bool {
+        self.adapter.is_none_or(|id| id.get() == adapter)
+    }
+
+    /// [`Tap::claim`], for the numbers of a write.
+    pub(super) fn claim(&self, sequence: u64) -> bool {
+        self.state.lock().tap.claim(sequence)
+    }
+
+    /// [`Tap::unclaim`].
+    pub(super) fn unclaim(&self, sequence: u64) {
+        self.state.lock().tap.unclaim(sequence);
+    }
+
+    /// [`Tap::refuse`].
+    pub(super) fn refuse(&self) {
+        self.state.lock().tap.refuse();
+    }
+
+    /// A frame on the data path; `copy` copies its first bytes. False if the
+    /// reader is being closed: then it has nothing to do with the frame.
     /// `IRQL <= DISPATCH_LEVEL`.
-    pub(super) fn on_frame(&self, meta: &FrameMeta, copy: &dyn Fn(&mut [u8]) -> usize) {
+    pub(super) fn on_frame(&self, meta: &FrameMeta, copy: &dyn Fn(&mut [u8]) -> usize) -> bool {
         // At most the read the frame did not fit, and the one it went into.
         let (mut full, mut flushed) = (None, None);
         {
@@ -101,10 +175,10 @@ impl Reader {
                 closing,
             } = &mut *state;
             if *closing {
-                return;
+                return false;
             }
             let Some(record) = tap.admit(meta) else {
-                return;
+                return true;
             };
             loop {
                 let front = if tap.must_wait() { None } else { reads.front() };
@@ -114,13 +188,17 @@ impl Reader {
                 };
                 let (memory, fill) = front.memory();
                 let first = fill.is_empty();
-                if tap.write(fill, memory, record, copy) {
-                    if self.flush_ms == 0 {
-                        flushed = take_front(tap, reads);
-                    } else if first {
-                        self.timer.set_ms(self.flush_ms);
+                match tap.write(fill, memory, record, copy) {
+                    Wrote::Yes => {
+                        if self.flush_ms == 0 {
+                            flushed = take_front(tap, reads);
+                        } else if first {
+                            self.timer.set_ms(self.flush_ms);
+                        }
+                        break;
                     }
-                    break;
+                    Wrote::Lost => break,
+                    Wrote::NoRoom => {}
                 }
                 if first || full.is_some() {
                     // An empty read holds a whole record (min_read), and behind
@@ -136,6 +214,7 @@ impl Reader {
         }
         complete(full);
         complete(flushed);
+        true
     }
 
     /// Takes a read. `PASSIVE_LEVEL`. `inside` stays with it until it is

@@ -8,12 +8,12 @@
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
-use weir_abi::CaptureOptions;
 use weir_abi::limits::MAX_READERS;
 
 use super::TAG;
-use super::reader::Reader;
+use super::reader::{Reader, Role};
 use crate::error::Error;
+use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
 use crate::kernel::rundown::Rundown;
@@ -29,8 +29,33 @@ const _: () = assert!(MAX_READERS <= 32);
 
 static SLOTS: [Slot; MAX_READERS] = [const { Slot::new() }; MAX_READERS];
 
-/// Bit i: slot i is active.
-static ACTIVE_SLOTS: AtomicU32 = AtomicU32::new(0);
+/// Bit i: slot i is active, and in the capture role.
+static CAPTURING: AtomicU32 = AtomicU32::new(0);
+
+/// Bit i: slot i is active, and in the divert role.
+static DIVERTING: AtomicU32 = AtomicU32::new(0);
+
+/// Whose frames slot i diverts, or is about to. Taken to see that no two readers
+/// divert those of one adapter; no other lock is taken under it.
+static CLAIMS: SpinLock<[Claim; MAX_READERS]> = SpinLock::new([Claim::None; MAX_READERS]);
+
+/// Adapters whose diverted frames are somebody's.
+#[derive(Clone, Copy)]
+enum Claim {
+    None,
+    One(u32),
+    All,
+}
+
+impl Claim {
+    fn overlaps(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => false,
+            (Self::One(a), Self::One(b)) => a == b,
+            (Self::All, _) | (_, Self::All) => true,
+        }
+    }
+}
 
 /// Which reader a handle has: its slot, and its number, which no reader before
 /// or after it in that slot has.
@@ -127,21 +152,29 @@ pub(super) fn start() {
     }
 }
 
-/// The mask of active slots.
-pub(super) fn active() -> u32 {
-    ACTIVE_SLOTS.load(Ordering::Relaxed)
+/// The mask of active slots in the capture role.
+pub(super) fn capturing() -> u32 {
+    CAPTURING.load(Ordering::Relaxed)
 }
 
-/// Calls `each` with every active reader.
-pub(super) fn for_each_active(mut each: impl FnMut(&Reader)) {
-    let mut mask = active();
+/// The mask of active slots in the divert role.
+pub(super) fn diverting() -> u32 {
+    DIVERTING.load(Ordering::Relaxed)
+}
+
+/// Calls `each` with every reader of a mask, until it returns true; whether it
+/// did.
+pub(super) fn any_of(mut mask: u32, mut each: impl FnMut(&Reader) -> bool) -> bool {
     while mask != 0 {
         let index = mask.trailing_zeros();
         mask &= mask.wrapping_sub(1);
-        if let Some(inside) = at(index).and_then(Slot::enter) {
-            each(inside.reader());
+        if let Some(inside) = at(index).and_then(Slot::enter)
+            && each(inside.reader())
+        {
+            return true;
         }
     }
+    false
 }
 
 /// Enters the slot of this reader, if it is still there.
@@ -163,23 +196,54 @@ pub(super) unsafe fn of_accepted_read(ticket: Ticket) -> Option<&'static Reader>
 }
 
 /// Opens a reader in a free slot.
-pub(super) fn open(id: u32, options: &CaptureOptions) -> Result<Ticket, Error> {
+pub(super) fn open(id: u32, role: Role<'_>) -> Result<Ticket, Error> {
     let (index, slot) = (0u32..)
         .zip(&SLOTS)
         .find(|(_, slot)| slot.change(FREE, OPENING))
         .ok_or(Error::TooMany)?;
-    let reader = match Reader::try_new(id, options, slot) {
+    let made = claim(index, role).and_then(|()| Ok(Reader::try_new(id, role, slot)?));
+    let reader = match made {
         Ok(reader) => reader,
-        Err(status) => {
+        Err(error) => {
+            give_up_claim(index);
             slot.state.store(FREE, Ordering::Release);
-            return Err(status.into());
+            return Err(error);
         }
     };
     slot.reader.store(KBox::into_raw(reader), Ordering::Release);
     slot.inside.reinit();
     slot.state.store(ACTIVE, Ordering::Release);
-    ACTIVE_SLOTS.fetch_or(bit(index), Ordering::Relaxed);
+    let mask = match role {
+        Role::Capture(_) => &CAPTURING,
+        Role::Divert(_) => &DIVERTING,
+    };
+    mask.fetch_or(bit(index), Ordering::Relaxed);
     Ok(Ticket { slot: index, id })
+}
+
+/// Sees that nobody else diverts frames of the role's adapters, and that nobody
+/// else will before [`give_up_claim`].
+fn claim(index: u32, role: Role<'_>) -> Result<(), Error> {
+    let claim = match (role, role.adapter()) {
+        (Role::Capture(_), _) => return Ok(()),
+        (Role::Divert(_), None) => Claim::All,
+        (Role::Divert(_), Some(adapter)) => Claim::One(adapter.get()),
+    };
+    let mut claims = CLAIMS.lock();
+    if claims.iter().any(|other| other.overlaps(claim)) {
+        return Err(Error::Taken);
+    }
+    if let Some(mine) = usize::try_from(index).ok().and_then(|i| claims.get_mut(i)) {
+        *mine = claim;
+    }
+    Ok(())
+}
+
+fn give_up_claim(index: u32) {
+    let mut claims = CLAIMS.lock();
+    if let Some(mine) = usize::try_from(index).ok().and_then(|i| claims.get_mut(i)) {
+        *mine = Claim::None;
+    }
 }
 
 /// Closes this reader, if it is still there.
@@ -205,7 +269,8 @@ fn close_slot(index: u32, slot: &'static Slot) {
     if !slot.change(ACTIVE, CLOSING) {
         return;
     }
-    ACTIVE_SLOTS.fetch_and(!bit(index), Ordering::Relaxed);
+    CAPTURING.fetch_and(!bit(index), Ordering::Relaxed);
+    DIVERTING.fetch_and(!bit(index), Ordering::Relaxed);
     if let Some(inside) = slot.enter() {
         inside.reader().close();
     }
@@ -215,12 +280,16 @@ fn close_slot(index: u32, slot: &'static Slot) {
     // SAFETY: from KBox::into_raw in `open`, with this tag; nobody is inside any
     // more and nobody can come in, so this is the last use.
     let reader = unsafe { KBox::from_raw(reader, TAG) };
-    let lost = reader.lost_at_close();
+    let (lost, given_up) = reader.lost_at_close();
     if lost != 0 {
         log::number(c"reader closed; frames nobody read:", lost);
     }
+    if given_up != 0 {
+        log::number(c"reader closed; diverted frames it kept:", given_up);
+    }
     // Dropping the reader waits for its timer.
     drop(reader);
+    give_up_claim(index);
     slot.state.store(FREE, Ordering::Release);
 }
 

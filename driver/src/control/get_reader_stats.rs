@@ -1,14 +1,17 @@
-//! GET_READER_STATS: the balance of this handle's reader.
+//! GET_READER_STATS: the balance of this handle.
 
 use weir_abi::{ReaderStatsReply, ReplyHeader};
 
 use super::reply::Reply;
-use crate::capture;
 use crate::error::Error;
-use crate::handle::Handle;
+use crate::handle::{Handle, Role};
+use crate::{capture, inject};
 
 pub(super) fn handle(handle: &Handle, reply: Reply<'_>) -> Result<usize, Error> {
-    let stats = capture::stats(handle.reader()?)?;
+    let stats = match handle.role()? {
+        Role::Capture(ticket) | Role::Divert(ticket) => capture::stats(ticket)?,
+        Role::Inject(_) => inject::stats(handle),
+    };
     reply.one(&ReaderStatsReply {
         header: ReplyHeader::of::<ReaderStatsReply>(),
         stats,

@@ -1,22 +1,30 @@
 //! IOCTLs, from the bytes to the reply.
 //!
 //! `METHOD_BUFFERED` gives request and reply the same memory. So the request is
-//! decoded to a [`Command`] of its own, and only then the memory is looked at
-//! again, as room for the reply. The memory is the system's copy: user mode
+//! decoded to a [`Command`] of its own (and a program behind it copied), and only
+//! then the memory is looked at again, as room for the reply. The memory is the system's copy: user mode
 //! can't change it meanwhile.
 
+mod alarm_list;
+mod flow_list;
+mod flow_stats;
 mod get_adapter_stats;
 mod get_reader_stats;
 mod get_status;
 mod get_version;
 mod list_adapters;
 mod open_capture;
+mod open_divert;
+mod open_inject;
 mod reply;
+mod rules_load;
+mod rules_read;
+mod rules_stats;
 mod service_list;
 mod service_start;
 mod service_stop;
 
-use weir_abi::{Command, CommandError};
+use weir_abi::Command;
 
 use crate::error::Error;
 use crate::handle;
@@ -58,6 +66,10 @@ fn handle(
     let _open = GATE.acquire().ok_or(Error::Unloading)?;
     let command = decode(request, code, input_len, output_len)?;
     let handle = handle::of_request(request).ok_or(Error::WrongRole)?;
+    let program = match command {
+        Command::RulesLoad { program_len } => rules_load::program(request, program_len)?,
+        _ => None,
+    };
     let reply = Reply::to(request)?;
     match command {
         Command::GetVersion => get_version::handle(reply),
@@ -69,14 +81,14 @@ fn handle(
         Command::ServiceStart(spec) => service_start::handle(&spec, reply),
         Command::ServiceList { start } => service_list::handle(start, reply),
         Command::ServiceStop { id } => service_stop::handle(id, reply),
-        Command::RulesLoad { .. }
-        | Command::RulesRead { .. }
-        | Command::RulesStats { .. }
-        | Command::OpenDivert(_)
-        | Command::OpenInject { .. }
-        | Command::FlowList { .. }
-        | Command::FlowStats { .. }
-        | Command::AlarmList { .. } => Err(CommandError::UnknownIoctl(code).into()),
+        Command::RulesLoad { .. } => rules_load::handle(program, reply),
+        Command::RulesRead { generation, offset } => rules_read::handle(generation, offset, reply),
+        Command::RulesStats { generation, start } => rules_stats::handle(generation, start, reply),
+        Command::OpenDivert(options) => open_divert::handle(&options, handle, reply),
+        Command::OpenInject { adapter } => open_inject::handle(adapter, handle, reply),
+        Command::FlowList { adapter, cursor } => flow_list::handle(adapter, cursor, reply),
+        Command::FlowStats { adapter } => flow_stats::handle(adapter, reply),
+        Command::AlarmList { since } => alarm_list::handle(since, reply),
     }
 }
 

@@ -4,7 +4,7 @@ use weir_abi::{CaptureOptions, OpenCaptureReply, ReplyHeader};
 
 use super::reply::Reply;
 use crate::error::Error;
-use crate::handle::Handle;
+use crate::handle::{Handle, Role};
 use crate::{capture, ndis};
 
 pub(super) fn handle(
@@ -20,7 +20,7 @@ pub(super) fn handle(
             return Err(error);
         }
     };
-    if !handle.give_capture(ticket) {
+    if !handle.give(Role::Capture(ticket)) {
         // Closed while the reader was being opened: its clean-up has run and
         // found no reader.
         capture::close(ticket);

@@ -44,6 +44,22 @@ impl<'a> Reply<'a> {
     }
 }
 
+impl<H: IntoBytes + Immutable> List<'_, H, u8> {
+    /// Adds as many of these bytes as there is room for.
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+        let Some(free) = self.room.get_mut(self.used..) else {
+            return;
+        };
+        let len = bytes.len().min(free.len());
+        if let (Some(to), Some(from)) = (free.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
+            self.used = self.used.saturating_add(len);
+            let more = u32::try_from(len).unwrap_or(u32::MAX);
+            self.count = self.count.saturating_add(more);
+        }
+    }
+}
+
 /// A list that is being written.
 pub(super) struct List<'a, H, E> {
     room: &'a mut [u8],
@@ -62,6 +78,11 @@ impl<H: IntoBytes + Immutable, E: IntoBytes + Immutable> List<'_, H, E> {
             self.used = self.used.saturating_add(size_of::<E>());
             self.count = self.count.saturating_add(1);
         }
+    }
+
+    /// Whether another entry has no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.room.len().saturating_sub(self.used) < size_of::<E>()
     }
 
     /// Writes what stands before the entries: `head` makes it of the header and

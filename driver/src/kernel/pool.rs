@@ -267,6 +267,18 @@ impl<T> DerefMut for KSlice<T> {
     }
 }
 
+impl<T> AsRef<[T]> for KSlice<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T> AsMut<[T]> for KSlice<T> {
+    fn as_mut(&mut self) -> &mut [T] {
+        self
+    }
+}
+
 impl<T> Drop for KSlice<T> {
     fn drop(&mut self) {
         let values: *mut [T] = &raw mut **self;

@@ -89,6 +89,10 @@ impl<'a> Inspector<'a> {
                 direction: self.direction,
                 timestamp_100ns,
                 len,
+                flags: weir_abi::RecordFlags::empty(),
+                rule: None,
+                logged: None,
+                segment_size: 0,
                 bytes: &bytes,
             });
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use pcap_file::TsResolution;
 use pcap_file::pcap::PcapReader;
 use weir_engine::Meta;
 use weir_engine::flow::{Config, Flow, Ports, Slot, Table};
@@ -36,13 +37,18 @@ const SLOTS: usize = 1 << 16;
 pub fn frames(capture: &Path) -> io::Result<Vec<Frame>> {
     let wrong = |e| io::Error::other(format!("{}: {e}", capture.display()));
     let mut reader = PcapReader::new(super::open(capture)?).map_err(wrong)?;
+    let per_unit = match reader.header().ts_resolution {
+        TsResolution::MicroSecond => 1_000,
+        TsResolution::NanoSecond => 1,
+    };
     let mut frames = Vec::new();
-    while let Some(packet) = reader.next_packet() {
+    // Raw: the crate takes a frame that is longer than the snap length for a mistake.
+    while let Some(packet) = reader.next_raw_packet() {
         let packet = packet.map_err(wrong)?;
-        let since = packet.timestamp.as_secs() + EPOCH_S;
+        let since = u64::from(packet.ts_sec) + EPOCH_S;
         frames.push(Frame {
             len: packet.orig_len,
-            time_100ns: since * 10_000_000 + u64::from(packet.timestamp.subsec_nanos() / 100),
+            time_100ns: since * 10_000_000 + u64::from(packet.ts_frac) * per_unit / 100,
             bytes: packet.data.into_owned(),
         });
     }

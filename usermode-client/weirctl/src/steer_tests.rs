@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use serde_json::json;
-use weir_abi::{
-    AlarmInfo, AlarmKind, Direction, FlowInfo, FlowPorts, FlowState, NO_VLAN, TcpTag,
-};
+use weir_abi::{AlarmInfo, AlarmKind, Direction, FlowInfo, FlowPorts, FlowState, NO_VLAN, TcpTag};
 use weir_client::fake::FakeDriver;
 use zerocopy::FromZeros as _;
 
@@ -70,7 +68,10 @@ fn a_file_with_mistakes_leaves_the_rules_in_force() {
     let bad = rule_file("rule a drop in tcp prt 80\nrule a pass sideways udp\n");
     let (_, code) = run(&driver, &format!("rules load {}", bad.path().display()));
     assert_eq!(code, 1);
-    assert_eq!(json_of(&driver, "rules show")["rules"][0]["name"], json!("smb"));
+    assert_eq!(
+        json_of(&driver, "rules show")["rules"][0]["name"],
+        json!("smb")
+    );
     let (_, code) = run(&driver, "rules load /no/such/file");
     assert_eq!(code, 1);
 }
@@ -131,7 +132,10 @@ fn flows_have_classes_services_and_owners() {
     let other = json_of(&driver, "flows -i lab1");
     assert_eq!(other["flows"].as_array().map(Vec::len), Some(1));
     let limited = json_of(&driver, "flows --limit 1");
-    assert_eq!((&limited["more"], &limited["flows"][0]["id"]), (&json!(2), &json!(9)));
+    assert_eq!(
+        (&limited["more"], &limited["flows"][0]["id"]),
+        (&json!(2), &json!(9))
+    );
     let (text, code) = run(&driver, "flows");
     assert_eq!(code, 0);
     assert!(text.contains("weir service 1"), "{text}");

@@ -97,22 +97,43 @@ impl Libpcap {
         result
     }
 
-    /// What `bpf_filter` returns for a frame; only valid code gets that far.
-    pub(crate) fn run(&self, code: &[BpfInsn], bytes: &[u8], wire_len: u32) -> u32 {
-        let filter: Symbol<'_, Filter> = self.get("bpf_filter");
-        assert!(self.validates(code));
-        let buflen = c_uint::try_from(bytes.len()).unwrap();
-        // SAFETY: the code is valid, so that it ends, and reads no more of
-        // `bytes` than the length that is given.
-        unsafe { filter(code.as_ptr(), bytes.as_ptr(), wire_len, buflen) }
-    }
-
-    /// What `bpf_validate` says.
-    pub(crate) fn validates(&self, code: &[BpfInsn]) -> bool {
+    /// Code that libpcap's machine may run.
+    pub(crate) fn valid(&self, code: Vec<BpfInsn>) -> Valid {
         let validate: Symbol<'_, Validate> = self.get("bpf_validate");
         let len = c_int::try_from(code.len()).unwrap();
         // SAFETY: it reads `len` instructions, which are there.
-        unsafe { validate(code.as_ptr(), len) != 0 }
+        let is_valid = unsafe { validate(code.as_ptr(), len) != 0 };
+        assert!(is_valid, "bpf_validate refuses {code:?}");
+        Valid(code)
+    }
+
+    /// The machine.
+    pub(crate) fn machine(&self) -> Machine<'_> {
+        Machine(self.get("bpf_filter"))
+    }
+}
+
+/// Code that was found valid.
+#[derive(Clone, Debug)]
+pub(crate) struct Valid(Vec<BpfInsn>);
+
+impl Valid {
+    pub(crate) fn insns(&self) -> &[BpfInsn] {
+        &self.0
+    }
+}
+
+/// libpcap's interpreter.
+pub(crate) struct Machine<'a>(Symbol<'a, Filter>);
+
+impl Machine<'_> {
+    /// What `bpf_filter` returns for a frame.
+    #[inline]
+    pub(crate) fn run(&self, code: &Valid, bytes: &[u8], wire_len: u32) -> u32 {
+        let buflen = c_uint::try_from(bytes.len()).unwrap();
+        // SAFETY: the code is valid, so that it ends, and reads no more of
+        // `bytes` than the length that is given.
+        unsafe { (self.0)(code.0.as_ptr(), bytes.as_ptr(), wire_len, buflen) }
     }
 }
 

@@ -115,6 +115,7 @@ fn code(bytes: &[u8]) -> &[Unalign<Insn>] {
 #[test]
 fn what_libpcap_compiles_returns_what_libpcap_returns() {
     let libpcap = Libpcap::load();
+    let machine = libpcap.machine();
     let frames = captured();
     let mut compiled = 0;
     let mut matched = 0;
@@ -125,13 +126,14 @@ fn what_libpcap_compiles_returns_what_libpcap_returns() {
                 continue;
             };
             compiled += 1;
-            let bytes = program(as_ours(&theirs));
+            let theirs = libpcap.valid(theirs);
+            let bytes = program(as_ours(theirs.insns()));
             let ours = code(&bytes);
             for frame in &frames {
                 let wire_len = u32::try_from(frame.len()).unwrap();
                 for cut in [frame.len(), frame.len().min(45), 13] {
                     let cut = &frame[..cut.min(frame.len())];
-                    let expected = libpcap.run(&theirs, cut, wire_len);
+                    let expected = machine.run(&theirs, cut, wire_len);
                     let returned = bpf::run(ours, &View::contiguous(cut, wire_len));
                     assert_eq!(returned, expected, "{expression:?} on {cut:02x?}");
                     matched += u32::from(expected != 0);
@@ -255,10 +257,12 @@ proptest! {
         frames in proptest::collection::vec(frame(), 1..6),
     ) {
         let libpcap = Libpcap::load();
-        let bytes = program(as_ours(&theirs));
+        let machine = libpcap.machine();
+        let theirs = libpcap.valid(theirs);
+        let bytes = program(as_ours(theirs.insns()));
         for frame in &frames {
             let wire_len = u32::try_from(frame.bytes.len()).unwrap();
-            let expected = libpcap.run(&theirs, &frame.bytes[..frame.captured], wire_len);
+            let expected = machine.run(&theirs, &frame.bytes[..frame.captured], wire_len);
             // However the bytes are spread.
             let returned = frame.with_view(|view| bpf::run(code(&bytes), view));
             prop_assert_eq!(returned, expected);

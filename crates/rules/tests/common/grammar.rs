@@ -68,7 +68,7 @@ fn port() -> impl Strategy<Value = String> + Clone {
     prop_oneof![
         8 => words("80|443|53|7|40000|0x50|0120"),
         1 => words("0|65535|65536|4294967295"),
-        2 => words("http|https|domain|echo|ntp|ssh|\\\\http|www|nosuchport|\\\\80"),
+        2 => words("http|https|domain|echo|ntp|ssh|\\http|www|syslog|snmp|nosuchport|\\80"),
     ]
 }
 
@@ -86,7 +86,7 @@ fn direction() -> impl Strategy<Value = String> + Clone {
 fn protocol_number() -> impl Strategy<Value = String> + Clone {
     prop_oneof![
         6 => words("6|17|1|58|132|44|50|0|255|256|2|0x11|4294967295"),
-        2 => words("\\\\tcp|\\\\udp|\\\\icmp|\\\\sctp|ipv6-icmp|ospf|\\\\igmp|nosuch|gre|OSPFIGP|vrrp"),
+        2 => words("\\tcp|\\udp|\\icmp|\\sctp|ipv6-icmp|ospf|\\igmp|nosuch|gre|OSPFIGP|vrrp"),
     ]
 }
 
@@ -94,7 +94,7 @@ fn ether_type() -> impl Strategy<Value = String> + Clone {
     prop_oneof![
         4 => words("0x800|0x86dd|0x806|2048|0x8100|0x88a8|0x8847|0x10800|1500|1501|0x88cc"),
         2 => words("6|0xfe|0xf0|0xe0|0x42|0xaa|4|0|0x809b|0x80f3|0x8137"),
-        3 => words("\\\\ip|\\\\ip6|\\\\arp|\\\\rarp|\\\\stp|\\\\ipx|\\\\iso|\\\\aarp|loopback|nosuch"),
+        3 => words("\\ip|\\ip6|\\arp|\\rarp|\\stp|\\ipx|\\iso|\\aarp|loopback|nosuch"),
     ]
 }
 
@@ -125,7 +125,7 @@ fn primitive() -> impl Strategy<Value = String> + Clone {
         (4, joined!(transports.clone(), direction(), word("portrange"), ids(port_range())).boxed()),
         (3, joined!(words("|ip|ip6|ip|ip6"), word("proto"), ids(protocol_number())).boxed()),
         (3, joined!(word("ether proto"), ids(ether_type())).boxed()),
-        (2, joined!(words("iso|isis"), word("proto"), words("0x81|0x83|\\\\clnp|\\\\isis|17|18|0")).boxed()),
+        (2, joined!(words("iso|isis"), word("proto"), words("0x81|0x83|\\clnp|\\isis|17|18|0")).boxed()),
         (4, joined!(word("ether"), words("host|src|dst|src host|dst host|src or dst|src and dst|host not"), ids(mac())).boxed()),
         (4, words(
             "ip|ip6|arp|rarp|tcp|udp|sctp|icmp|icmp6|igmp|pim|ah|esp|igrp|vrrp|carp|tcp|udp|ip|ip6"
