@@ -16,6 +16,7 @@ use zerocopy::FromZeros;
 use super::own::{self, Pools};
 use super::sys::{self, NDIS_HANDLE};
 use super::{MAX_ADAPTERS, TAG};
+use crate::flows;
 use crate::kernel::cpu;
 use crate::kernel::lock::SpinLock;
 use crate::kernel::pool::KBox;
@@ -57,6 +58,8 @@ pub(super) struct Module {
     /// Cells there are.
     cell_count: u32,
     info: SpinLock<AdapterInfo>,
+    /// Its flows.
+    pub(super) flows: flows::Attached,
     /// What the filter's own lists are made from.
     pub(super) pools: Pools,
     /// What the adapter wants of them.
@@ -85,6 +88,7 @@ impl Module {
     /// A module in the state Attaching, its gate shut. `PASSIVE_LEVEL`.
     pub(super) fn try_new(handle: NDIS_HANDLE, info: AdapterInfo) -> Result<KBox<Self>> {
         let pools = Pools::try_new(handle)?;
+        let flows = flows::attach(info.id)?;
         let first = Cell::try_new()?;
         let mut more = [const { None }; MORE_CELLS];
         let mut cell_count = 1u32;
@@ -105,6 +109,7 @@ impl Module {
             cell_count,
             info: SpinLock::new(info),
             pools,
+            flows,
             wishes: Wishes {
                 mtu: AtomicU32::new(0),
                 data_back_fill: AtomicU32::new(0),

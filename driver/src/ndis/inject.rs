@@ -16,7 +16,6 @@ use super::adapter::{self, Module};
 use super::finish::{self, Cut};
 use super::own::{Data, Frame, Frames};
 use super::{back, checksum, sys, tag};
-use crate::kernel::status::NtStatus;
 
 /// The least a frame has: an Ethernet header.
 pub(crate) const MIN_FRAME: u32 = 14;
@@ -58,18 +57,6 @@ pub(crate) enum InjectError {
     Source,
     /// No memory, or NDIS had none.
     NoMemory,
-}
-
-impl InjectError {
-    /// The status that says so.
-    pub(crate) fn status(self) -> NtStatus {
-        match self {
-            Self::NoSuchAdapter => NtStatus::NO_SUCH_DEVICE,
-            Self::NotRunning => NtStatus::INVALID_DEVICE_STATE,
-            Self::Length | Self::Source => NtStatus::INVALID_PARAMETER,
-            Self::NoMemory => NtStatus::INSUFFICIENT_RESOURCES,
-        }
-    }
 }
 
 /// Hands a frame on. `fill` is called once, with `len` zeroed bytes, and says

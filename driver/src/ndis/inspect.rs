@@ -1,12 +1,15 @@
 //! What happens to each frame on its way: its headers are dissected out of a
-//! copy, it is counted, decided on, and shown to the readers. Once, in the call
+//! copy, its flow counts it, the rules decide on it, it is counted and shown to
+//! the readers. Once, in the call
 //! that brings it; nothing is kept, nothing is allocated.
 
 use core::ptr::NonNull;
 
-use weir_abi::Direction;
+use weir_abi::{Direction, RecordFlags};
+use weir_engine::rule::{Action, View};
 use weir_engine::stats::{Counters, Loss, Verdict};
 use weir_engine::wire::{self, HEADER_WINDOW};
+use weir_engine::{Meta, path};
 
 use super::adapter::Module;
 use super::checksum::Offload;
@@ -15,6 +18,7 @@ use super::sys::{self, NET_BUFFER, NET_BUFFER_LIST};
 use super::{nbl, tag};
 use crate::capture;
 use crate::kernel::time;
+use crate::rules::{self, InForce};
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,15 +33,20 @@ pub(super) enum Fate {
 pub(super) struct Inspector<'a> {
     module: &'a Module,
     direction: Direction,
+    /// The rules, the same for the whole chain. To be let go of before the chain
+    /// is handed on, where that can be: a load of new ones waits for it.
+    rules: Option<InForce>,
+    /// Whether somebody captures.
+    shown: bool,
+    /// One clock reading does for a chain: NDIS hands over together what came
+    /// together.
+    time_100ns: u64,
     /// Everything below is of the chain so far and not entered yet.
     batch: Counters,
     /// Frames that are to go on, and their bytes, of the list that is looked at.
     going: (u64, u64),
     /// Frames that go on, of all lists that have been settled.
     gone: u64,
-    /// One clock reading does for a chain: NDIS hands over together what came
-    /// together.
-    seen_at: Option<u64>,
 }
 
 impl<'a> Inspector<'a> {
@@ -46,10 +55,12 @@ impl<'a> Inspector<'a> {
         Self {
             module,
             direction,
+            rules: rules::current(),
+            shown: capture::any_reader(),
+            time_100ns: time::system_time_100ns(),
             batch: Counters::ZERO,
             going: (0, 0),
             gone: 0,
-            seen_at: capture::any_reader().then(time::system_time_100ns),
         }
     }
 
@@ -61,7 +72,12 @@ impl<'a> Inspector<'a> {
         self.direction
     }
 
-    /// Decides on a frame. If it is to go on, [`Inspector::settle`] counts it.
+    /// Decides on a frame, after its flow has seen it. If it is to go on,
+    /// [`Inspector::settle`] counts it.
+    ///
+    /// A frame that a rule diverts passes when nobody diverts its adapter. One
+    /// that goes to a reader is the reader's even if the reader has no room for
+    /// it, and counts it as lost.
     ///
     /// # Safety
     /// `buffer` is a buffer of `list`, which is the filter's.
@@ -77,24 +93,62 @@ impl<'a> Inspector<'a> {
         let mut window = [0u8; HEADER_WINDOW];
         let got = bytes.copy_to(0, &mut window);
         let window = window.get(..got).unwrap_or_default();
-        let headers = wire::dissect(window, len);
-        self.batch.balance.see(len);
-        self.batch.protocols.count(&headers, false);
+        let meta = Meta {
+            adapter: self.module.id(),
+            direction: Some(self.direction),
+            time_100ns: self.time_100ns,
+            frame_len: len,
+        };
+        let rules = self.rules.as_ref();
+        let seen = path::inspect(
+            &View::new(window, len, len, &bytes),
+            &meta,
+            rules.map(InForce::rules),
+            |frame, meta| self.module.flows.track(frame, meta),
+            |rule| {
+                if let Some(rules) = rules {
+                    rules.hit(rule, len);
+                }
+            },
+        );
+        if let Some(rules) = rules {
+            rules.decided(&seen.decision, len);
+        }
         let offload = Offload::of(list, self.direction);
-        let checks = offload.verify(&headers, window, &bytes);
+        let checks = offload.verify(&seen.frame, window, &bytes);
+        self.batch.balance.see(len);
+        self.batch.protocols.count(&seen.frame, false);
         self.batch.protocols.count_checksums(checks);
-        if let Some(timestamp_100ns) = self.seen_at {
-            capture::on_frame(&capture::Frame {
-                adapter: self.module.id(),
-                direction: self.direction,
-                timestamp_100ns,
-                len,
-                flags: weir_abi::RecordFlags::empty(),
-                rule: None,
-                logged: None,
-                segment_size: 0,
-                bytes: &bytes,
-            });
+        let mut frame = capture::Frame {
+            adapter: meta.adapter,
+            direction: self.direction,
+            timestamp_100ns: self.time_100ns,
+            len,
+            flags: RecordFlags::empty(),
+            rule: seen.decision.rule,
+            logged: seen.decision.log,
+            segment_size: offload.segment_size(),
+            bytes: &bytes,
+        };
+        let verdict = match seen.decision.action {
+            Action::Drop => Verdict::Drop,
+            Action::Divert => {
+                frame.flags = offload.remarks(checks) | RecordFlags::DIVERTED;
+                if capture::divert(&frame) {
+                    Verdict::Divert
+                } else {
+                    Verdict::Pass
+                }
+            }
+            Action::Pass | Action::Log | Action::Count => Verdict::Pass,
+        };
+        if self.shown {
+            frame.flags = offload.remarks(checks) | remark(verdict);
+            capture::on_frame(&frame);
+        }
+        if verdict != Verdict::Pass {
+            self.batch.balance.enter(verdict, len);
+            return Fate::Stopped;
         }
         let (frames, sum) = self.going;
         self.going = (frames.saturating_add(1), sum.saturating_add(u64::from(len)));
@@ -128,6 +182,15 @@ impl<'a> Inspector<'a> {
         let gone = core::mem::take(&mut self.gone);
         self.module.in_flight(self.direction, signed(gone));
         gone
+    }
+}
+
+/// What a record of a frame remarks about its verdict.
+fn remark(verdict: Verdict) -> RecordFlags {
+    match verdict {
+        Verdict::Drop => RecordFlags::DROPPED,
+        Verdict::Divert => RecordFlags::DIVERTED,
+        Verdict::Pass | Verdict::Lost(_) => RecordFlags::empty(),
     }
 }
 

@@ -60,11 +60,6 @@ impl<'a> NbBytes<'a> {
         }
     }
 
-    /// Whether the tag was beside the frame.
-    pub(crate) fn tag_beside(&self) -> bool {
-        self.tag.is_some()
-    }
-
     /// Copies the frame's bytes from `offset` on into `dst`, as many as there
     /// are and fit. Says how many; fewer only if the frame ends or a part of it
     /// can't be mapped (no memory for page tables). `IRQL <= DISPATCH_LEVEL`.

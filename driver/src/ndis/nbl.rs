@@ -6,19 +6,6 @@ use core::ptr::{self, NonNull};
 
 use super::sys::{NDIS_STATUS, NET_BUFFER, NET_BUFFER_LIST};
 
-/// How many frames a chain has: one for each `NET_BUFFER`.
-///
-/// # Safety
-/// `head` is null or the first of a chain of valid lists that are the filter's.
-pub(super) unsafe fn count(head: *mut NET_BUFFER_LIST) -> u64 {
-    // SAFETY: the contract is the same.
-    let lists = unsafe { drain(head) };
-    lists.fold(0, |n, list| {
-        // SAFETY: a list of the chain, the filter's while this runs.
-        n.saturating_add(frames_of(unsafe { list.as_ref() }))
-    })
-}
-
 /// How many frames a list has.
 pub(super) fn frames_of(list: &NET_BUFFER_LIST) -> u64 {
     buffers(list).fold(0, |n, _| n.saturating_add(1))

@@ -72,6 +72,7 @@ impl Upwards<'_> {
         }
         // Before the calls: they may be returned from within them.
         inspector.enter();
+        drop(inspector);
         if let Some((lists, count)) = on.finish() {
             // SAFETY: the filter's NBLs, handed on once, with the port and the
             // flags they came with; inside the gate by contract.

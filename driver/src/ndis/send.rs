@@ -49,6 +49,7 @@ pub(super) unsafe extern "system" fn send(
     }
     // Before the calls: completion may come from within them.
     inspector.enter();
+    drop(inspector);
     if let Some((lists, _)) = on.finish() {
         // SAFETY: the filter's NBLs, handed on once, with the port and the flags
         // they came with; the module is Running, and Pausing waits for _inside.
