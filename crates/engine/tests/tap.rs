@@ -7,7 +7,7 @@ use weir_abi::record::FrameMeta;
 use weir_abi::{
     CaptureOptions, CaptureSource, Direction, Directions, FrameRecord, RecordFlags, records,
 };
-use weir_engine::tap::{Drained, Fill, Tap};
+use weir_engine::tap::{Drained, Fill, Tap, Wrote};
 
 fn options(snaplen: u32) -> CaptureOptions {
     CaptureOptions {
@@ -51,12 +51,13 @@ fn a_frame_lies_in_the_read_as_the_contract_says() {
     let mut buffer = [0xAAu8; 256];
     let mut fill = Fill::new();
     let record = tap.admit(&meta(6)).unwrap();
-    assert!(tap.write(
+    let wrote = tap.write(
         &mut fill,
         &mut buffer,
         record,
-        copy_from(&[1, 2, 3, 4, 5, 6])
-    ));
+        copy_from(&[1, 2, 3, 4, 5, 6]),
+    );
+    assert_eq!(wrote, Wrote::Yes);
     assert_eq!(fill.used(), 48);
     let got = read_back(&buffer[..fill.used()]);
     assert_eq!(got.len(), 1);
@@ -81,7 +82,8 @@ fn a_record_that_does_not_fit_changes_nothing() {
     let mut buffer = [0xAAu8; 47];
     let mut fill = Fill::new();
     let record = tap.admit(&meta(8)).unwrap();
-    assert!(!tap.write(&mut fill, &mut buffer, record, copy_from(&[9; 8])));
+    let wrote = tap.write(&mut fill, &mut buffer, record, copy_from(&[9; 8]));
+    assert_eq!(wrote, Wrote::NoRoom);
     assert!(fill.is_empty());
     assert_eq!(buffer, [0xAA; 47]);
     assert_eq!(tap.stats().queued, 0);
@@ -93,10 +95,11 @@ fn unreadable_frame_memory_makes_a_shorter_record() {
     let mut buffer = [0xAAu8; 128];
     let mut fill = Fill::new();
     let record = tap.admit(&meta(20)).unwrap();
-    assert!(tap.write(&mut fill, &mut buffer, record, |out| {
+    let wrote = tap.write(&mut fill, &mut buffer, record, |out| {
         out[..3].copy_from_slice(&[1, 2, 3]);
         3
-    }));
+    });
+    assert_eq!(wrote, Wrote::Yes);
     let got = read_back(&buffer[..fill.used()]);
     assert_eq!(got[0].1, [1, 2, 3]);
     assert_eq!(got[0].0.original_len, 20);
@@ -135,7 +138,8 @@ fn the_flush_time_runs_from_the_first_frame() {
                 ..meta(1)
             })
             .unwrap();
-        assert!(tap.write(&mut fill, &mut buffer, record, copy_from(&[1])));
+        let wrote = tap.write(&mut fill, &mut buffer, record, copy_from(&[1]));
+        assert_eq!(wrote, Wrote::Yes);
     }
     assert_eq!(fill.due_in_ms(5_000_000, 200), 200);
     assert_eq!(fill.due_in_ms(6_000_000, 200), 100);
@@ -203,7 +207,7 @@ impl Reader {
         if !self.tap.must_wait()
             && let Some((buffer, fill)) = &mut self.read
         {
-            if self.tap.write(fill, buffer, record, copy_from(bytes)) {
+            if self.tap.write(fill, buffer, record, copy_from(bytes)) == Wrote::Yes {
                 return;
             }
             self.complete();
@@ -335,4 +339,179 @@ proptest! {
             prop_assert!(tap.stats().is_balanced());
         }
     }
+}
+
+/// A divert reader against a model of it: a set of numbers for each place a
+/// frame can be in.
+mod divert {
+    use std::collections::BTreeSet;
+
+    use weir_abi::DivertOptions;
+    use weir_abi::limits::MAX_OUTSTANDING;
+    use weir_engine::tap::MARKS_LEN;
+
+    use super::*;
+
+    fn reader(backlog: usize) -> Tap<Vec<u8>> {
+        let options = DivertOptions {
+            adapter: None,
+            backlog: 0,
+            flush_ms: 0,
+        };
+        Tap::divert(&options, vec![0; backlog], vec![0; MARKS_LEN])
+    }
+
+    /// One frame, straight into a read that is completed.
+    fn deliver(tap: &mut Tap<Vec<u8>>) -> u64 {
+        let mut buffer = [0; 64];
+        let mut fill = Fill::new();
+        let record = tap.admit(&meta(4)).expect("a number");
+        let wrote = tap.write(&mut fill, &mut buffer, record, copy_from(&[1; 4]));
+        assert_eq!(wrote, Wrote::Yes);
+        tap.finish(&fill);
+        record.sequence
+    }
+
+    fn balanced(tap: &Tap<Vec<u8>>) -> weir_abi::ReaderStats {
+        let stats = tap.stats();
+        assert!(stats.is_divert_balanced(), "{stats:?}");
+        stats
+    }
+
+    #[test]
+    fn each_frame_is_given_back_once() {
+        let mut tap = reader(256);
+        let first = deliver(&mut tap);
+        let second = deliver(&mut tap);
+        assert!(!tap.claim(second + 1), "not seen yet");
+        assert!(!tap.claim(u64::MAX));
+        assert!(tap.claim(second));
+        assert!(!tap.claim(second), "given back already");
+        assert_eq!(balanced(&tap).outstanding, 1);
+        tap.unclaim(second);
+        assert_eq!(balanced(&tap).outstanding, 2);
+        assert!(tap.claim(first) && tap.claim(second));
+        let stats = balanced(&tap);
+        assert_eq!((stats.returned, stats.outstanding), (2, 0));
+    }
+
+    #[test]
+    fn what_still_waits_can_not_be_given_back() {
+        let mut tap = reader(256);
+        let record = tap.admit(&meta(4)).expect("a number");
+        assert!(tap.set_aside(record, copy_from(&[1; 4])));
+        assert!(!tap.claim(record.sequence));
+        let mut buffer = [0; 64];
+        let mut fill = Fill::new();
+        assert_eq!(tap.drain(&mut fill, &mut buffer, 64), Drained::Empty);
+        assert!(!tap.claim(record.sequence), "the read isn't complete");
+        tap.finish(&fill);
+        assert!(tap.claim(record.sequence));
+        balanced(&tap);
+    }
+
+    #[test]
+    fn a_frame_that_is_not_whole_is_lost() {
+        let mut tap = reader(256);
+        let long = weir_abi::limits::MAX_SNAPLEN as usize + 1;
+        assert_eq!(tap.admit(&meta(long)), None);
+        let mut buffer = [0; 128];
+        let mut fill = Fill::new();
+        let record = tap.admit(&meta(20)).expect("a number");
+        let wrote = tap.write(&mut fill, &mut buffer, record, |_| 3);
+        assert_eq!(wrote, Wrote::Lost);
+        let record = tap.admit(&meta(20)).expect("a number");
+        assert!(!tap.set_aside(record, |_| 3));
+        let stats = balanced(&tap);
+        assert_eq!((stats.seen, stats.lost_backlog), (3, 3));
+        assert_eq!(fill, Fill::new());
+    }
+
+    #[test]
+    fn the_oldest_is_given_up_for_one_too_many() {
+        let mut tap = reader(256);
+        let first = deliver(&mut tap);
+        for _ in 1..MAX_OUTSTANDING {
+            deliver(&mut tap);
+        }
+        assert_eq!(balanced(&tap).outstanding, u64::from(MAX_OUTSTANDING));
+        assert!(tap.claim(first));
+        // Its number is needed for another one, so that it can't come back.
+        deliver(&mut tap);
+        tap.unclaim(first);
+        assert_eq!(balanced(&tap).unreturned, 1);
+        deliver(&mut tap);
+        assert!(!tap.claim(first + 1), "given up");
+        let stats = balanced(&tap);
+        assert_eq!((stats.unreturned, stats.returned), (2, 0));
+        tap.close();
+        let stats = balanced(&tap);
+        assert_eq!(stats.unreturned, u64::from(MAX_OUTSTANDING) + 2);
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_where_the_model_says(steps in prop::collection::vec((0..5u8, any::<u8>()), 0..300)) {
+            let mut tap = reader(400);
+            let mut buffer = vec![0; 300];
+            let mut fill = Fill::new();
+            let (mut in_read, mut with_reader) = (BTreeSet::new(), BTreeSet::new());
+            let mut returned = 0;
+            for (step, pick) in steps {
+                match step {
+                    0 | 1 => {
+                        let record = tap.admit(&meta(usize::from(pick))).expect("a number");
+                        let bytes = vec![0; usize::from(pick)];
+                        if tap.must_wait()
+                            || tap.write(&mut fill, &mut buffer, record, copy_from(&bytes)) != Wrote::Yes
+                        {
+                            tap.set_aside(record, copy_from(&bytes));
+                        } else {
+                            in_read.insert(record.sequence);
+                        }
+                    }
+                    2 => {
+                        tap.drain(&mut fill, &mut buffer, 1000);
+                        in_read = read_back(&buffer[..fill.used()]).iter().map(|(r, _)| r.sequence).collect();
+                        tap.finish(&fill);
+                        fill = Fill::new();
+                        with_reader.append(&mut in_read);
+                    }
+                    _ => {
+                        let sequence = u64::from(pick) % (tap.stats().seen + 1);
+                        let there = with_reader.remove(&sequence);
+                        prop_assert_eq!(tap.claim(sequence), there);
+                        returned += u64::from(there);
+                        if there && step == 4 {
+                            tap.unclaim(sequence);
+                            with_reader.insert(sequence);
+                            returned -= 1;
+                        }
+                    }
+                }
+                let stats = tap.stats();
+                prop_assert!(stats.is_divert_balanced());
+                prop_assert_eq!(stats.outstanding, with_reader.len() as u64);
+                prop_assert_eq!(stats.returned, returned);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_of_logged_frames_gets_those_only() {
+    let mut asked = options(64);
+    asked.source = CaptureSource::Logged;
+    let mut tap = Tap::new(asked, vec![0u8; 64]);
+    assert_eq!(tap.admit(&FrameMeta { rule: 3, ..meta(1) }), None);
+    let logged = FrameMeta {
+        rule: 3,
+        logged: 2,
+        flags: RecordFlags::DROPPED,
+        ..meta(1)
+    };
+    let record = tap.admit(&logged).expect("logged");
+    assert_eq!(record.rule, 2);
+    assert_eq!(record.flags(), RecordFlags::DROPPED | RecordFlags::LOGGED);
+    assert_eq!((tap.stats().seen, tap.stats().filtered), (1, 1));
 }
