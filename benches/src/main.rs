@@ -4,7 +4,7 @@
 //! ratios. All numbers of one table are of one run, on the same frames.
 
 #[path = "../../crates/engine/tests/rule/assemble.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the engine's tests use the rest of it")]
 mod assemble;
 mod dissecting;
 mod frames;

@@ -1,7 +1,9 @@
 //! Rules on five-tuples: as a program of Weir's, and as code of libpcap's.
 
+use weir_engine::rule::format::{ACTION_DROP, ACTION_PASS};
 use weir_engine::rule::{Program, RuleSet};
 
+use crate::assemble::{Draft, Parts};
 use crate::frames::{Addresses, FiveTuple, Frames};
 use crate::libpcap::{Libpcap, Valid};
 
@@ -54,26 +56,23 @@ fn shuffle(items: &mut [FiveTuple]) {
     }
 }
 
-/// The rules as Weir compiles them: `drop`, whichever way a frame goes.
+/// The rules as Weir compiles their expressions: `drop`, whichever way a frame
+/// goes.
 pub(crate) fn weir(rules: &[FiveTuple]) -> Rules {
-    let drafts: Vec<_> = rules
-        .iter()
-        .enumerate()
-        .map(|(n, rule)| {
-            let e = weir_rules::compile_expression(&rule.expression()).expect("an expression");
-            assert!(!e.tuples().is_empty());
-            crate::assemble::Draft {
-                name: format!("r{n}"),
-                action: 1,
-                directions: 3,
-                code: e.code().to_vec(),
-                tuples: e.tuples().to_vec(),
-            }
-        })
-        .collect();
-    let bytes = crate::assemble::Parts::new(0, &drafts).bytes();
+    let drafts: Vec<_> = rules.iter().enumerate().map(draft).collect();
+    let bytes = Parts::new(ACTION_PASS, &drafts).bytes();
     let words = Program::verify(&bytes).expect("a program").index_len();
     RuleSet::build(bytes, vec![0; words]).expect("a set of rules")
+}
+
+fn draft((number, rule): (usize, &FiveTuple)) -> Draft {
+    let compiled = weir_rules::compile_expression(&rule.expression()).expect("an expression");
+    assert!(!compiled.tuples().is_empty(), "a five-tuple is looked up");
+    let name = format!("r{number}");
+    Draft {
+        tuples: compiled.tuples().to_vec(),
+        ..Draft::linear(&name, ACTION_DROP, compiled.code().to_vec())
+    }
 }
 
 /// Each rule as a program of its own, for libpcap's machine: run one after the

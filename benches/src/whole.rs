@@ -10,7 +10,7 @@ use weir_abi::{CaptureOptions, CaptureSource, Direction, Directions};
 use weir_engine::flow::{Config, Slot, Table as Flows};
 use weir_engine::rule::View;
 use weir_engine::rule::hits::HitCell;
-use weir_engine::tap::{Fill, Tap};
+use weir_engine::tap::{Fill, Tap, Wrote};
 use weir_engine::{Meta, path, wire};
 use zerocopy::FromZeros;
 
@@ -104,7 +104,7 @@ impl Way {
             }
             from.len()
         };
-        while !self.tap.write(&mut self.fill, &mut self.read, record, copy) {
+        while self.tap.write(&mut self.fill, &mut self.read, record, copy) == Wrote::NoRoom {
             self.tap.finish(&self.fill);
             self.fill = Fill::new();
         }

@@ -1,5 +1,6 @@
 //! What `cargo xtask` does, as a library: the tests use parts of it too.
 
+pub mod bench;
 pub mod checks;
 pub mod demo;
 pub mod driver;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use xtask::{checks, demo, driver, image, play, setup, speakeasy};
+use xtask::{bench, checks, demo, driver, image, play, setup, speakeasy};
 
 #[derive(Parser)]
 #[command(about = "Weir's own tasks", version)]
@@ -20,6 +20,12 @@ enum Task {
     Demo,
     /// Run every check and test there is
     Test,
+    /// Measure the engine beside etherparse, libpcap and hashbrown
+    Bench {
+        /// Shorter samples, and no ten million flows
+        #[arg(long)]
+        quick: bool,
+    },
     /// Install what a fresh Debian or Ubuntu lacks; the other tasks do it too
     Setup,
     /// Bring up a lab with weir.sys in it, to play in
@@ -62,6 +68,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
     match task {
         Task::Demo => demo::run(root),
         Task::Test => checks::test(root),
+        Task::Bench { quick } => bench::run(root, quick),
         Task::Setup => setup::everything(),
         // Answered by the caller: its exit code may be another program's.
         Task::Lab(_) => Ok(()),
