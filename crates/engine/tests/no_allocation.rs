@@ -20,7 +20,7 @@ use weir_engine::rule::format::{
 use weir_engine::rule::hits::Hits;
 use weir_engine::rule::{RuleSet, View};
 use weir_engine::stats::{Counters, Verdict};
-use weir_engine::tap::{Drained, Fill, Tap};
+use weir_engine::tap::{Drained, Fill, Tap, Wrote};
 use weir_engine::wire::checksum::verify;
 use zerocopy::FromZeros;
 
@@ -188,7 +188,7 @@ impl Way {
         };
         let record = self.tap.admit(meta).unwrap();
         let fits = !self.tap.must_wait() && {
-            self.tap.write(&mut self.fill, &mut self.read, record, copy)
+            self.tap.write(&mut self.fill, &mut self.read, record, copy) == Wrote::Yes
         };
         if !fits && !self.tap.set_aside(record, copy) {
             self.tap.finish(&self.fill);
