@@ -17,19 +17,15 @@ mod kernel;
 #[path = "capture/ntoskrnl.rs"]
 mod ntoskrnl;
 
-mod ndis {
-    pub(crate) mod nb {
-        /// A frame's bytes.
-        pub(crate) struct NbBytes<'a>(pub(crate) &'a [u8]);
+/// A frame's bytes.
+struct Bytes<'a>(&'a [u8]);
 
-        impl NbBytes<'_> {
-            pub(crate) fn copy_to(&self, offset: u32, out: &mut [u8]) -> usize {
-                let from = &self.0[offset as usize..];
-                let len = from.len().min(out.len());
-                out[..len].copy_from_slice(&from[..len]);
-                len
-            }
-        }
+impl Far for Bytes<'_> {
+    fn copy_to(&self, offset: u32, out: &mut [u8]) -> usize {
+        let from = &self.0[offset as usize..];
+        let len = from.len().min(out.len());
+        out[..len].copy_from_slice(&from[..len]);
+        len
     }
 }
 
@@ -38,11 +34,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use capture::{Frame, Ticket};
 use error::Error;
+use handle::Role;
 use kernel::status::NtStatus;
 use kernel::wdf::{Outcome, UserCall, UserFile};
-use ndis::nb::NbBytes;
-use weir_abi::limits::{MAX_READERS, MAX_SNAPLEN, MIN_BACKLOG};
-use weir_abi::{CaptureOptions, Direction, Directions, ReaderStats, record_size, records};
+use weir_abi::limits::{MAX_BACKLOG, MAX_READERS, MAX_SNAPLEN, MAX_TOTAL_BACKLOG, MIN_BACKLOG};
+use weir_abi::{
+    CaptureOptions, CaptureSource, Direction, Directions, DivertOptions, ReaderStats, RecordFlags,
+    record_size, records,
+};
+use weir_engine::rule::Far;
 
 /// The readers' slots are statics of the driver: one test at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -75,6 +75,7 @@ fn options(snaplen: u32, flush_ms: u32) -> CaptureOptions {
         backlog: MIN_BACKLOG,
         flush_ms,
         directions: Directions::all(),
+        source: CaptureSource::All,
     }
 }
 
@@ -83,7 +84,20 @@ fn open(options: &CaptureOptions) -> Result<(UserFile, Ticket), Error> {
     let file = UserFile::open();
     file.handle.begin_role()?;
     let ticket = capture::open(options)?;
-    assert!(file.handle.give_capture(ticket));
+    assert!(file.handle.give(Role::Capture(ticket)));
+    Ok((file, ticket))
+}
+
+/// OPEN_DIVERT, likewise.
+fn open_divert(adapter: u32) -> Result<(UserFile, Ticket), Error> {
+    let file = UserFile::open();
+    file.handle.begin_role()?;
+    let ticket = capture::open_divert(&DivertOptions {
+        adapter: std::num::NonZeroU32::new(adapter),
+        backlog: MIN_BACKLOG,
+        flush_ms: 0,
+    })?;
+    assert!(file.handle.give(Role::Divert(ticket)));
     Ok((file, ticket))
 }
 
@@ -104,20 +118,35 @@ fn submit(file: &UserFile, read: &'static UserCall) {
 
 /// CloseHandle, as the file's clean-up callback does it.
 fn close(file: &UserFile) {
-    if let Some(ticket) = file.handle.close() {
-        capture::close(ticket);
+    match file.handle.close() {
+        Some(Role::Capture(ticket) | Role::Divert(ticket)) => capture::close(ticket),
+        Some(Role::Inject(_)) | None => {}
+    }
+}
+
+fn frame<'a>(adapter: u32, bytes: &'a Bytes<'a>) -> Frame<'a> {
+    Frame {
+        adapter,
+        direction: Direction::In,
+        timestamp_100ns: kernel::time::system_time_100ns(),
+        len: u32::try_from(bytes.0.len()).unwrap(),
+        flags: RecordFlags::empty(),
+        rule: None,
+        logged: None,
+        segment_size: 0,
+        bytes,
     }
 }
 
 fn send(bytes: &[u8]) {
-    let frame = Frame {
-        adapter: 1,
-        direction: Direction::In,
-        timestamp_100ns: kernel::time::system_time_100ns(),
-        len: u32::try_from(bytes.len()).unwrap(),
-        bytes: &NbBytes(bytes),
-    };
-    ntoskrnl::at_dispatch(|| capture::on_frame(&frame));
+    let bytes = Bytes(bytes);
+    ntoskrnl::at_dispatch(|| capture::on_frame(&frame(1, &bytes)));
+}
+
+/// A frame of a divert rule: whether it is a reader's.
+fn divert(adapter: u32, bytes: &[u8]) -> bool {
+    let bytes = Bytes(bytes);
+    ntoskrnl::at_dispatch(|| capture::divert(&frame(adapter, &bytes)))
 }
 
 fn stats(ticket: Ticket) -> ReaderStats {
@@ -276,7 +305,10 @@ fn a_handle_has_one_role_once() {
     retried.handle.begin_role().unwrap();
     close(&retried);
     let ticket = capture::open(&options(64, 0)).unwrap();
-    assert!(!retried.handle.give_capture(ticket), "closed meanwhile");
+    assert!(
+        !retried.handle.give(Role::Capture(ticket)),
+        "closed meanwhile"
+    );
     capture::close(ticket);
     driver.unload();
 }
@@ -397,6 +429,160 @@ fn each_allocation_may_fail() {
     }
     assert!(n >= 3, "only {n} allocations were seen");
     driver.unload();
+}
+
+#[test]
+fn diverted_frames_are_one_readers_and_come_back_once() {
+    let driver = Loaded::new();
+    assert!(!divert(1, &[1; 60]), "nobody is there");
+    let (file, ticket) = open_divert(1).unwrap();
+    assert!(matches!(open_divert(1), Err(Error::Taken)));
+    assert!(matches!(open_divert(0), Err(Error::Taken)));
+    let (other, _) = open_divert(2).unwrap();
+    assert!(!divert(3, &[1; 60]), "nobody's adapter");
+    let least = record_size(MAX_SNAPLEN).unwrap() as usize;
+    let a = read(&file, least);
+    assert!(divert(1, &[1; 60]));
+    assert_eq!(frames_of(a), [0]);
+    assert!(divert(1, &[2; 60]), "waits");
+    send(&[9; 60]);
+    let now = stats(ticket);
+    assert_eq!((now.seen, now.queued, now.outstanding), (2, 1, 1));
+
+    let returning = capture::give_back(ticket).unwrap();
+    assert!(returning.is_for(1) && !returning.is_for(2));
+    assert!(!returning.claim(1), "not delivered yet");
+    assert!(returning.claim(0));
+    assert!(!returning.claim(0));
+    drop(returning);
+    let b = read(&file, least);
+    assert_eq!(frames_of(b), [1]);
+    let now = stats(ticket);
+    assert!(now.is_divert_balanced(), "{now:?}");
+    assert_eq!((now.returned, now.outstanding), (1, 1));
+    close(&file);
+    assert!(!divert(1, &[1; 60]), "closed: frames pass");
+    let (again, _) = open_divert(1).unwrap();
+    close(&again);
+    close(&other);
+    driver.unload();
+}
+
+#[test]
+fn a_full_divert_backlog_loses_the_frame_and_says_so() {
+    let driver = Loaded::new();
+    let (file, ticket) = open_divert(0).unwrap();
+    for _ in 0..100 {
+        assert!(
+            divert(7, &[1; 1000]),
+            "the reader's, whatever becomes of it"
+        );
+    }
+    let fits = u64::from(MIN_BACKLOG / record_size(1000).unwrap());
+    let full = stats(ticket);
+    assert_eq!((full.queued, full.lost_backlog), (fits, 100 - fits));
+    assert!(full.is_divert_balanced());
+    close(&file);
+    driver.unload();
+}
+
+#[test]
+fn all_backlogs_together_have_a_limit() {
+    let driver = Loaded::new();
+    let large = CaptureOptions {
+        backlog: MAX_BACKLOG,
+        ..options(64, 0)
+    };
+    let most = MAX_TOTAL_BACKLOG / MAX_BACKLOG;
+    let readers: Vec<_> = (0..most).map(|_| open(&large).unwrap().0).collect();
+    assert_eq!(capture::backlog_memory(), u64::from(MAX_TOTAL_BACKLOG));
+    let refused = open(&options(64, 0)).err().expect("no memory is left");
+    assert_eq!(refused.status(), NtStatus::QUOTA_EXCEEDED);
+    close(&readers[0]);
+    let (small, _) = open(&options(64, 0)).unwrap();
+    close(&small);
+    for reader in &readers[1..] {
+        close(reader);
+    }
+    assert_eq!(capture::backlog_memory(), 0);
+    driver.unload();
+}
+
+#[test]
+fn readers_of_logged_frames_get_no_others() {
+    let driver = Loaded::new();
+    let (file, ticket) = open(&CaptureOptions {
+        source: CaptureSource::Logged,
+        ..options(64, 0)
+    })
+    .unwrap();
+    let a = read(&file, 4096);
+    send(b"nobody logs this");
+    let bytes = Bytes(b"this one");
+    let logged = Frame {
+        rule: Some(4),
+        logged: Some(2),
+        flags: RecordFlags::DROPPED,
+        ..frame(1, &bytes)
+    };
+    ntoskrnl::at_dispatch(|| capture::on_frame(&logged));
+    let (_, got) = a.completed().expect("a completed read");
+    let (record, bytes) = records(&got).next().unwrap().unwrap();
+    assert_eq!((record.rule, bytes), (3, &b"this one"[..]));
+    assert_eq!(record.flags(), RecordFlags::DROPPED | RecordFlags::LOGGED);
+    assert_eq!(stats(ticket).filtered, 1);
+    close(&file);
+    driver.unload();
+}
+
+/// Frames, reads that are cancelled, and two threads that give the same frames
+/// back: each is given back by one of them.
+#[test]
+fn diverting_from_many_threads() {
+    for _ in 0..6 {
+        let driver = Loaded::new();
+        let (file, ticket) = open_divert(0).unwrap();
+        let stop = AtomicBool::new(false);
+        let claimed = AtomicU64::new(0);
+        let least = record_size(MAX_SNAPLEN).unwrap() as usize;
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    divert(1, &[5; 70]);
+                }
+            });
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let mut sequence = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let returning = capture::give_back(ticket).unwrap();
+                        if returning.claim(sequence) {
+                            if sequence.is_multiple_of(5) {
+                                returning.unclaim(sequence);
+                            } else {
+                                claimed.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                        sequence = (sequence + 1) % (stats(ticket).seen + 1);
+                    }
+                });
+            }
+            for n in 0..200 {
+                let next = read(&file, least);
+                if n % 7 == 0 {
+                    next.cancel();
+                }
+                next.wait();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let last = stats(ticket);
+        assert!(last.is_divert_balanced(), "{last:?}");
+        assert_eq!(last.returned, claimed.load(Ordering::Relaxed));
+        assert!(last.returned > 0);
+        close(&file);
+        driver.unload();
+    }
 }
 
 #[test]
