@@ -155,8 +155,8 @@ fn filled<T: Clone>(count: usize, item: T) -> Result<Vec<T>, CtlError> {
     Ok(items)
 }
 
-/// `weirctl inspect`.
-pub(crate) fn inspect(args: &InspectArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
+/// Reads the files, and shows what was found.
+pub(super) fn inspect(args: &InspectArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
     let mut run = Run::new(args)?;
     let beside = args.packets && io::stdout().is_terminal();
     let mut progress = Progress::new(&args.files, beside);

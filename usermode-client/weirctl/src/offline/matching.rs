@@ -49,8 +49,8 @@ struct Found {
     numbers: Vec<u64>,
 }
 
-/// `weirctl match`.
-pub(crate) fn matching(args: &MatchArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
+/// Reads the files, and shows which frames match.
+pub(super) fn matching(args: &MatchArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
     let expression =
         weir_rules::compile_expression(&args.expression).map_err(CtlError::Expression)?;
     let code: Vec<_> = expression

@@ -23,6 +23,26 @@ mod summary;
 mod top;
 mod totals;
 
-pub(crate) use inspect::inspect;
-pub(crate) use matching::matching;
 pub(crate) use rules::{check, explain, rule_file};
+
+use crate::cli::{InspectArgs, MatchArgs};
+use crate::error::CtlError;
+use crate::output::Output;
+
+/// `weirctl inspect`.
+pub(crate) fn inspect(args: &InspectArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
+    unless_unread(inspect::inspect(args, out))
+}
+
+/// `weirctl match`.
+pub(crate) fn matching(args: &MatchArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
+    unless_unread(matching::matching(args, out))
+}
+
+/// Whoever reads the lines may have enough of them, as `head` does: no failure.
+fn unless_unread(result: Result<(), CtlError>) -> Result<(), CtlError> {
+    match result {
+        Err(CtlError::Output(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

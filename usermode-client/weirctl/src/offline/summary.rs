@@ -77,7 +77,7 @@ struct FlowsView {
 #[derive(Serialize)]
 struct Tcp {
     segments: u64,
-    /// Retransmissions that no duplicate ACKs asked for.
+    /// Retransmissions that are neither fast nor spurious.
     retransmissions_by_timeout: u64,
     retransmissions_fast: u64,
     retransmissions_spurious: u64,
@@ -99,11 +99,15 @@ impl Serialize for TagMap {
 
 impl Tcp {
     fn new(stats: &Stats) -> Self {
+        // A segment that was sent again has the one tag, and may have one of the others.
+        let all = stats.tags.of(TcpTags::RETRANSMISSION);
+        let fast = stats.tags.of(TcpTags::FAST_RETRANSMISSION);
+        let spurious = stats.tags.of(TcpTags::SPURIOUS_RETRANSMISSION);
         Tcp {
             segments: stats.segments,
-            retransmissions_by_timeout: stats.tags.of(TcpTags::RETRANSMISSION),
-            retransmissions_fast: stats.tags.of(TcpTags::FAST_RETRANSMISSION),
-            retransmissions_spurious: stats.tags.of(TcpTags::SPURIOUS_RETRANSMISSION),
+            retransmissions_by_timeout: all.saturating_sub(fast.saturating_add(spurious)),
+            retransmissions_fast: fast,
+            retransmissions_spurious: spurious,
             tags: TagMap(
                 stats
                     .tags
