@@ -54,6 +54,17 @@ impl Error {
             width: count(&text[start..end.min(line_end)]).max(1),
         }
     }
+
+    /// The same error, about a line of a longer text: the line's number, where it
+    /// starts, and how the text is called.
+    pub(crate) fn in_line(self, line: u32, line_start: usize, source_name: &str) -> Self {
+        Self {
+            line,
+            span: self.span.start + line_start..self.span.end + line_start,
+            source_name: source_name.to_owned(),
+            ..self
+        }
+    }
 }
 
 /// The last character boundary at or before a byte.

@@ -10,10 +10,12 @@ mod expression;
 mod facts;
 mod file;
 mod lex;
+mod listing;
 mod names;
 mod node;
 mod optimize;
 mod parse;
+mod program;
 pub mod services;
 mod tuples;
 

@@ -212,7 +212,7 @@ fn any_transport(tuples: Vec<TupleEntry>) -> Vec<TupleEntry> {
 }
 
 /// Leaves out what another tuple says too; in a stable order.
-fn minimal(tuples: Vec<TupleEntry>) -> Vec<TupleEntry> {
+pub(crate) fn minimal(tuples: Vec<TupleEntry>) -> Vec<TupleEntry> {
     let mut result: Vec<TupleEntry> = Vec::with_capacity(tuples.len());
     for (index, tuple) in tuples.iter().enumerate() {
         let covered = tuples.iter().enumerate().any(|(other_index, other)| {

@@ -3,7 +3,7 @@
 use weir_engine::rule::format::Insn;
 
 /// Runs code over a frame: `len` bytes on the wire, of which `bytes` are at hand.
-pub fn run(code: &[Insn], bytes: &[u8], len: u32) -> u32 {
+pub(crate) fn run(code: &[Insn], bytes: &[u8], len: u32) -> u32 {
     let mut a = 0u32;
     let mut x = 0u32;
     let mut memory = [0u32; 16];

@@ -6,24 +6,24 @@ use pcap_file::pcap::PcapReader;
 
 /// A frame, maybe cut short.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// What is at hand.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Bytes on the wire.
-    pub len: u32,
+    pub(crate) len: u32,
     /// Where it comes from.
-    pub from: String,
+    pub(crate) from: String,
 }
 
 /// All frames the judge compares on.
-pub fn all() -> Vec<Frame> {
+pub(crate) fn all() -> Vec<Frame> {
     let mut frames = captured();
     frames.extend(made());
     frames
 }
 
 /// Some hundred frames of each capture of the repository.
-pub fn captured() -> Vec<Frame> {
+pub(crate) fn captured() -> Vec<Frame> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/captures");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
         .expect("the captures")
@@ -55,16 +55,14 @@ pub fn captured() -> Vec<Frame> {
 }
 
 /// IPv4 addresses that frames and expressions share.
-pub const HOSTS: [[u8; 4]; 4] = [
+pub(crate) const HOSTS: [[u8; 4]; 4] = [
     [10, 0, 0, 1],
     [10, 0, 0, 2],
     [192, 168, 1, 1],
     [224, 0, 0, 251],
 ];
 /// IPv6 addresses that frames and expressions share.
-pub const HOSTS6: [&str; 3] = ["fe80::1", "2001:db8::2", "ff02::fb"];
-/// Ports that frames and expressions share.
-pub const PORTS: [u16; 5] = [80, 443, 53, 7, 40_000];
+pub(crate) const HOSTS6: [&str; 3] = ["fe80::1", "2001:db8::2", "ff02::fb"];
 
 const MACS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [0xff; 6]];
 
@@ -247,7 +245,7 @@ fn llc(add: &mut impl FnMut(String, Vec<u8>)) {
 }
 
 /// Frames made here: plain, behind VLAN tags, and cut short.
-pub fn made() -> Vec<Frame> {
+pub(crate) fn made() -> Vec<Frame> {
     let mut frames = Vec::new();
     for (index, (name, bytes)) in whole().into_iter().enumerate() {
         let tag = |bytes: &[u8], ethertype: u16, id: u16| {

@@ -201,7 +201,7 @@ fn relation() -> impl Strategy<Value = String> + Clone {
 }
 
 /// Expressions.
-pub fn expression() -> impl Strategy<Value = String> + Clone {
+pub(crate) fn expression() -> impl Strategy<Value = String> + Clone {
     let joint = || words("and|or|and|or|&&|¦¦|and not|or not|and !");
     primitive().prop_recursive(4, 20, 3, move |inner| {
         prop_oneof![

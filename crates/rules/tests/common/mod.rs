@@ -1,6 +1,6 @@
 //! What the tests of this crate share.
 
-pub mod bpf;
-pub mod frames;
-pub mod grammar;
-pub mod pcap;
+pub(crate) mod bpf;
+pub(crate) mod frames;
+pub(crate) mod grammar;
+pub(crate) mod pcap;

@@ -27,20 +27,20 @@ type Filter = unsafe extern "C" fn(*const Program, *const Header, *const u8) -> 
 type Version = unsafe extern "C" fn() -> *const c_char;
 
 /// libpcap, and a handle for Ethernet.
-pub struct Pcap {
+pub(crate) struct Pcap {
     handle: *mut c_void,
     compile: Compile,
     get_error: GetError,
     free_code: FreeCode,
     filter: Filter,
     /// What the library calls itself.
-    pub version: String,
+    pub(crate) version: String,
     // Behind the functions: they are gone with it.
     _library: Library,
 }
 
 /// An expression, compiled by libpcap.
-pub struct Compiled<'a> {
+pub(crate) struct Compiled<'a> {
     pcap: &'a Pcap,
     program: Program,
 }
@@ -49,7 +49,7 @@ const DLT_EN10MB: c_int = 1;
 
 impl Pcap {
     /// Opens the library that tcpdump uses.
-    pub fn open() -> Self {
+    pub(crate) fn open() -> Self {
         // SAFETY: libpcap's initialisers do nothing that this program relies on.
         let library = unsafe { Library::new("libpcap.so.0.8") }
             .expect("libpcap.so.0.8: install libpcap0.8, which tcpdump and tshark bring");
@@ -79,7 +79,7 @@ impl Pcap {
     }
 
     /// Compiles an expression, with or without libpcap's optimizer.
-    pub fn compile(&self, text: &str, optimize: bool) -> Result<Compiled<'_>, String> {
+    pub(crate) fn compile(&self, text: &str, optimize: bool) -> Result<Compiled<'_>, String> {
         let text = CString::new(text).map_err(|error| error.to_string())?;
         let mut program = Program {
             len: 0,
@@ -114,7 +114,7 @@ impl Pcap {
 
 impl Compiled<'_> {
     /// Whether a frame matches.
-    pub fn matches(&self, bytes: &[u8], len: u32) -> bool {
+    pub(crate) fn matches(&self, bytes: &[u8], len: u32) -> bool {
         let caplen = u32::try_from(bytes.len()).expect("a frame");
         let header = Header {
             seconds: 0,
@@ -130,7 +130,7 @@ impl Compiled<'_> {
     }
 
     /// How many instructions it has.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.program.len as usize
     }
 }
