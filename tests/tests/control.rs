@@ -8,16 +8,28 @@ mod capture;
 #[path = "../../driver/src/control/mod.rs"]
 mod control;
 #[path = "../../driver/src/error.rs"]
+#[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod error;
+#[path = "../../driver/src/flows/mod.rs"]
+#[allow(dead_code, reason = "the driver uses more of it than the test")]
+mod flows;
 #[path = "../../driver/src/handle.rs"]
 #[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod handle;
+#[path = "../../driver/src/inject.rs"]
+mod inject;
 #[path = "capture/kernel.rs"]
 #[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod kernel;
 #[path = "capture/ntoskrnl.rs"]
 #[allow(dead_code, reason = "shared with another test")]
 mod ntoskrnl;
+
+#[path = "../../driver/src/rules/mod.rs"]
+#[allow(dead_code, reason = "the driver uses more of it than the test")]
+mod rules;
+#[path = "control/steer.rs"]
+mod steer;
 
 mod driver {
     pub(crate) fn uptime_100ns() -> u64 {
@@ -42,16 +54,51 @@ mod ndis {
     use weir_abi::{AdapterInfo, AdapterStats};
     use zerocopy::FromZeros;
 
-    pub(crate) mod nb {
-        pub(crate) struct NbBytes<'a>(pub(crate) &'a [u8]);
+    use std::sync::Mutex;
 
-        impl NbBytes<'_> {
-            pub(crate) fn copy_to(&self, _offset: u32, out: &mut [u8]) -> usize {
-                let len = self.0.len().min(out.len());
-                out[..len].copy_from_slice(&self.0[..len]);
-                len
-            }
+    /// As the filter's.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Injection {
+        pub(crate) adapter: u32,
+        pub(crate) direction: weir_abi::Direction,
+        pub(crate) len: u32,
+        pub(crate) checksum_offload: bool,
+        pub(crate) segment_size: u16,
+        pub(crate) tag_beside: Option<bool>,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum InjectError {
+        NoSuchAdapter,
+        NotRunning,
+        Length,
+        Source,
+        NoMemory,
+    }
+
+    /// What was handed on.
+    pub(crate) static INJECTED: Mutex<Vec<(Injection, Vec<u8>)>> = Mutex::new(Vec::new());
+
+    /// Adapter 5 is paused; frames of more than 1514 bytes are too long.
+    pub(crate) fn inject(
+        injection: &Injection,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> std::result::Result<(), InjectError> {
+        assert_eq!(crate::ntoskrnl::locks_held(), 0, "under a spin lock");
+        assert!(injection.tag_beside.is_none() && injection.segment_size == 0);
+        match (injection.adapter, injection.len) {
+            (3, 0..=1514) => {}
+            (3, 1515..=2000) => return Err(InjectError::NoMemory),
+            (3, _) => return Err(InjectError::Length),
+            (5, _) => return Err(InjectError::NotRunning),
+            _ => return Err(InjectError::NoSuchAdapter),
         }
+        let mut bytes = vec![0; injection.len as usize];
+        if !fill(&mut bytes) {
+            return Err(InjectError::Source);
+        }
+        INJECTED.lock().unwrap().push((*injection, bytes));
+        Ok(())
     }
 
     const IDS: [u32; 2] = [3, 5];
@@ -133,17 +180,34 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernel::status::NtStatus;
 use kernel::wdf::{UserCall, UserFile};
-use ndis::nb::NbBytes;
 use weir_abi::limits::{MAX_FLUSH_MS, MAX_SNAPLEN, MIN_BACKLOG};
 use weir_abi::{
     ABI_VERSION, AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStatsRequest,
-    CaptureOptions, Direction, Directions, Ioctl, OpenCaptureReply, OpenCaptureRequest,
-    ReaderStatsReply, ReaderStatsRequest, Request, RequestHeader, ServiceAddress, ServiceKind,
-    ServiceListReply, ServiceListRequest, ServiceStartReply, ServiceStartRequest,
-    ServiceStopRequest, StatusReply, StatusRequest, Transport, VersionReply, VersionRequest,
-    record_size,
+    CaptureOptions, CaptureSource, Direction, Directions, Ioctl, OpenCaptureReply,
+    OpenCaptureRequest, ReaderStatsReply, ReaderStatsRequest, Request, RequestHeader,
+    ServiceAddress, ServiceKind, ServiceListReply, ServiceListRequest, ServiceStartReply,
+    ServiceStartRequest, ServiceStopRequest, StatusReply, StatusRequest, Transport, VersionReply,
+    VersionRequest, record_size,
 };
+use weir_abi::{
+    AlarmListRequest, FlowListRequest, FlowStatsRequest, OpenInjectRequest, RulesReadRequest,
+    RulesStatsRequest,
+};
+use weir_engine::rule::Far;
 use zerocopy::FromBytes;
+
+use handle::Role;
+
+/// A frame's bytes.
+struct Bytes<'a>(&'a [u8]);
+
+impl Far for Bytes<'_> {
+    fn copy_to(&self, _offset: u32, out: &mut [u8]) -> usize {
+        let len = self.0.len().min(out.len());
+        out[..len].copy_from_slice(&self.0[..len]);
+        len
+    }
+}
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -155,13 +219,19 @@ impl Loaded {
     fn new() -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         capture::start();
+        inject::start();
+        rules::start();
+        flows::start().expect("the timer");
         control::start();
         Loaded { _alone: alone }
     }
 
     fn unload(&self) {
         control::stop();
+        inject::stop();
         capture::stop();
+        flows::stop();
+        rules::stop();
         assert_eq!(ntoskrnl::live_allocations(), 0, "pool left at unload");
     }
 }
@@ -209,6 +279,7 @@ fn capture_request() -> OpenCaptureRequest {
         backlog: MIN_BACKLOG,
         flush_ms: 0,
         directions: Directions::all(),
+        source: CaptureSource::All,
     })
 }
 
@@ -222,8 +293,10 @@ fn service_request() -> ServiceStartRequest {
 }
 
 fn close(file: &UserFile) {
-    if let Some(ticket) = file.handle.close() {
-        capture::close(ticket);
+    match file.handle.close() {
+        Some(Role::Capture(ticket) | Role::Divert(ticket)) => capture::close(ticket),
+        Some(Role::Inject(_)) => inject::close(),
+        None => {}
     }
 }
 
@@ -385,6 +458,12 @@ fn envelopes_that_are_wrong_are_refused() {
     check(&file, &service_request());
     check(&file, &ServiceListRequest::new(0));
     check(&file, &ServiceStopRequest::new(9));
+    check(&file, &RulesReadRequest::new(0, 0));
+    check(&file, &RulesStatsRequest::new(0, 0));
+    check(&file, &FlowListRequest::new(3, 0));
+    check(&file, &FlowStatsRequest::new(3));
+    check(&file, &AlarmListRequest::new(0));
+    check(&file, &OpenInjectRequest::new(None));
     assert_eq!(service::totals().services, 0, "no service was started");
     assert_eq!(capture::count(), 0, "no role was given");
     file.handle.begin_role().expect("still a control handle");
@@ -450,13 +529,7 @@ fn the_capture_role_is_given_once_and_only_for_sense() {
             },
             p5,
         ),
-        (
-            OpenCaptureRequest {
-                reserved: 1,
-                ..good
-            },
-            0xC000_000D,
-        ),
+        (OpenCaptureRequest { source: 2, ..good }, 0xC000_00F4),
         (OpenCaptureRequest { adapter: 4, ..good }, 0xC000_000E),
     ] {
         assert_eq!(
@@ -479,7 +552,11 @@ fn the_capture_role_is_given_once_and_only_for_sense() {
             direction: Direction::Out,
             timestamp_100ns: 1,
             len: 2,
-            bytes: &NbBytes(b"ab"),
+            flags: weir_abi::RecordFlags::empty(),
+            rule: None,
+            logged: None,
+            segment_size: 0,
+            bytes: &Bytes(b"ab"),
         });
     });
     let (reply, _): (ReaderStatsReply, _) = ask(&file, &stats, 0);
@@ -507,12 +584,13 @@ fn unloading_refuses_every_ioctl() {
 fn a_role_that_finds_no_memory_leaves_a_control_handle() {
     let driver = Loaded::new();
     let file = UserFile::open();
+    let live = ntoskrnl::live_allocations();
     for n in 0..3 {
         ntoskrnl::fail_allocation(Some(n));
         let status = refused(&file, &capture_request());
         ntoskrnl::fail_allocation(None);
         assert_eq!(status, NtStatus::INSUFFICIENT_RESOURCES);
-        assert_eq!(ntoskrnl::live_allocations(), 0);
+        assert_eq!(ntoskrnl::live_allocations(), live);
     }
     let (opened, _): (OpenCaptureReply, _) = ask(&file, &capture_request(), 0);
     assert!(opened.reader > 0);

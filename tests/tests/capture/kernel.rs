@@ -1,6 +1,8 @@
 //! The driver's own `kernel/` files, but the framework and the log; below them
 //! lies the stand-in of `ntoskrnl`.
 
+#[path = "../../../driver/src/kernel/cpu.rs"]
+pub(crate) mod cpu;
 #[path = "../../../driver/src/kernel/lock.rs"]
 pub(crate) mod lock;
 #[path = "../../../driver/src/kernel/pool.rs"]

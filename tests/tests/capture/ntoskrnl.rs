@@ -295,14 +295,13 @@ extern "system" fn KeSetTimer(timer: *mut KTimer, due: i64, dpc: *mut KDpc) -> u
     u8::from(before.expect("an initialised timer").due_in_100ns.is_some())
 }
 
-/// The timer's memory is free after this, as the driver uses it.
 #[unsafe(no_mangle)]
 extern "system" fn KeCancelTimer(timer: *mut KTimer) -> u8 {
     require(DISPATCH, "KeCancelTimer");
-    let before = held(&TIMERS)
-        .get_or_insert_default()
-        .remove(&(timer as usize));
-    u8::from(before.expect("an initialised timer").due_in_100ns.is_some())
+    let mut timers = held(&TIMERS);
+    let timer = timers.get_or_insert_default().get_mut(&(timer as usize));
+    let due = timer.expect("an initialised timer").due_in_100ns.take();
+    u8::from(due.is_some())
 }
 
 #[unsafe(no_mangle)]
@@ -326,4 +325,18 @@ extern "system" fn KeQueryPerformanceCounter(frequency: *mut i64) -> i64 {
     // SAFETY: the caller's LARGE_INTEGER.
     unsafe { frequency.write(10_000_000) };
     0
+}
+
+/// Two processors, and a thread may be told it runs on either.
+#[unsafe(no_mangle)]
+extern "system" fn KeQueryMaximumProcessorCountEx(group: u16) -> u32 {
+    assert_eq!(group, 0xFFFF, "ALL_PROCESSOR_GROUPS");
+    2
+}
+
+#[unsafe(no_mangle)]
+extern "system" fn KeGetCurrentProcessorNumberEx(number: *mut c_void) -> u32 {
+    assert!(number.is_null(), "only the index is asked for");
+    perturb();
+    u32::from(TURN.get() & 2 != 0)
 }

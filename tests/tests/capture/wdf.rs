@@ -76,6 +76,11 @@ impl UserCall {
         Self::make(file, input, output_len)
     }
 
+    /// A write of these bytes.
+    pub(crate) fn write(file: &UserFile, bytes: &[u8]) -> &'static Self {
+        Self::make(file, bytes, bytes.len())
+    }
+
     /// Lives as long as the test: a driver that uses it too late must find it.
     fn make(file: &UserFile, input: &[u8], len: usize) -> &'static Self {
         let mut memory = vec![NOT_WRITTEN; len.max(input.len())];
