@@ -17,6 +17,19 @@ use weir_tests::truth::{
 /// The part of a capture's TCP frames on which each tag has to agree.
 const WANTED: f64 = 0.995;
 
+/// Of the random walk: half its differences follow from SYN-ACKs whose number is
+/// far from all that the connection sent, with data at the old numbers behind
+/// them. No stack does that; docs/tcp-analysis.md tells what becomes of it.
+const WANTED_OF_SOUP: f64 = 0.99;
+
+/// Captures some of whose connections differ, for reasons in docs/tcp-analysis.md:
+/// headers cut in the options, and the random walk.
+const OTHER_FLOWS: [&str; 3] = [
+    "cut-in-the-options-a.pcap.gz",
+    "made.pcap.gz",
+    "soup.pcap.gz",
+];
+
 fn committed() -> Vec<(String, PathBuf, Answer)> {
     let captures = captures(&folder()).expect("the folder of captures");
     assert!(captures.len() > 30, "{} captures", captures.len());
@@ -40,7 +53,12 @@ fn every_tag_agrees_with_tshark_on_every_capture() {
         let us = by_engine(&capture).expect("the engine reads it");
         let mut one = Comparison::default();
         one.add(&name, &us, &answer);
-        if one.least_agreement() < WANTED {
+        let wanted = if name.starts_with("soup") {
+            WANTED_OF_SOUP
+        } else {
+            WANTED
+        };
+        if one.least_agreement() < wanted {
             below.push(format!("{name}\n{one}"));
         }
         total.add(&name, &us, &answer);
@@ -63,9 +81,10 @@ fn flows_are_tsharks_connections() {
     for (name, capture, answer) in committed() {
         total.add(&name, &by_engine(&capture).expect("read"), &answer);
     }
-    assert!(total.streams > 700, "{total}");
-    let odd: BTreeSet<_> = total.odd_streams.iter().map(|(at, ..)| at).collect();
-    assert!(odd.is_empty(), "{total}");
+    assert!(total.streams > 900, "{total}");
+    let odd: BTreeSet<_> = total.odd_streams.iter().map(|(at, ..)| &**at).collect();
+    assert_eq!(odd, BTreeSet::from(OTHER_FLOWS), "{total}");
+    assert!(total.odd_streams.len() < 40, "{total}");
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl fmt::Display for Comparison {
             self.tcp_by_us,
             self.frames.len()
         )?;
-        for (capture, number, ours, theirs) in self.frames.iter().take(80) {
+        for (capture, number, ours, theirs) in self.frames.iter().take(20) {
             let names = |tags: &TcpTags| tags.names().collect::<Vec<_>>().join("+");
             writeln!(
                 f,
@@ -151,7 +151,7 @@ impl fmt::Display for Comparison {
             self.streams,
             self.odd_streams.len()
         )?;
-        for (capture, whose, stream) in self.odd_streams.iter().take(80) {
+        for (capture, whose, stream) in self.odd_streams.iter().take(20) {
             writeln!(f, "  {capture}: {whose} has {stream:?}")?;
         }
         Ok(())
