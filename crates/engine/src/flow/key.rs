@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Endpoint, Ports};
+use super::{Endpoint, Ports, tcp};
 use crate::wire::{Dissected, Network, Protocol, Transport};
 
 /// Addresses, ports, VLAN, protocol and adapter, the same for both directions:
@@ -71,12 +71,22 @@ impl Key {
             Transport::Icmp(_) => (Protocol::ICMP, Self::echo(frame)),
             Transport::Icmpv6(_) => (Protocol::ICMPV6, Self::echo(frame)),
             Transport::Other(protocol) | Transport::LaterFragment(protocol) => (*protocol, None),
-            // Cut off before the transport header ends.
-            Transport::None => match &frame.network {
-                Network::Ipv4(ip) => (ip.protocol(), None),
-                Network::Ipv6(_, chain) => (chain.upper, None),
-                Network::None | Network::Arp(_) => (Protocol::NO_NEXT, None),
-            },
+            Transport::None => Self::cut(frame),
+        }
+    }
+
+    /// Of a frame that ends, or whose bytes at hand end, before its transport
+    /// header does.
+    #[cold]
+    fn cut(frame: &Dissected<'_>) -> (Protocol, Option<(u16, u16)>) {
+        if let Some(&[a, b, c, d, ..]) = tcp::cut_header(frame) {
+            let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            return (Protocol::TCP, Some(ports));
+        }
+        match &frame.network {
+            Network::Ipv4(ip) => (ip.protocol(), None),
+            Network::Ipv6(_, chain) => (chain.upper, None),
+            Network::None | Network::Arp(_) => (Protocol::NO_NEXT, None),
         }
     }
 

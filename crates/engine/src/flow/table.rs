@@ -7,9 +7,9 @@ use super::key::{Hasher, Key};
 use super::slot::Slot;
 use super::tcp::{Segment, analysis, state};
 use super::time::SECOND;
-use super::{Config, Flow, Stats, TcpTags, Tracked, spill};
+use super::{Config, Flow, State, Stats, TcpTags, Tracked, spill};
 use crate::Meta;
-use crate::wire::{Dissected, Protocol, Transport};
+use crate::wire::{Dissected, Protocol};
 
 /// Flows in memory that somebody else gave.
 pub struct Table<S, I> {
@@ -179,11 +179,7 @@ where
             return None;
         };
         let (key, second) = Key::of(frame, adapter)?;
-        let segment = match &frame.transport {
-            // Of a fragment the length is not the segment's.
-            Transport::Tcp(tcp) => Some(Segment::new(tcp, frame.payload.on_wire())),
-            _ => None,
-        };
+        let segment = Segment::of(frame);
         let hash = self.hasher.key(&key);
         let found = self.find(&key, hash);
         let restart = found.and_then(|slot| self.restart(slot, second, segment.as_ref(), meta));
@@ -198,7 +194,7 @@ where
         if is_new {
             self.begin(slot, key, second, segment.as_ref(), meta);
         }
-        let tags = self.enter(slot, second, frame, segment, meta, reused);
+        let tags = self.enter(slot, second, segment, meta, reused);
         let newest = self.newest;
         let entry = self.slots.as_ref().get(slot as usize)?;
         Some(Tracked {
@@ -245,7 +241,7 @@ where
         self.stats.created = self.stats.created.wrapping_add(1);
         self.stats.active = self.stats.active.saturating_add(1);
         self.stats.peak = self.stats.peak.max(self.stats.active);
-        let (state, from_initiator) = segment.map_or((super::State::Active, true), state::first);
+        let (state, from_initiator) = segment.map_or((State::Active, true), state::first);
         let initiator = second == from_initiator;
         let id = self.newest;
         if let Some(entry) = self.slots.as_mut().get_mut(slot as usize) {
@@ -262,7 +258,6 @@ where
         &mut self,
         slot: u32,
         second: bool,
-        frame: &Dissected<'_>,
         segment: Option<Segment>,
         meta: &Meta,
         reused: TcpTags,
@@ -292,10 +287,16 @@ where
             );
         }
         let mut tags = TcpTags::empty();
-        if let Some(segment) = segment.filter(|_| !frame.is_fragment()) {
-            let verdict =
-                analysis::analyse(entry, second, &segment, (last, now), other_age, reused);
-            tags = verdict.tags;
+        if let Some(segment) = segment {
+            if entry.state() == State::Active {
+                // It began with a fragment, which says less.
+                entry.set_state(State::Established);
+            }
+            let times = (last, now, meta.time_100ns < last);
+            let verdict = analysis::analyse(entry, second, &segment, times, other_age, reused);
+            if !segment.is_cut {
+                tags = verdict.tags;
+            }
             state::advance(entry, second, &segment);
             self.stats.segments = self.stats.segments.wrapping_add(1);
             if !tags.is_empty() {
@@ -405,7 +406,7 @@ pub(super) fn idle_seconds(slot: &Slot, config: &Config) -> u32 {
     match key.protocol() {
         Protocol::TCP if state.is_half_open() => idle.half_open,
         Protocol::TCP if state.is_over() => idle.closed,
-        Protocol::TCP if state != super::State::Active => idle.established,
+        Protocol::TCP if state != State::Active => idle.established,
         Protocol::UDP if key.ports() != super::Ports::None => idle.udp,
         Protocol::ICMP | Protocol::ICMPV6 => idle.icmp,
         _ => idle.other,

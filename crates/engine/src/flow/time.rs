@@ -31,6 +31,16 @@ impl Short {
         Self(u16::try_from(packed).unwrap_or(u16::MAX))
     }
 
+    /// The longest that can be told and is not longer.
+    pub(super) fn floor(span: u64) -> Self {
+        let nearest = Self::new(span);
+        if nearest.span() > span {
+            Self(nearest.0.saturating_sub(1))
+        } else {
+            nearest
+        }
+    }
+
     pub(super) fn span(self) -> u64 {
         let fraction = u64::from(self.0) & HIDDEN.wrapping_sub(1);
         match u32::from(self.0 >> FRACTION).checked_sub(1) {
@@ -95,6 +105,8 @@ mod tests {
             let span = low & ((1 << bits) - 1);
             let told = Short::new(span).span();
             prop_assert!(told.abs_diff(span) <= span / 4096, "{span} told as {told}");
+            let below = Short::floor(span).span();
+            prop_assert!(below <= span && span - below <= span / 2048, "{span} told as {below}");
             if span < 4096 {
                 prop_assert_eq!(told, span);
             }

@@ -13,6 +13,8 @@ const FAST: u64 = 200_000;
 /// A segment out of order comes so soon after the one it should have come
 /// before, while the initial round trip isn't known: 3 ms.
 const DISORDER: u64 = 30_000;
+/// What a sender may have sent that was not seen here: 1 GiB.
+const UNSEEN: u64 = 1 << 30;
 /// Bits of a time below which ages of [`Side::next_seq_age`] don't go, while the
 /// initial round trip isn't known: units of 1.6 µs, 105 ms at most.
 const UNKNOWN_SHIFT: u32 = 4;
@@ -41,7 +43,9 @@ pub(in crate::flow) struct Verdict {
 /// sequence numbers began elsewhere.
 ///
 /// Eight bits of the first sequence number are kept. Those of a retransmitted
-/// SYN agree, and it lies no further behind than what was sent since.
+/// SYN agree, and it lies not much further behind than what was seen to be sent
+/// since. Two connections are taken for one once in a thousand
+/// times.
 pub(in crate::flow) fn is_other_connection(slot: &Slot, second: bool, seq: u32, sent: u64) -> bool {
     let side = slot.side(second);
     let [a, b] = slot.base;
@@ -53,7 +57,7 @@ pub(in crate::flow) fn is_other_connection(slot: &Slot, second: bool, seq: u32, 
         return true;
     }
     let behind = u64::from(side.next_seq.wrapping_sub(seq));
-    side.next_seq != 0 && behind > sent.saturating_add(1)
+    side.next_seq != 0 && behind > sent.saturating_add(UNSEEN)
 }
 
 /// Notes the sequence numbers that the ends begin with, where this segment is
@@ -78,14 +82,14 @@ fn note_base(slot: &mut Slot, second: bool, segment: &Segment, is_other: bool) {
 }
 
 /// Analyses a segment from one end and remembers it. `last`, `now`: times of the
-/// flow's frame before, and of this. `other_age`: age of the other end's last
+/// flow's frame before, and of this or, if it is older (`backwards`), the same. `other_age`: age of the other end's last
 /// frame. `reused`: what the flow's first segment has, when it follows another
 /// connection with the same key.
 pub(in crate::flow) fn analyse(
     slot: &mut Slot,
     second: bool,
     segment: &Segment,
-    (last, now): (u64, u64),
+    (last, now, backwards): (u64, u64, bool),
     other_age: Age,
     reused: TcpTags,
 ) -> Verdict {
@@ -119,8 +123,9 @@ pub(in crate::flow) fn analyse(
     tags |= of_windows_and_acks(fwd, rev, segment);
     tags |= of_lost_acks(rev, segment);
     let disorder = initial_rtt.known().unwrap_or(DISORDER);
-    let in_disorder = Age(fwd.next_seq_age).is_less_than(disorder, shift);
-    let soon = other_age.is_less_than(FAST, OTHER_SHIFT);
+    // Of a frame older than the one before nobody can say how soon it came.
+    let in_disorder = !backwards && Age(fwd.next_seq_age).is_less_than(disorder, shift);
+    let soon = !backwards && other_age.is_less_than(FAST, OTHER_SHIFT);
     tags |= of_retransmissions(fwd, rev, segment, tags, in_disorder, soon);
 
     let is_new_data = remember(fwd, segment, tags);
@@ -273,8 +278,12 @@ fn remember(fwd: &mut Side, segment: &Segment, tags: TcpTags) -> bool {
 /// Window scaling: both ends' SYN must have the option.
 fn note_scale(slot: &mut Slot, second: bool, segment: &Segment) {
     let (fwd, rev) = slot.split(second);
-    if let Some(scale) = segment.window_scale {
-        fwd.set_scale(Some(scale));
+    fwd.put(bits::UNSCALED_YET, true);
+    let Some(scale) = segment.window_scale else {
+        return;
+    };
+    if scale.is_some() {
+        fwd.set_scale(scale);
     }
     if !fwd.has(bits::SCALE_KNOWN) {
         fwd.set_scale(None);
@@ -282,7 +291,6 @@ fn note_scale(slot: &mut Slot, second: bool, segment: &Segment) {
     } else if segment.is_syn_ack() && rev.is_unscaled() {
         fwd.set_scale(None);
     }
-    fwd.put(bits::UNSCALED_YET, true);
 }
 
 /// The initial round trip: from the last SYN to the first segment with ACK and
@@ -297,7 +305,9 @@ fn note_handshake(slot: &mut Slot, second: bool, segment: &Segment, now: u64, sh
     let (fwd, _) = slot.split(second);
     fwd.put(bits::UNSCALED_YET, false);
     let Some(then) = slot.syn_time() else { return };
-    let span = Short::new(u64::from((now as u32).wrapping_sub(then)));
+    // Rounded down: what is asked for after one round trip, and comes a moment
+    // later than another, is a retransmission and not out of order.
+    let span = Short::floor(u64::from((now as u32).wrapping_sub(then)));
     if span.known().is_none() {
         return;
     }

@@ -4,7 +4,8 @@ pub(super) mod analysis;
 pub(super) mod state;
 
 use super::slot::Side;
-use crate::wire::tcp::{Flags, Header};
+use crate::wire::tcp::{Flags, Header, MIN_HEADER_LEN};
+use crate::wire::{Defect, Dissected, Fault, Layer, Network, Protocol, Transport};
 
 /// What the analysis needs of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,28 +16,79 @@ pub(super) struct Segment {
     pub(super) len: u32,
     pub(super) flags: Flags,
     pub(super) window: u16,
-    /// Of the option, in segments with SYN.
-    pub(super) window_scale: Option<u8>,
+    /// Of the option, where there is one; none where the options can't be
+    /// read, or there is no SYN.
+    pub(super) window_scale: Option<Option<u8>>,
+    /// The options are not all at hand: it moves the state on, but nothing is
+    /// said of it.
+    pub(super) is_cut: bool,
+}
+
+/// The fixed part of a TCP header whose options are not all at hand.
+#[cold]
+pub(super) fn cut_header<'a>(frame: &Dissected<'a>) -> Option<&'a [u8; MIN_HEADER_LEN]> {
+    let (protocol, later) = match &frame.network {
+        Network::Ipv4(ip) => (ip.protocol(), ip.fragment_offset() != 0),
+        Network::Ipv6(_, chain) => (chain.upper, chain.is_later_fragment()),
+        Network::None | Network::Arp(_) => return None,
+    };
+    let snapped = Fault {
+        layer: Layer::Transport,
+        defect: Defect::Snapped,
+    };
+    if protocol != Protocol::TCP || later || frame.fault != Some(snapped) {
+        return None;
+    }
+    frame.payload.bytes().first_chunk()
 }
 
 impl Segment {
-    /// `payload`: bytes behind the header, as far as the lengths below let them
-    /// belong to the packet.
+    /// The segment in a frame; none when the frame has no TCP header, or one
+    /// fragment only, whose length is not the segment's.
     #[inline]
-    pub(super) fn new(header: &Header<'_>, payload: usize) -> Self {
+    pub(super) fn of(frame: &Dissected<'_>) -> Option<Self> {
+        match &frame.transport {
+            _ if frame.is_fragment() => None,
+            Transport::Tcp(header) => Some(Self::whole(header, frame.payload.on_wire())),
+            Transport::None => Self::cut(frame),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn whole(header: &Header<'_>, payload: usize) -> Self {
         let flags = header.flags();
+        let scale = flags
+            .has(Flags::SYN)
+            .then(|| header.parsed_options().window_scale);
         Self {
             seq: header.seq(),
             ack: header.ack(),
             len: payload as u32,
             flags,
             window: header.window(),
-            window_scale: if flags.has(Flags::SYN) {
-                header.parsed_options().window_scale
-            } else {
-                None
-            },
+            window_scale: scale,
+            is_cut: false,
         }
+    }
+
+    /// A capture's snap length may end among the options: what the analysis
+    /// needs comes before them.
+    #[cold]
+    fn cut(frame: &Dissected<'_>) -> Option<Self> {
+        let fixed = cut_header(frame)?;
+        let &[_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, ..] = fixed;
+        let &[.., offset, flags, w0, w1, _, _, _, _] = fixed;
+        let header_len = usize::from(offset >> 4).saturating_mul(4);
+        Some(Self {
+            seq: u32::from_be_bytes([s0, s1, s2, s3]),
+            ack: u32::from_be_bytes([a0, a1, a2, a3]),
+            len: frame.payload.on_wire().checked_sub(header_len)? as u32,
+            flags: Flags(flags),
+            window: u16::from_be_bytes([w0, w1]),
+            window_scale: None,
+            is_cut: true,
+        })
     }
 
     /// Any of these bits is set.
