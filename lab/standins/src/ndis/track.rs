@@ -322,16 +322,16 @@ pub(crate) fn derived(nbl: *mut NetBufferList, digest: u64) {
 
 /// A list of the filter's own that is above or below with this buffer in it.
 pub(crate) fn away_with(nb: *const NetBuffer) -> Option<(usize, Place)> {
-    let own: Vec<(usize, Place)> = lock(&TABLE)
+    // Under the lock, so that none of them comes back and is freed meanwhile.
+    lock(&TABLE)
         .live
         .iter()
         .filter(|(_, r)| r.origin == Origin::Filter && r.place != Place::Filter)
+        .find(|(at, _)| {
+            let nbl: *const NetBufferList = std::ptr::with_exposed_provenance(**at);
+            buffers(nbl).any(|b| b.addr() == nb.addr())
+        })
         .map(|(at, r)| (*at, r.place))
-        .collect();
-    own.into_iter().find(|(at, _)| {
-        let nbl: *const NetBufferList = std::ptr::with_exposed_provenance(*at);
-        buffers(nbl).any(|b| b.addr() == nb.addr())
-    })
 }
 
 /// Whether this list may take this way out.
