@@ -133,7 +133,7 @@ fn large(headers_of: &[u8], payload: &[u8], total_len: bool) -> Vec<u8> {
 
 #[test]
 fn a_large_send_becomes_what_a_stack_would_have_sent() {
-    let payload: Vec<u8> = (0..10_000_u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let payload: Vec<u8> = (0..10_000_u32).map(|n| ((n * 7) >> 3) as u8).collect();
     let mut seen = std::collections::BTreeSet::new();
     for frame in frames() {
         let like = headers(&frame);

@@ -39,7 +39,7 @@ pub(super) fn checksums(frame: &mut [u8]) {
     if let Some(field) = udp.and_then(|at| at.checked_add(UDP_CHECKSUM)) {
         put(frame, field, &[0xff, 0xff]);
     }
-    if let Some((field, checksum)) = with(frame, |headers| ipv4(headers)) {
+    if let Some((field, checksum)) = with(frame, ipv4) {
         put(frame, field, &checksum.to_be_bytes());
     }
     if let Some((field, checksum)) = transport(frame) {

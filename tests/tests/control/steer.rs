@@ -182,7 +182,7 @@ fn a_load_that_fails_leaves_the_rules_in_force() {
             } else {
                 load(&file, &good).expect("the good ones again");
             }
-            assert_eq!(decide(60).is_some(), true);
+            assert!(decide(60).is_some());
         }
     }
     assert!(checked > 150, "{checked} refused");
