@@ -22,7 +22,7 @@ pub(crate) fn load(bytes: &[u8]) -> Rules {
 /// A file of a few rules; none if the compiler refuses it.
 pub(crate) fn compiled(from: &mut Bytes<'_>) -> Option<Vec<u8>> {
     let mut text = String::new();
-    for number in 0..=from.u8() & 15 {
+    for number in 0..=from.u8() & 3 {
         let action = from.pick(&["pass", "drop", "divert", "log", "count"]);
         let direction = from.pick(&["any", "in", "out"]);
         let expression = expression(from, 0);
@@ -35,15 +35,15 @@ pub(crate) fn compiled(from: &mut Bytes<'_>) -> Option<Vec<u8>> {
 fn expression(from: &mut Bytes<'_>, depth: u8) -> String {
     let kind = from.u8() % 40;
     match kind {
-        0..=3 if depth < 4 => {
+        0..=3 if depth < 2 => {
             let (a, b) = (expression(from, depth + 1), expression(from, depth + 1));
             format!("({a}) and ({b})")
         }
-        4..=6 if depth < 4 => {
+        4..=6 if depth < 2 => {
             let (a, b) = (expression(from, depth + 1), expression(from, depth + 1));
             format!("({a}) or ({b})")
         }
-        7 if depth < 4 => format!("not ({})", expression(from, depth + 1)),
+        7 if depth < 2 => format!("not ({})", expression(from, depth + 1)),
         0..=9 => five_tuple(from),
         10..=14 => format!("{}host 10.0.0.{}", side(from), from.pick(&HOSTS)),
         15..=17 => format!("{}host fd00::{:x}", side(from), from.pick(&HOSTS)),
