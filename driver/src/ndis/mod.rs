@@ -13,31 +13,52 @@
 //! | PnP events | `status.rs` | `PASSIVE_LEVEL` | |
 //! | [`start`], [`stop`] | load, unload | `PASSIVE_LEVEL` | once |
 //! | [`list_adapters`], [`adapter_stats`], ... | control | `PASSIVE_LEVEL` | any number |
+//! | [`inject`] | writes of user mode | `<= DISPATCH_LEVEL` | any number |
 //!
 //! A set DISPATCH_LEVEL flag in a call says that the IRQL is that; a clear one
 //! says nothing. The flags go on with the frames they came with.
 //!
-//! # Who owns a frame
-//! A `NET_BUFFER_LIST` is the filter's from the callback that brings it to the
-//! one `NdisF...` call, made within that callback, that hands it on: the data
-//! path queues nothing and allocates nothing. Between the two the filter reads
-//! it. It writes to it in one case only, the `Status` of sends it refuses.
-//! With `NDIS_RECEIVE_FLAGS_RESOURCES` the frames go back when the callback
-//! returns, and no call returns them. The filter originates no frames, so all
-//! it is given back is its neighbour's and goes on.
+//! # Who owns a list, from call to call
+//! A `NET_BUFFER_LIST` of a neighbour's is the filter's from the callback that
+//! brings it. Within that callback each of its frames is decided on, once, in
+//! order, and the list then
+//! - goes on, if all its frames do;
+//! - goes back, if none does: a send is completed with success (it was dealt
+//!   with, as the rules say), a receive is returned;
+//! - stays with the filter, if some do: a list of the filter's own, a part,
+//!   goes on in its place (`part.rs`), over the same MDLs and data. The list is
+//!   completed or returned when its part is back, with the part's status. If
+//!   there is no memory for the part, what was to go on is lost, and the list
+//!   goes back, a send with `NDIS_STATUS_RESOURCES`.
+//!
+//! What goes on does so in one call, what goes back in another, each in the order
+//! it came. Of a neighbour's list the filter writes what belongs to its owner of
+//! the moment, `Next` and `Status`, and on a send it completes itself what an
+//! adapter writes there: the outcome of a large send.
+//!
+//! With `NDIS_RECEIVE_FLAGS_RESOURCES` a chain is lent, not given: the adapter
+//! has it back, as it was, when the callback returns. The filter lends it on in
+//! runs, each cut out of the chain for one call (`receive.rs`).
+//!
+//! The filter's own lists (parts, and frames from user mode) are the neighbour's
+//! from the call that hands them on until they come back. They are known by
+//! their `SourceHandle` and their pool, end in the callback that brings them
+//! back, and go on to nobody (`own.rs`, `back.rs`). A frame from user mode is
+//! handed on past the rules, so it is not diverted again.
 //!
 //! # The gate
 //! Each module has rundown protection that is open while it is Running. Send and
-//! receive hold it from before they look at a frame until the call that hands
-//! it on has returned. Restart opens it; pause shuts it and waits until nobody
-//! is inside. So no frame is handed on after pause has returned, without a lock
-//! on the data path: going through the gate is one interlocked operation. (Going
-//! in fails while pause waits, so a send from within a receive indication that
-//! pause waits for is refused and doesn't hold it up.)
+//! receive hold it from before they look at a frame until the calls that hand
+//! it on have returned, and each list of the filter's own holds it from before
+//! it is handed on until it has ended and, if it is a part, its parent has been
+//! handed back. Restart opens it; pause shuts it and waits until nobody is
+//! inside. So no frame is handed on after pause has returned, without a lock on
+//! the data path. (Going in fails while pause waits, so a send from within a
+//! receive indication that pause waits for is refused and doesn't hold it up.)
 //!
 //! # Pausing
-//! A filter has to wait for the frames it originated and return those it queued
-//! (MSDN, "Pausing a Filter Module"); this one has neither. For frames it has
+//! A filter has to wait for the frames it originated and give back those it
+//! kept (MSDN, "Pausing a Filter Module"): both hold the gate. For frames it has
 //! passed on, and which come back later, it doesn't wait: they are the sender's
 //! or the adapter's, and NDIS makes these wait for them when it pauses them in
 //! turn. The way back is therefore open in every state. `in_flight` counts them,
@@ -48,7 +69,11 @@
 //! adapter. Both are leaves: nothing is called under them. Counting costs a
 //! chain of frames one lock that hardly anyone else takes; a reader that holds
 //! a cell's lock sees each frame of it entered in `seen` and in its verdict's
-//! term, or in neither. That is why the balance is closed at any time.
+//! term, or in neither. That is why the balance is closed at any time. Flows,
+//! rules and readers have locks of their own, none of which is held here. The
+//! rules in force are held (not locked) while a chain is decided on, and let go
+//! of before it is handed on; only a chain that is lent is decided on and handed
+//! on in turns.
 //!
 //! # What keeps what alive
 //! A module is made in attach and freed in detach. NDIS makes no callback for it
