@@ -17,11 +17,6 @@ use weir_tests::truth::{
 /// The part of a capture's TCP frames on which each tag has to agree.
 const WANTED: f64 = 0.995;
 
-/// Of the random walk: half its differences follow from SYN-ACKs whose number is
-/// far from all that the connection sent, with data at the old numbers behind
-/// them. No stack does that; docs/tcp-analysis.md tells what becomes of it.
-const WANTED_OF_SOUP: f64 = 0.99;
-
 /// Captures some of whose connections differ, for reasons in docs/tcp-analysis.md:
 /// headers cut in the options, and the random walk.
 const OTHER_FLOWS: [&str; 3] = [
@@ -53,12 +48,7 @@ fn every_tag_agrees_with_tshark_on_every_capture() {
         let us = by_engine(&capture).expect("the engine reads it");
         let mut one = Comparison::default();
         one.add(&name, &us, &answer);
-        let wanted = if name.starts_with("soup") {
-            WANTED_OF_SOUP
-        } else {
-            WANTED
-        };
-        if one.least_agreement() < wanted {
+        if one.least_agreement() < WANTED {
             below.push(format!("{name}\n{one}"));
         }
         total.add(&name, &us, &answer);
