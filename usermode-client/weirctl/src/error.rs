@@ -32,7 +32,7 @@ pub(crate) enum CtlError {
     #[error("{0}")]
     Captures(String),
     #[error("the expression is wrong\n{0}")]
-    Expression(weir_rules::Error),
+    Expression(Box<weir_rules::Error>),
     #[error("{file} has {} error{}\n{errors}", errors.0.len(), if errors.0.len() == 1 { "" } else { "s" })]
     Rules {
         file: String,

@@ -193,6 +193,33 @@ fn packed_files_and_standard_input() {
     );
 }
 
+/// The flow table takes some 40 MB; what is read does not add to it.
+#[test]
+fn memory_does_not_grow_with_the_file() {
+    let script = format!(
+        "ulimit -v 150000; exec '{}' inspect --json -",
+        env!("CARGO_BIN_EXE_weirctl")
+    );
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mixed = std::fs::read(captures().join("mixed.pcap")).expect("reads");
+    let (header, frames) = mixed.split_at(24);
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(header).expect("writes");
+    const TIMES: usize = 200;
+    for _ in 0..TIMES {
+        input.write_all(frames).expect("it reads on");
+    }
+    drop(input);
+    let out = child.wait_with_output().expect("ends");
+    let got: Value = serde_json::from_slice(&out.stdout).expect("a result");
+    assert_eq!(got["frames"], json!(5429 * TIMES));
+}
+
 #[test]
 fn sections_interfaces_and_link_types() {
     let folder = tempfile::tempdir().expect("a folder");

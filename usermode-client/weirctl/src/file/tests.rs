@@ -561,7 +561,7 @@ fn packed_files() {
     let mut file = section(Little);
     file.extend(interface(Little, 1, 0, &[]));
     for i in 0..200_u32 {
-        let data: Vec<u8> = (0..60).map(|b| (b * i ^ i) as u8).collect();
+        let data: Vec<u8> = (0..60).map(|b| ((b * i) ^ i) as u8).collect();
         file.extend(enhanced(Little, 0, i.into(), &data, None));
     }
     assert_eq!(on_disk(&file), (200, None));

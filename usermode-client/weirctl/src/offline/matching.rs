@@ -51,8 +51,8 @@ struct Found {
 
 /// Reads the files, and shows which frames match.
 pub(super) fn matching(args: &MatchArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
-    let expression =
-        weir_rules::compile_expression(&args.expression).map_err(CtlError::Expression)?;
+    let expression = weir_rules::compile_expression(&args.expression)
+        .map_err(|e| CtlError::Expression(e.into()))?;
     let code: Vec<_> = expression
         .code()
         .iter()
