@@ -305,7 +305,7 @@ impl Index {
     pub(super) fn find<'a>(
         &self,
         parts: &Parts<'a>,
-        program: &Program<'_>,
+        program: &[u8],
         shape: &Record,
         key: &Key,
     ) -> Option<&'a [u32]> {
@@ -346,13 +346,9 @@ fn masked(words: &Words, mask: &Words, wide: bool) -> Words {
 }
 
 /// Whether the run that starts at `start` is of this shape and these fields.
-fn is_at(
-    parts: &Parts<'_>,
-    program: &Program<'_>,
-    start: usize,
-    shape: Shape,
-    words: &Words,
-) -> bool {
-    let tuple = parts.order.get(start).and_then(|at| program.tuple(*at));
+fn is_at(parts: &Parts<'_>, program: &[u8], start: usize, shape: Shape, words: &Words) -> bool {
+    let tuple = Program::split(program)
+        .zip(parts.order.get(start))
+        .and_then(|(program, at)| program.tuple(*at));
     tuple.is_some_and(|tuple| Shape::of(&tuple) == shape && of_tuple(&tuple) == *words)
 }

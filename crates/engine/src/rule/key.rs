@@ -144,7 +144,7 @@ pub(super) struct Key {
 
 impl Key {
     /// `None`: no tuple can match this frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(view: &View<'_>) -> Option<Self> {
         let prefix = view.prefix();
         if let Some(bytes) = prefix.first_chunk::<38>() {
@@ -161,7 +161,7 @@ impl Key {
         Self::of_any(view)
     }
 
-    #[inline]
+    #[inline(always)]
     fn of_ipv4(bytes: &[u8; 38]) -> Self {
         let b = bytes;
         let addresses = [b[26], b[27], b[28], b[29], b[30], b[31], b[32], b[33]];
@@ -187,7 +187,7 @@ impl Key {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn of_ipv6(bytes: &[u8; 58]) -> Self {
         let address = |at: usize| {
             let word = bytes.get(at..).and_then(<[u8]>::first_chunk);

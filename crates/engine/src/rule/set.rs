@@ -94,7 +94,7 @@ impl<P: AsRef<[u8]>, I: AsRef<[u32]>> RuleSet<P, I> {
             return self.by_default(None);
         };
         let search = Search {
-            program: self.program(),
+            bytes: self.bytes.as_ref(),
             index: &self.index,
             parts,
             view,
@@ -131,7 +131,8 @@ impl<P: AsRef<[u8]>, I: AsRef<[u32]>> RuleSet<P, I> {
 
 /// A frame on its way through the index.
 struct Search<'a> {
-    program: Program<'a>,
+    /// The program's. Most frames match no tuple, and nothing of it is needed.
+    bytes: &'a [u8],
     index: &'a Index,
     parts: Parts<'a>,
     view: &'a View<'a>,
@@ -154,7 +155,7 @@ impl<'a> Search<'a> {
                 if shape.first >= bound {
                     break;
                 }
-                let Some(run) = self.index.find(&self.parts, &self.program, &shape, key) else {
+                let Some(run) = self.index.find(&self.parts, self.bytes, &shape, key) else {
                     continue;
                 };
                 if let Some(entry) = self.first_in(run, bound, key.whole) {
@@ -205,7 +206,7 @@ impl<'a> Search<'a> {
     }
 
     fn matches(&self, rule: u32) -> bool {
-        let rule = self.program.rule(rule);
+        let rule = Program::split(self.bytes).and_then(|program| program.rule(rule));
         rule.is_some_and(|rule| rule.matches(self.view))
     }
 
@@ -223,7 +224,7 @@ impl<'a> Search<'a> {
             for shape in self.index.shapes(&self.parts, key.class) {
                 let shape = Record::read(shape);
                 if shape.notes
-                    && let Some(run) = self.index.find(&self.parts, &self.program, &shape, key)
+                    && let Some(run) = self.index.find(&self.parts, self.bytes, &shape, key)
                 {
                     runs.add(run);
                 }
