@@ -36,7 +36,7 @@ pub(in crate::flow) fn advance(slot: &mut Slot, second: bool, segment: &Segment)
 
 fn step(state: State, fwd: &mut Side, rev: &mut Side, segment: &Segment) -> State {
     if segment.any(Flags::RST) {
-        return if state != State::TimeWait && is_believed(fwd, rev, segment) {
+        return if state != State::TimeWait && is_believed(rev, segment) {
             State::Reset
         } else {
             state
@@ -106,13 +106,12 @@ fn closing(state: State, fwd: &Side, rev: &Side) -> State {
 
 /// Whether a receiver would take this RST: RFC 9293 section 3.5.3, from outside.
 /// Somebody who guesses must not close a flow here that goes on at its ends.
-fn is_believed(fwd: &Side, rev: &Side, segment: &Segment) -> bool {
+fn is_believed(rev: &Side, segment: &Segment) -> bool {
     let rev_silent = !rev.has(bits::WINDOW_KNOWN);
     // What it answers to.
     let answers = segment.any(Flags::ACK) && rev.next_seq != 0 && segment.ack == rev.next_seq;
     let shift = rev.window_shift().unwrap_or(0);
     let window = u32::from(rev.window) << shift;
     let in_window = segment.seq.wrapping_sub(rev.last_ack) <= window;
-    let continues = segment.seq == fwd.next_seq;
-    rev_silent || answers || in_window || continues
+    rev_silent || answers || in_window
 }
