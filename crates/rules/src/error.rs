@@ -21,7 +21,7 @@ pub struct Error {
     /// What could stand there instead; may be empty.
     pub expected: Vec<String>,
     /// Name of the text: a file's, or empty.
-    pub source_name: String,
+    pub source_name: Box<str>,
     /// The line it stands in, without its end.
     pub source_line: String,
     /// Characters to underline, from `column`: at least 1.
@@ -49,7 +49,7 @@ impl Error {
             line: u32::try_from(lines + 1).unwrap_or(u32::MAX),
             column: count(&text[line_start..start]).saturating_add(1),
             expected,
-            source_name: source_name.to_owned(),
+            source_name: source_name.into(),
             source_line: text[line_start..line_end].trim_end_matches('\r').to_owned(),
             width: count(&text[start..end.min(line_end)]).max(1),
         }
@@ -61,7 +61,7 @@ impl Error {
         Self {
             line,
             span: self.span.start + line_start..self.span.end + line_start,
-            source_name: source_name.to_owned(),
+            source_name: source_name.into(),
             ..self
         }
     }

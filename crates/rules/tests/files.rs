@@ -57,7 +57,7 @@ fn all_errors_of_a_file_are_told() {
     ];
     assert_eq!(places, expected);
     for error in &errors {
-        assert_eq!(error.source_name, "bad.rules");
+        assert_eq!(&*error.source_name, "bad.rules");
         assert_eq!(
             error.source_line,
             text.lines().nth(error.line as usize - 1).unwrap()
