@@ -16,6 +16,8 @@ const LAB_PACKAGES: &[&str] = &["wine", "wine64", "gcc-mingw-w64-x86-64-posix"];
 const JUDGE_PACKAGES: &[&str] = &[
     "netcat-openbsd",
     "tshark",
+    "wireshark-common",
+    "tcpdump",
     "libpcap0.8",
     "python3",
     "python3-venv",
