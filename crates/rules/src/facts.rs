@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) mask: [u8; TRACKED],
     /// Their values; bits that aren't known are 0.
     pub(crate) value: [u8; TRACKED],
+    /// Bytes that were loaded, one bit each: a frame has them.
+    pub(crate) seen: u128,
     /// Halves behind an IPv4 header at [`HEADER`]: source and destination port.
     pub(crate) ports4: [Range; 2],
     /// Halves at 54 and 56, behind IPv6's fixed header.
@@ -32,6 +34,7 @@ impl Facts {
         Self {
             mask: [0; TRACKED],
             value: [0; TRACKED],
+            seen: 0,
             ports4: [ANY_PORT; 2],
             ports6: [ANY_PORT; 2],
             exact: true,
@@ -61,6 +64,7 @@ impl Facts {
         for (mine, its) in both.ports6.iter_mut().zip(other.ports6) {
             *mine = common(*mine, its)?;
         }
+        both.seen |= other.seen;
         both.exact &= other.exact;
         Some(both)
     }
@@ -79,6 +83,7 @@ impl Facts {
         for (mine, its) in either.ports6.iter_mut().zip(other.ports6) {
             *mine = (mine.0.min(its.0), mine.1.max(its.1));
         }
+        either.seen &= other.seen;
         either.exact &= other.exact;
         either
     }
@@ -101,6 +106,7 @@ impl Facts {
         let Some(start) = usize::try_from(at).ok().filter(|at| at + count <= TRACKED) else {
             return Self::inexact();
         };
+        facts.seen = ((1 << count) - 1) << start;
         let first = 4 - count;
         facts.mask[start..start + count].copy_from_slice(&mask.to_be_bytes()[first..]);
         facts.value[start..start + count].copy_from_slice(&(value & mask).to_be_bytes()[first..]);

@@ -41,11 +41,17 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
-    /// Leading bits that are known from byte `at` on, of `count` bytes.
+    /// Leading bits that are known from byte `at` on, of `count` bytes. Only words
+    /// that were loaded whole count: of a frame that ends within one, the engine
+    /// sees none of it.
     fn prefix(&mut self, at: usize, count: usize) -> (u8, [u8; 16]) {
         let mut address = [0; 16];
         let mut bits = 0;
         for (byte, known) in (at..at + count).zip(&mut address) {
+            let word = at + (byte - at) / 4 * 4;
+            if self.facts.seen >> word & 0xf != 0xf {
+                break;
+            }
             let leading = self.facts.mask[byte].leading_ones();
             let mask = !0xffu8.checked_shr(leading).unwrap_or(0);
             *known = self.facts.value[byte] & mask;

@@ -175,3 +175,20 @@ fn tuples_are_necessary_and_sufficient() {
     assert!(looked_up > all / 4, "too few expressions have tuples");
     assert!(exact > all, "too few frames match tuples that suffice");
 }
+
+/// `multicast` loads one byte of an address, and a frame may end behind it.
+#[test]
+fn a_frame_that_ends_within_an_address_is_decided_by_code() {
+    let file =
+        RuleFile::parse("rule r drop any ip multicast or ip6 multicast\n", "").expect("a file");
+    let bytes = file.compile();
+    let index = vec![0u32; Program::verify(&bytes).expect("a program").index_len()];
+    let set = RuleSet::build(&bytes[..], index).expect("an index");
+    for (ethertype, at, group) in [(0x0800u16, 30, 224), (0x86dd, 38, 255)] {
+        let mut frame = vec![0u8; at + 1];
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        frame[at] = group;
+        let decided = set.decide(&View::contiguous(&frame, 100), None, &mut |_| {});
+        assert_eq!(decided.rule, Some(0), "{ethertype:x}");
+    }
+}
