@@ -12,6 +12,17 @@
     clippy::panic,
     clippy::arithmetic_side_effects
 )]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        reason = "a test that fails is meant to panic"
+    )
+)]
 
 pub mod flow;
 mod meta;

@@ -173,7 +173,7 @@ impl Way {
         self.counters.balance.see(frame_len);
         self.counters.balance.enter(Verdict::Pass, frame_len);
         self.show(frame, &FrameMeta::new(frame_len, 1, self.now, direction));
-        if self.now % 1_000_000 == 0 {
+        if self.now.is_multiple_of(1_000_000) {
             self.flows.tick(self.now);
         }
         while self.flows.take_alarm().is_some() {}
