@@ -637,6 +637,10 @@ fn data_comes_in_one_piece_on_request() {
         let none =
             unsafe { buffer::NdisGetDataBuffer(nb, frame.len() as u32 + 1, ptr::null_mut(), 1, 0) };
         assert!(none.is_null());
-        assert!(list.verify(false).is_ok());
+        let terms = frame::Terms {
+            allow_modify: false,
+            completing: false,
+        };
+        assert!(list.verify(terms).is_ok());
     }
 }
