@@ -1,9 +1,9 @@
 //! `cargo xtask demo`: the main job, on real input, seen from outside.
 //!
 //! weir.sys is loaded by the service manager, a capture of real traffic passes
-//! through its filter while weirctl writes what it sees, the host's own nc
-//! talks to its echo services, a thousand connections are open at once, and
-//! at the end nothing is left behind.
+//! through its filter while weirctl writes what it sees, and once more with
+//! rules in force; the host's own nc talks to its echo services, a thousand
+//! connections are open at once, and at the end nothing is left behind.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +17,8 @@ use weir_lab_harness::{Artifacts, Lab, windows_path};
 
 use crate::play::{ADAPTER, SERVICE, one_adapter};
 use crate::{driver, parts, setup};
+
+mod rules;
 
 /// How many connections are open at once.
 const CONNECTIONS: usize = 1000;
@@ -100,6 +102,7 @@ impl Demo<'_> {
         self.lab.start_driver(SERVICE)?;
         println!("{}", self.ask(&["status"])?);
         self.frames()?;
+        self.rules()?;
         self.echo()?;
         self.many()?;
         step("the balance");
