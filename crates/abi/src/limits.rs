@@ -26,6 +26,11 @@ pub const MAX_READ_LEN: u32 = 16 * 1024 * 1024;
 pub const MAX_WRITE_LEN: u32 = 1024 * 1024;
 /// Shortest frame that can be written: an Ethernet header.
 pub const MIN_WRITE_FRAME: u32 = 14;
+/// Bytes of memory that written frames may take on one adapter until it has sent
+/// them, or the host is done with them.
+pub const MAX_UNDER_WAY: u32 = 8 * 1024 * 1024;
+/// The same on all adapters together.
+pub const MAX_TOTAL_UNDER_WAY: u32 = 32 * 1024 * 1024;
 /// Frames of one reader in the divert role that can be with it at once. The
 /// oldest that has not come back is given up for each one above.
 pub const MAX_OUTSTANDING: u32 = 65_536;
@@ -52,6 +57,8 @@ pub const ALL: &[(&str, u64)] = &[
     ("MAX_READ_LEN", MAX_READ_LEN as u64),
     ("MAX_WRITE_LEN", MAX_WRITE_LEN as u64),
     ("MIN_WRITE_FRAME", MIN_WRITE_FRAME as u64),
+    ("MAX_UNDER_WAY", MAX_UNDER_WAY as u64),
+    ("MAX_TOTAL_UNDER_WAY", MAX_TOTAL_UNDER_WAY as u64),
     ("MAX_OUTSTANDING", MAX_OUTSTANDING as u64),
     ("MAX_PROGRAM", MAX_PROGRAM as u64),
     ("MAX_ALARMS", MAX_ALARMS as u64),

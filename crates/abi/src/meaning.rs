@@ -256,7 +256,8 @@ bitflags::bitflags! {
         const DIVERTED = 0x04;
         /// A log rule matched it: the record's `rule` is the first that did.
         const LOGGED = 0x08;
-        /// It came from a handle in the divert or the inject role.
+        /// It came from a handle in the divert or the inject role. No rule was
+        /// asked about it, and it is not in the adapter's balance.
         const INJECTED = 0x10;
         /// A checksum of it is wrong.
         const BAD_CHECKSUM = 0x20;
@@ -266,6 +267,13 @@ bitflags::bitflags! {
         /// to the adapter (or the driver) again; whoever changes the bytes of a
         /// received frame and doesn't clear it vouches for them.
         const CHECKSUM_OFFLOAD = 0x40;
+        /// It was to go on, and could not: there was no memory. Not diverted
+        /// frames: what a reader of those loses is in its own balance.
+        const LOST = 0x80;
+        /// Its 802.1Q tag was beside it, not in its bytes, where it is here. In
+        /// a write: the tag is to go beside it again. Without this bit the
+        /// adapter's own way is taken.
+        const TAG_BESIDE = 0x100;
     }
 }
 
@@ -315,6 +323,8 @@ pub const BIT_SETS: &[(&str, &[(&str, u32)])] = &[
                 "CHECKSUM_OFFLOAD",
                 RecordFlags::CHECKSUM_OFFLOAD.bits() as u32,
             ),
+            ("LOST", RecordFlags::LOST.bits() as u32),
+            ("TAG_BESIDE", RecordFlags::TAG_BESIDE.bits() as u32),
         ],
     ),
 ];

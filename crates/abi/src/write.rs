@@ -21,7 +21,8 @@ pub struct WriteFrame<'a> {
     pub sequence: u64,
     /// Which way it goes.
     pub direction: Direction,
-    /// Only [`RecordFlags::CHECKSUM_OFFLOAD`] means something.
+    /// [`RecordFlags::CHECKSUM_OFFLOAD`] and [`RecordFlags::TAG_BESIDE`] mean
+    /// something, others nothing.
     pub flags: RecordFlags,
     /// Bytes of payload in each segment, if the adapter is to cut it; else 0.
     pub segment_size: u16,
@@ -329,7 +330,7 @@ mod tests {
         );
         assert_eq!(refused(|r| r.adapter = 0), NO_SUCH_DEVICE);
         assert_eq!(refused(|r| r.direction = 2), INVALID_PARAMETER_7);
-        assert_eq!(refused(|r| r.flags = 0x80), INVALID_PARAMETER_9);
+        assert_eq!(refused(|r| r.flags = 0x8000), INVALID_PARAMETER_9);
         assert_eq!(refused(|r| r.flags = 0x01), INVALID_PARAMETER_9);
         assert_eq!(refused(|r| r.segment_size = 1460), INVALID_PARAMETER_9);
         let status = |write: &[u8]| writes(write).find_map(Result::err).map(WriteError::status);

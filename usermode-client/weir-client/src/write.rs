@@ -63,7 +63,7 @@ impl Outgoing {
     /// A diverted frame, as it came and the way it was going.
     pub fn give_back(&mut self, frame: &Frame<'_>) -> Result<(), FrameLen> {
         let direction = frame.record.direction().unwrap_or(Direction::In);
-        let keep = RecordFlags::CHECKSUM_OFFLOAD;
+        let keep = RecordFlags::CHECKSUM_OFFLOAD | RecordFlags::TAG_BESIDE;
         let record = FrameRecord {
             flags: (frame.record.flags() & keep).bits(),
             direction: direction as u8,
@@ -81,7 +81,7 @@ impl Outgoing {
         bytes: &[u8],
     ) -> Result<(), FrameLen> {
         let record = FrameRecord {
-            flags: 0,
+            flags: (frame.record.flags() & RecordFlags::TAG_BESIDE).bits(),
             segment_size: 0,
             direction: direction as u8,
             ..frame.record
