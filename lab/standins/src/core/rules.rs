@@ -173,6 +173,7 @@ rules! {
     LabWskCallbackStatus => "a WSK event callback returns one of its documented statuses",
     LabWskEvents => "event callbacks are enabled on sockets that have them, with a function, and disabled one by one",
     LabWskOrder => "options, event callbacks and addresses are set before or after bind and connect as documented",
+    LabWskInspect => "an inspection of a connection is completed once, by accepting or rejecting, if it was pended",
     LabWskSecurity => "a security descriptor is one that WSK_CACHE_SD returned, and is released once",
     LabWskRegistration => "a WSK_REGISTRATION is used for one registration at a time and left as it is",
     LabWskNpi => "the provider NPI is used while captured and released as often as captured",

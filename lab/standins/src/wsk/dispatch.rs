@@ -11,7 +11,9 @@ use super::types::{
     BasicDispatch, ConnectionDispatch, DatagramDispatch, Irp, ListenDispatch, NtStatus, WskBuf,
     WskSocket,
 };
-use super::{check_flags, datagram, events, fault, listen, options, status, stream, winsock};
+use super::{
+    check_flags, datagram, events, fault, inspect, listen, options, status, stream, winsock,
+};
 use crate::core::Rule;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ static LISTEN: ListenDispatch = ListenDispatch {
     basic: BASIC_TABLE,
     bind,
     accept: listen::accept,
-    inspect_complete: listen::inspect_complete,
+    inspect_complete: inspect::inspect_complete,
     get_local_address,
 };
 static DATAGRAM: DatagramDispatch = DatagramDispatch {

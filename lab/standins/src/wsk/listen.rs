@@ -9,7 +9,7 @@ use super::op::{Body, Op, OutAddr, Pointer};
 use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
 use super::types::{
     Irp, NtStatus, PfnAcceptEvent, WSK_EVENT_ACCEPT, WSK_EVENTS_CONNECTION,
-    WSK_FLAG_AT_DISPATCH_LEVEL, WskClientConnectionDispatch, WskInspectId, WskSocket,
+    WSK_FLAG_AT_DISPATCH_LEVEL, WskClientConnectionDispatch, WskSocket,
 };
 use super::winsock::{self, ACCEPT_ADDRESS, Started};
 use super::{check_flags, engine, fault, status};
@@ -69,20 +69,6 @@ pub(super) unsafe extern "system" fn accept(
         }
     }
     todo.settle(&op)
-}
-
-/// `WskInspectComplete`: belongs to conditional accept, which this provider
-/// does not have; see [`super::options`].
-pub(super) unsafe extern "system" fn inspect_complete(
-    socket: *mut WskSocket,
-    _id: *mut WskInspectId,
-    _action: u32,
-    irp: *mut Irp,
-) -> NtStatus {
-    const NAME: &str = "WskInspectComplete";
-    let call = enter(NAME, socket, &[Category::Listen]);
-    let op = call.socket.begin(NAME, irp, Body::Simple);
-    op.deliver(status::NOT_SUPPORTED, 0)
 }
 
 impl State {
@@ -252,7 +238,12 @@ impl State {
             listener.protocol,
             state,
         );
-        self.ready.push_back(connection);
+        if self.inspections.on {
+            self.callbacks += 1;
+            todo.inspect.push(connection);
+        } else {
+            self.ready.push_back(connection);
+        }
         self.pump_accept(listener, todo);
     }
 }

@@ -8,7 +8,9 @@
 //! [`winsock`].
 //!
 //! Documented behaviour the host cannot give is left out, never faked:
-//! - conditional accept (`WskInspectEvent`), stream and raw sockets, control
+//! - a peer refused by conditional accept sees a reset, not a refusal (see
+//!   [`inspect`]);
+//! - stream and raw sockets, control
 //!   information, sending lists of datagrams: STATUS_NOT_SUPPORTED;
 //! - a graceful `WskDisconnect` completes when the host has the last byte, not
 //!   when the other side has acknowledged it, and closing after it is orderly;
@@ -25,6 +27,7 @@ mod datagram;
 mod dispatch;
 mod engine;
 mod events;
+mod inspect;
 mod irp;
 mod listen;
 mod mdlcopy;

@@ -1,8 +1,8 @@
 //! `WskControlSocket`: socket options, I/O controls, and the switching of
 //! event callbacks.
 //!
-//! Offered: what "WSK Socket Options" lists save SO_CONDITIONAL_ACCEPT and
-//! SO_WSK_SECURITY (STATUS_NOT_SUPPORTED), and the options of TCP, IPv4 and
+//! Offered: what "WSK Socket Options" lists save SO_WSK_SECURITY
+//! (STATUS_NOT_SUPPORTED), and the options of TCP, IPv4 and
 //! IPv6 that the host's sockets know. Each option but SO_WSK_EVENT_CALLBACK
 //! needs an IRP.
 
@@ -12,10 +12,10 @@ use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
 use super::types::{
     Irp, NPI_WSK_INTERFACE_ID, NtStatus, SIO_ADDRESS_LIST_CHANGE, SIO_ADDRESS_LIST_QUERY,
     SIO_ADDRESS_LIST_SORT, SIO_WSK_QUERY_IDEAL_SEND_BACKLOG, SIO_WSK_QUERY_RECEIVE_BACKLOG,
-    SIO_WSK_SET_REMOTE_ADDRESS, SIO_WSK_SET_SENDTO_ADDRESS, SO_WSK_EVENT_CALLBACK,
-    WSK_EVENT_ACCEPT, WSK_EVENT_DISABLE, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE,
-    WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_EVENTS_CONNECTION, WSK_GET_OPTION,
-    WSK_IOCTL, WSK_SET_OPTION, WskEventCallbackControl, WskSocket,
+    SIO_WSK_SET_REMOTE_ADDRESS, SIO_WSK_SET_SENDTO_ADDRESS, SO_CONDITIONAL_ACCEPT,
+    SO_WSK_EVENT_CALLBACK, WSK_EVENT_ACCEPT, WSK_EVENT_DISABLE, WSK_EVENT_DISCONNECT,
+    WSK_EVENT_RECEIVE, WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_EVENTS_CONNECTION,
+    WSK_GET_OPTION, WSK_IOCTL, WSK_SET_OPTION, WskEventCallbackControl, WskSocket,
 };
 use super::{fault, status, winsock};
 use crate::core::{Rule, irql};
@@ -171,6 +171,9 @@ fn set_option(
     value: &[u8],
 ) -> Result<usize, NtStatus> {
     let mut state = socket.state();
+    if (level, name) == (SOL_SOCKET, SO_CONDITIONAL_ACCEPT) {
+        return state.set_conditional(socket, value);
+    }
     if !PASSED_ON.contains(&(level, name)) || state.handle == ws::INVALID_SOCKET {
         return Err(status::NOT_SUPPORTED);
     }
@@ -197,10 +200,14 @@ fn set_option(
 
 fn get_option(socket: &Arc<Socket>, level: i32, name: i32, io: &Io) -> Result<usize, NtStatus> {
     let state = socket.state();
-    if !PASSED_ON.contains(&(level, name)) || state.handle == ws::INVALID_SOCKET {
+    let conditional =
+        socket.category == Category::Listen && (level, name) == (SOL_SOCKET, SO_CONDITIONAL_ACCEPT);
+    let known = conditional || PASSED_ON.contains(&(level, name));
+    if !known || state.handle == ws::INVALID_SOCKET {
         return Err(status::NOT_SUPPORTED);
     }
     let own = match (level, name) {
+        (SOL_SOCKET, SO_CONDITIONAL_ACCEPT) => Some(state.inspections.on),
         (SOL_SOCKET, ws::SO_REUSEADDR) => Some(state.reuse),
         (SOL_SOCKET, ws::SO_EXCLUSIVEADDRUSE) => Some(state.exclusive),
         _ => None,
@@ -212,6 +219,32 @@ fn get_option(socket: &Arc<Socket>, level: i32, name: i32, io: &Io) -> Result<us
     let len =
         winsock::get_option(state.handle, level, name, &mut value).map_err(status::from_winsock)?;
     io.write(value.get(..len).unwrap_or(&value))
+}
+
+impl State {
+    /// SO_CONDITIONAL_ACCEPT: "prior to binding", with both callbacks there.
+    fn set_conditional(&mut self, socket: &Socket, value: &[u8]) -> Result<usize, NtStatus> {
+        let Dispatch::Listen(dispatch) = self.dispatch else {
+            return Err(status::NOT_SUPPORTED);
+        };
+        if self.phase != Phase::Created {
+            violate!(
+                Rule::LabWskOrder,
+                "SO_CONDITIONAL_ACCEPT set on socket {} after it was bound",
+                socket.id
+            );
+        }
+        let on = as_u32(value).ok_or(status::INVALID_PARAMETER)? != 0;
+        if on && (dispatch.inspect_event.is_none() || dispatch.abort_event.is_none()) {
+            violate!(
+                Rule::LabWskEvents,
+                "SO_CONDITIONAL_ACCEPT on socket {} without WskInspectEvent and WskAbortEvent",
+                socket.id
+            );
+        }
+        self.inspections.on = on;
+        Ok(0)
+    }
 }
 
 fn control(socket: &Arc<Socket>, code: u32, io: &Io) -> Result<usize, NtStatus> {

@@ -8,6 +8,7 @@
 
 use super::addr::RawAddr;
 use super::engine::{self, lock};
+use super::inspect::{self, Inspections};
 use super::irp::Request;
 use super::op::{Body, Op};
 use super::registration::Client;
@@ -133,6 +134,7 @@ pub(super) struct State {
     pub(super) incoming: usize,
     /// Connections nobody has asked for yet.
     pub(super) ready: VecDeque<Arc<Socket>>,
+    pub(super) inspections: Inspections,
 
     /// SIO_WSK_SET_REMOTE_ADDRESS, SIO_WSK_SET_SENDTO_ADDRESS.
     pub(super) fixed_remote: Option<RawAddr>,
@@ -171,6 +173,8 @@ pub(super) struct Todo {
     pub(super) indicate: bool,
     /// WskDisconnectEvent with these flags; counted.
     pub(super) disconnect: Option<u32>,
+    /// Connections for WskInspectEvent; each counted.
+    pub(super) inspect: Vec<Arc<Socket>>,
     /// Connections for WskAcceptEvent; each counted.
     pub(super) accepted: Vec<Arc<Socket>>,
     /// Connections handed out, whose own events may begin.
@@ -189,6 +193,9 @@ impl Todo {
                 if op.finish(status, information) {
                     op.socket.after(&op, &mut self);
                 }
+            }
+            for connection in std::mem::take(&mut self.inspect) {
+                inspect::inspect_event(socket, connection, &mut self);
             }
             for accepted in std::mem::take(&mut self.accepted) {
                 super::listen::accept_event(socket, accepted, &mut self);
@@ -214,6 +221,7 @@ impl Todo {
         self.finished.is_empty()
             && !self.indicate
             && self.disconnect.is_none()
+            && self.inspect.is_empty()
             && self.accepted.is_empty()
             && self.started.is_empty()
     }
@@ -530,6 +538,7 @@ impl State {
             accepts: VecDeque::new(),
             incoming: 0,
             ready: VecDeque::new(),
+            inspections: Inspections::default(),
             fixed_remote: None,
             fixed_sendto: None,
             datagrams: VecDeque::new(),
@@ -573,7 +582,8 @@ impl State {
         for op in receives.into_iter().chain(sends).chain(accepts) {
             todo.finish(op, status::CANCELLED, 0);
         }
-        for socket in std::mem::take(&mut self.ready) {
+        let inspected = self.inspections.drain();
+        for socket in std::mem::take(&mut self.ready).into_iter().chain(inspected) {
             socket.state().release_handle(true);
         }
     }

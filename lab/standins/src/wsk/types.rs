@@ -48,6 +48,13 @@ pub(crate) const WSK_TDI_BEHAVIOR: u32 = 8;
 
 pub(crate) const SO_WSK_EVENT_CALLBACK: u32 = 0x4002;
 
+pub(crate) const SO_CONDITIONAL_ACCEPT: i32 = 0x3002;
+
+/// `WSK_INSPECT_ACTION`.
+pub(crate) const WSK_INSPECT_REJECT: u32 = 0;
+pub(crate) const WSK_INSPECT_ACCEPT: u32 = 1;
+pub(crate) const WSK_INSPECT_PEND: u32 = 2;
+
 pub(crate) const WSK_EVENT_SEND_BACKLOG: u32 = 0x10;
 pub(crate) const WSK_EVENT_RECEIVE: u32 = 0x40;
 pub(crate) const WSK_EVENT_DISCONNECT: u32 = 0x80;
@@ -205,6 +212,11 @@ pub(crate) type PfnAcceptEvent = unsafe extern "system" fn(
     *mut *mut c_void,
     *mut *const WskClientConnectionDispatch,
 ) -> NtStatus;
+/// The answer is a `WSK_INSPECT_ACTION`.
+pub(crate) type PfnInspectEvent =
+    unsafe extern "system" fn(*mut c_void, *mut c_void, *mut c_void, *mut WskInspectId) -> u32;
+pub(crate) type PfnAbortEvent =
+    unsafe extern "system" fn(*mut c_void, *mut WskInspectId) -> NtStatus;
 pub(crate) type PfnReceiveFromEvent =
     unsafe extern "system" fn(*mut c_void, u32, *mut WskDatagramIndication) -> NtStatus;
 
@@ -222,8 +234,8 @@ pub(crate) struct WskClientConnectionDispatch {
 #[derive(Clone, Copy)]
 pub(crate) struct WskClientListenDispatch {
     pub(crate) accept_event: Option<PfnAcceptEvent>,
-    pub(crate) inspect_event: *const c_void,
-    pub(crate) abort_event: *const c_void,
+    pub(crate) inspect_event: Option<PfnInspectEvent>,
+    pub(crate) abort_event: Option<PfnAbortEvent>,
 }
 
 /// `WSK_CLIENT_DATAGRAM_DISPATCH`.
@@ -398,6 +410,7 @@ pub(crate) type PfnReceiveEx = unsafe extern "system" fn(
 
 /// `WSK_INSPECT_ID`.
 #[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WskInspectId {
     pub(crate) key: usize,
     pub(crate) serial_number: u32,

@@ -116,15 +116,12 @@ fn table(socket: *mut WskSocket) -> &'static ConnectionDispatch {
 }
 
 fn listener(client: &Client, context: *mut c_void) -> (*mut WskSocket, SocketAddr) {
-    static LISTEN: Listen = Listen(WskClientListenDispatch {
+    static LISTEN: WskClientListenDispatch = WskClientListenDispatch {
         accept_event: Some(accept_event),
-        inspect_event: null(),
-        abort_event: null(),
-    });
-    struct Listen(WskClientListenDispatch);
-    // SAFETY: never changed.
-    unsafe impl Sync for Listen {}
-    let dispatch = (&raw const LISTEN.0).cast();
+        inspect_event: None,
+        abort_event: None,
+    };
+    let dispatch = (&raw const LISTEN).cast();
     let socket = client.socket(false, WSK_FLAG_LISTEN_SOCKET, context, dispatch);
     let table: &'static ListenDispatch = table_of(socket);
     match bind_with(table.bind, table.get_local_address, socket, loopback(false)) {

@@ -4,6 +4,7 @@
 //! (That broken rules are found is shown by a driver that breaks them.)
 
 mod events;
+mod inspect;
 mod stream;
 mod udp;
 
