@@ -129,7 +129,7 @@ mod ndis {
 mod service {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use weir_abi::{ServiceAddress, ServiceInfo, ServiceSpec};
+    use weir_abi::{ServiceInfo, ServiceSpec, SocketAddress};
     use zerocopy::FromZeros;
 
     use crate::kernel::status::{NtStatus, Result};
@@ -138,7 +138,7 @@ mod service {
 
     pub(crate) struct Started {
         pub(crate) id: u32,
-        pub(crate) address: ServiceAddress,
+        pub(crate) address: SocketAddress,
     }
 
     pub(crate) struct Totals {
@@ -184,9 +184,9 @@ use weir_abi::limits::{MAX_FLUSH_MS, MAX_SNAPLEN, MIN_BACKLOG};
 use weir_abi::{
     ABI_VERSION, AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStatsRequest,
     CaptureOptions, CaptureSource, Direction, Directions, Ioctl, OpenCaptureReply,
-    OpenCaptureRequest, ReaderStatsReply, ReaderStatsRequest, Request, RequestHeader,
-    ServiceAddress, ServiceKind, ServiceListReply, ServiceListRequest, ServiceStartReply,
-    ServiceStartRequest, ServiceStopRequest, StatusReply, StatusRequest, Transport, VersionReply,
+    OpenCaptureRequest, ReaderStatsReply, ReaderStatsRequest, Request, RequestHeader, ServiceKind,
+    ServiceListReply, ServiceListRequest, ServiceStartReply, ServiceStartRequest,
+    ServiceStopRequest, SocketAddress, StatusReply, StatusRequest, Transport, VersionReply,
     VersionRequest, record_size,
 };
 use weir_abi::{
@@ -288,7 +288,8 @@ fn service_request() -> ServiceStartRequest {
         header: RequestHeader::of::<ServiceStartRequest>(),
         kind: ServiceKind::Echo.into(),
         transport: Transport::Tcp.into(),
-        address: ServiceAddress::from("127.0.0.1:7".parse::<std::net::SocketAddr>().unwrap()),
+        address: SocketAddress::from("127.0.0.1:7".parse::<std::net::SocketAddr>().unwrap()),
+        target: SocketAddress::NONE,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The bytes of each message, decoded and encoded by the crate that is on both
 //! sides of the boundary, field by field.
 
+#[path = "golden/socket.rs"]
+mod socket;
 #[path = "golden/steer.rs"]
 mod steer;
 
@@ -12,8 +14,8 @@ use weir_abi::{
     AdapterStatsRequest, Balance, CaptureOptions, CaptureSource, Command, Direction, Directions,
     FrameRecord, Ioctl, OpenCaptureReply, OpenCaptureRequest, ProtocolCounters, ReaderStats,
     ReaderStatsReply, ReaderStatsRequest, RecordFlags, ReplyHeader, Request, RequestHeader,
-    ServiceAddress, ServiceInfo, ServiceKind, ServiceListReply, ServiceListRequest, ServiceSpec,
-    ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest, StatusReply,
+    ServiceInfo, ServiceKind, ServiceListReply, ServiceListRequest, ServiceSpec, ServiceStartReply,
+    ServiceStartRequest, ServiceStopReply, ServiceStopRequest, SocketAddress, StatusReply,
     StatusRequest, Transport, VersionReply, VersionRequest, records, status,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -83,7 +85,7 @@ fn reply(size: u32) -> ReplyHeader {
     ReplyHeader { version: 1, size }
 }
 
-fn v4() -> ServiceAddress {
+fn v4() -> SocketAddress {
     "127.0.0.1:8080"
         .parse::<std::net::SocketAddr>()
         .expect("an address")
@@ -144,7 +146,7 @@ fn driver_status() {
             flow_memory: 0x5152_5354_5556_5758,
             alarms: 0x6162_6364_6566_6768,
             default_action: 1,
-            reserved: 0,
+            sockets: 0x18,
         },
     );
 }
@@ -395,6 +397,7 @@ fn services() {
         kind: ServiceKind::Echo,
         transport: Transport::Tcp,
         address: "127.0.0.1:8080".parse().expect("an address"),
+        target: None,
     };
     same_request(
         "service_start_request_v4",
@@ -402,9 +405,10 @@ fn services() {
         Command::ServiceStart(tcp),
     );
     let udp = ServiceSpec {
+        kind: ServiceKind::Relay,
         transport: Transport::Udp,
         address: v6(7),
-        ..tcp
+        target: Some(v6(9)),
     };
     same_request(
         "service_start_request_v6",
@@ -435,25 +439,33 @@ fn service_list() {
         ServiceListRequest::new(0x23),
         Command::ServiceList { start: 0x23 },
     );
-    let entry = |id: u32, transport: u32, address, (state, status)| {
-        let nth = |k: u64| 0x60_0000_0000 + u64::from(id) * 0x100 + k;
-        ServiceInfo {
-            id,
-            kind: 1,
-            transport,
-            connections: 0x50 + id,
-            address,
-            accepted: nth(0),
-            bytes_in: nth(1),
-            bytes_out: nth(2),
-            errors: nth(3),
-            dropped: nth(4),
-            state,
-            status,
-        }
-    };
+    let entry =
+        |id: u32, (kind, transport), [address, target]: [SocketAddress; 2], (state, status)| {
+            let nth = |k: u64| 0x60_0000_0000 + u64::from(id) * 0x100 + k;
+            ServiceInfo {
+                id,
+                kind,
+                transport,
+                connections: 0x50 + id,
+                address,
+                accepted: nth(0),
+                bytes_in: nth(1),
+                bytes_out: nth(2),
+                errors: nth(3),
+                dropped: nth(4),
+                state,
+                status,
+                target,
+                finished: nth(5),
+                target_refused: nth(6),
+                reset_by_client: nth(7),
+                reset_by_target: nth(8),
+                timed_out: nth(9),
+                failed: nth(10),
+            }
+        };
     let head = ServiceListReply {
-        header: reply(16 + 2 * 96),
+        header: reply(16 + 2 * 176),
         total: 0x24,
         count: 2,
     };
@@ -462,8 +474,13 @@ fn service_list() {
         ReplyHeader::of_list::<ServiceListReply, ServiceInfo>(2)
     );
     let want = [
-        entry(1, 1, v4(), (1, 0)),
-        entry(2, 2, v6(7).into(), (2, 0xC000_00B6_u32.cast_signed())),
+        entry(1, (1, 1), [v4(), SocketAddress::NONE], (1, 0)),
+        entry(
+            2,
+            (3, 2),
+            [v6(7).into(), v4()],
+            (2, 0xC000_00B6_u32.cast_signed()),
+        ),
     ];
 
     let bytes = golden("service_list_reply");
@@ -518,7 +535,11 @@ fn bad_input() {
 #[test]
 fn every_file_is_read() {
     // A golden file that no test names would prove nothing.
-    let source = concat!(include_str!("golden.rs"), include_str!("golden/steer.rs"));
+    let source = concat!(
+        include_str!("golden.rs"),
+        include_str!("golden/socket.rs"),
+        include_str!("golden/steer.rs")
+    );
     for entry in std::fs::read_dir(folder()).expect("the folder") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|e| e == "hex") {

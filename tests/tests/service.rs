@@ -371,6 +371,7 @@ fn spec(transport: Transport, address: &str) -> ServiceSpec {
         kind: ServiceKind::Echo,
         transport,
         address: address.parse().expect("an address"),
+        target: None,
     }
 }
 

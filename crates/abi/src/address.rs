@@ -1,4 +1,4 @@
-//! Addresses of services on the wire, and what they mean.
+//! Addresses of sockets on the wire, and what they mean.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -7,8 +7,9 @@ use crate::status;
 
 message! {
     /// A transport address.
-    pub struct ServiceAddress [32] {
-        /// 4 or 6: the version of IP, not an `AF_` constant.
+    pub struct SocketAddress [32] {
+        /// 4 or 6: the version of IP, not an `AF_` constant. 0, with zeros in every
+        /// other field: no address, where one may be left out.
         0 => family: u32,
         /// IPv6 scope id (RFC 4007); 0 for IPv4.
         4 => scope_id: u32,
@@ -23,20 +24,26 @@ message! {
     }
 }
 
-/// [`ServiceAddress::family`] of IPv4.
+/// [`SocketAddress::family`] of IPv4.
 pub const FAMILY_V4: u32 = 4;
-/// [`ServiceAddress::family`] of IPv6.
+/// [`SocketAddress::family`] of IPv6.
 pub const FAMILY_V6: u32 = 6;
 
-/// Why an address can't be one a service listens on.
+/// Why an address can't be what it is given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
     /// The family is neither 4 nor 6.
     Family(u32),
     /// An IPv4 address with a scope id, or with bytes after its fourth.
     NotPlainV4,
-    /// A multicast or broadcast address: nobody can listen on it as its own.
+    /// A multicast or broadcast address, which nobody has as its own.
     NotUnicast,
+    /// Port 0, or the unspecified address: nobody to send to or connect to.
+    NotADestination,
+    /// Not a multicast address, which groups have.
+    NotMulticast,
+    /// Local and remote address, or socket and address, of different families.
+    Families,
     /// An IPv4 address wrapped in IPv6 (RFC 4291 section 2.5.5.2).
     MappedV4,
     /// A reserved field isn't 0.
@@ -60,6 +67,9 @@ impl fmt::Display for AddressError {
             AddressError::Family(n) => write!(f, "address family {n} is neither 4 nor 6"),
             AddressError::NotPlainV4 => f.write_str("an IPv4 address with a scope or extra bytes"),
             AddressError::NotUnicast => f.write_str("a multicast or broadcast address"),
+            AddressError::NotADestination => f.write_str("port 0 or the unspecified address"),
+            AddressError::NotMulticast => f.write_str("not a multicast address"),
+            AddressError::Families => f.write_str("addresses of different families"),
             AddressError::MappedV4 => f.write_str("an IPv4-mapped IPv6 address"),
             AddressError::Reserved => f.write_str("a reserved field of the address isn't 0"),
         }
@@ -68,7 +78,53 @@ impl fmt::Display for AddressError {
 
 impl core::error::Error for AddressError {}
 
-impl ServiceAddress {
+impl SocketAddress {
+    /// No address.
+    pub const NONE: Self = SocketAddress {
+        family: 0,
+        scope_id: 0,
+        addr: [0; 16],
+        port: 0,
+        reserved0: 0,
+        reserved1: 0,
+    };
+
+    /// The socket address these bytes mean, if they are one: `None` for
+    /// [`SocketAddress::NONE`].
+    pub fn optional(&self) -> Result<Option<SocketAddr>, AddressError> {
+        if *self == Self::NONE {
+            return Ok(None);
+        }
+        self.socket_addr().map(Some)
+    }
+
+    /// An address to connect or relay to: unicast, with a port.
+    pub fn connect_addr(&self) -> Result<SocketAddr, AddressError> {
+        let addr = self.listen_addr()?;
+        if addr.port() == 0 || addr.ip().is_unspecified() {
+            return Err(AddressError::NotADestination);
+        }
+        Ok(addr)
+    }
+
+    /// An address to send a datagram to: of any kind, with a port.
+    pub fn send_addr(&self) -> Result<SocketAddr, AddressError> {
+        let addr = self.socket_addr()?;
+        if addr.port() == 0 || addr.ip().is_unspecified() {
+            return Err(AddressError::NotADestination);
+        }
+        Ok(addr)
+    }
+
+    /// A multicast group: its port is 0, since a group has none.
+    pub fn group(&self) -> Result<IpAddr, AddressError> {
+        let addr = self.socket_addr()?;
+        if addr.port() != 0 || !addr.ip().is_multicast() {
+            return Err(AddressError::NotMulticast);
+        }
+        Ok(addr.ip())
+    }
+
     /// The socket address these bytes mean, of any kind: no check that a
     /// service could listen on it.
     pub const fn socket_addr(&self) -> Result<SocketAddr, AddressError> {
@@ -96,7 +152,7 @@ impl ServiceAddress {
         }
     }
 
-    /// The socket address a service is to listen on: unicast or unspecified.
+    /// The socket address to listen on or to be bound to: unicast or unspecified.
     pub const fn listen_addr(&self) -> Result<SocketAddr, AddressError> {
         let addr = match self.socket_addr() {
             Ok(addr) => addr,
@@ -118,7 +174,7 @@ const fn u96(bytes: [u8; 12]) -> u128 {
     u128::from_be_bytes([0, 0, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l])
 }
 
-impl From<SocketAddr> for ServiceAddress {
+impl From<SocketAddr> for SocketAddress {
     fn from(addr: SocketAddr) -> Self {
         let (family, octets, scope_id) = match addr {
             SocketAddr::V4(v4) => {
@@ -131,7 +187,7 @@ impl From<SocketAddr> for ServiceAddress {
             }
             SocketAddr::V6(v6) => (FAMILY_V6, v6.ip().octets(), v6.scope_id()),
         };
-        ServiceAddress {
+        SocketAddress {
             family,
             scope_id,
             addr: octets,
@@ -142,10 +198,16 @@ impl From<SocketAddr> for ServiceAddress {
     }
 }
 
-impl TryFrom<ServiceAddress> for SocketAddr {
+impl From<Option<SocketAddr>> for SocketAddress {
+    fn from(addr: Option<SocketAddr>) -> Self {
+        addr.map_or(Self::NONE, Self::from)
+    }
+}
+
+impl TryFrom<SocketAddress> for SocketAddr {
     type Error = AddressError;
 
-    fn try_from(address: ServiceAddress) -> Result<Self, AddressError> {
+    fn try_from(address: SocketAddress) -> Result<Self, AddressError> {
         address.socket_addr()
     }
 }
@@ -158,7 +220,7 @@ mod tests {
 
     fn listen(addr: &str) -> Result<SocketAddr, AddressError> {
         let addr: SocketAddr = addr.parse().expect("an address");
-        ServiceAddress::from(addr).listen_addr()
+        SocketAddress::from(addr).listen_addr()
     }
 
     #[test]
@@ -188,6 +250,37 @@ mod tests {
         assert_eq!(AddressError::Reserved.status(), status::INVALID_PARAMETER);
     }
 
+    #[test]
+    fn destinations_and_groups() {
+        let address = |addr: &str| SocketAddress::from(addr.parse::<SocketAddr>().expect("good"));
+        for addr in ["0.0.0.0:7", "[::]:7", "127.0.0.1:0"] {
+            let why = Err(AddressError::NotADestination);
+            assert_eq!(address(addr).connect_addr(), why, "{addr}");
+            assert_eq!(address(addr).send_addr(), why, "{addr}");
+        }
+        let group = address("224.0.0.9:7");
+        assert_eq!(group.connect_addr(), Err(AddressError::NotUnicast));
+        assert!(group.send_addr().is_ok());
+        assert_eq!(group.group(), Err(AddressError::NotMulticast));
+        assert!(address("224.0.0.9:0").group().is_ok());
+        assert!(address("[ff02::9]:0").group().is_ok());
+        assert_eq!(
+            address("10.0.0.1:0").group(),
+            Err(AddressError::NotMulticast)
+        );
+        assert_eq!(SocketAddress::NONE.optional(), Ok(None));
+        assert_eq!(
+            SocketAddress::NONE.socket_addr(),
+            Err(AddressError::Family(0))
+        );
+        assert_eq!(SocketAddress::from(None), SocketAddress::NONE);
+        let almost = SocketAddress {
+            port: 1,
+            ..SocketAddress::NONE
+        };
+        assert_eq!(almost.optional(), Err(AddressError::Family(0)));
+    }
+
     proptest! {
         #[test]
         fn every_address_comes_back(addr: SocketAddr) {
@@ -196,14 +289,14 @@ mod tests {
                 SocketAddr::V6(a) => SocketAddrV6::new(*a.ip(), a.port(), 0, a.scope_id()).into(),
                 v4 => v4,
             };
-            prop_assert_eq!(ServiceAddress::from(addr).socket_addr(), Ok(flat));
+            prop_assert_eq!(SocketAddress::from(addr).socket_addr(), Ok(flat));
         }
 
         #[test]
         fn any_bytes_are_an_address_or_an_error(bytes: [u8; 32]) {
-            let address: ServiceAddress = zerocopy::transmute!(bytes);
+            let address: SocketAddress = zerocopy::transmute!(bytes);
             if let Ok(addr) = address.socket_addr() {
-                prop_assert_eq!(ServiceAddress::from(addr), address);
+                prop_assert_eq!(SocketAddress::from(addr), address);
             }
         }
     }

@@ -12,9 +12,11 @@ use core::num::{NonZeroU32, NonZeroU64};
 use crate::{
     AdapterListRequest, AdapterStatsRequest, AlarmListRequest, CaptureOptions, DivertOptions,
     FlowListRequest, FlowStatsRequest, HeaderError, Ioctl, OpenCaptureRequest, OpenDivertRequest,
-    OpenInjectRequest, ReaderStatsRequest, Request, RequestError, RulesLoadRequest,
+    OpenInjectRequest, ReaderStatsRequest, Request, RequestError, ResolveRequest, RulesLoadRequest,
     RulesReadRequest, RulesStatsRequest, ServiceListRequest, ServiceSpec, ServiceStartRequest,
-    ServiceStopRequest, StatusRequest, VersionRequest, status,
+    ServiceStopRequest, ShutdownHow, SocketAcceptRequest, SocketGetOptionRequest,
+    SocketInfoRequest, SocketListRequest, SocketOpenRequest, SocketOption, SocketSetOptionRequest,
+    SocketSetting, SocketShutdownRequest, SocketSpec, StatusRequest, VersionRequest, status,
 };
 
 /// A request that makes sense in itself.
@@ -93,6 +95,28 @@ pub enum Command {
         /// From this number on.
         since: u64,
     },
+    /// The role of a socket for this handle.
+    SocketOpen(SocketSpec),
+    /// The role of a TCP stream, with a connection of a listener.
+    SocketAccept {
+        /// The listener's id.
+        listener: u64,
+    },
+    /// This handle's stream to be ended.
+    SocketShutdown(ShutdownHow),
+    /// An option of this handle's socket, with its new value.
+    SocketSetOption(SocketSetting),
+    /// An option of this handle's socket.
+    SocketGetOption(SocketOption),
+    /// This handle's socket.
+    SocketInfo,
+    /// The sockets.
+    SocketList {
+        /// Where to go on.
+        cursor: u64,
+    },
+    /// The addresses of a name: [`ResolveRequest::query`] of the request.
+    Resolve,
 }
 
 /// Why there is no [`Command`] in what was sent.
@@ -232,6 +256,36 @@ impl Command {
             Ioctl::AlarmList => Command::AlarmList {
                 since: admit::<AlarmListRequest>(input, output_len)?.since,
             },
+            Ioctl::SocketOpen => {
+                let request = admit::<SocketOpenRequest>(input, output_len)?;
+                Command::SocketOpen(SocketSpec::try_from(&request)?)
+            }
+            Ioctl::SocketAccept => Command::SocketAccept {
+                listener: admit::<SocketAcceptRequest>(input, output_len)?.listener,
+            },
+            Ioctl::SocketShutdown => {
+                let request = admit::<SocketShutdownRequest>(input, output_len)?;
+                Command::SocketShutdown(request.how()?)
+            }
+            Ioctl::SocketSetOption => {
+                let request = admit::<SocketSetOptionRequest>(input, output_len)?;
+                Command::SocketSetOption(SocketSetting::try_from(&request)?)
+            }
+            Ioctl::SocketGetOption => {
+                let request = admit::<SocketGetOptionRequest>(input, output_len)?;
+                Command::SocketGetOption(request.option()?)
+            }
+            Ioctl::SocketInfo => {
+                admit::<SocketInfoRequest>(input, output_len)?;
+                Command::SocketInfo
+            }
+            Ioctl::SocketList => Command::SocketList {
+                cursor: admit::<SocketListRequest>(input, output_len)?.cursor,
+            },
+            Ioctl::Resolve => {
+                admit::<ResolveRequest>(input, output_len)?.query()?;
+                Command::Resolve
+            }
         })
     }
 }

@@ -93,8 +93,27 @@ ioctls! {
     FlowStats = 15 "FLOW_STATS",
     /// The alarms of all adapters, from a number on.
     AlarmList = 16 "ALARM_LIST",
+    /// Gives a control handle the role of a socket; pends until it is bound,
+    /// listens or is connected.
+    SocketOpen = 17 "SOCKET_OPEN",
+    /// Gives a control handle the role of a TCP stream; pends until the listener
+    /// it names has a connection.
+    SocketAccept = 18 "SOCKET_ACCEPT",
+    /// Ends one direction of the handle's TCP stream, or both at once.
+    SocketShutdown = 19 "SOCKET_SHUTDOWN",
+    /// Sets an option of the handle's socket.
+    SocketSetOption = 20 "SOCKET_SET_OPTION",
+    /// Reads an option of the handle's socket.
+    SocketGetOption = 21 "SOCKET_GET_OPTION",
+    /// How the handle's socket is.
+    SocketInfo = 22 "SOCKET_INFO",
+    /// Every socket of the driver, those of services too, from a cursor on.
+    SocketList = 23 "SOCKET_LIST",
+    /// The addresses a name has; pends until they are known.
+    Resolve = 24 "RESOLVE",
 }
 
 const _: () = assert!(Ioctl::GetVersion.code() == 0x0012_E000);
 const _: () = assert!(Ioctl::ServiceStop.code() == 0x0012_E020);
 const _: () = assert!(Ioctl::AlarmList.code() == 0x0012_E040);
+const _: () = assert!(Ioctl::Resolve.code() == 0x0012_E060);

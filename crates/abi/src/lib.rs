@@ -2,7 +2,8 @@
 //!
 //! Both sides compile this crate, and nothing crosses the boundary that is not
 //! declared here: IOCTL codes ([`ioctl`]), requests and replies ([`message`]),
-//! the records of frames ([`record`], [`write`](mod@write)), and the NTSTATUS values that
+//! the records of frames ([`record`], [`write`](mod@write)) and of datagrams
+//! ([`datagram`]), and the NTSTATUS values that
 //! say what was wrong ([`status`]).
 //!
 //! On the wire there are integers only, in the machine's byte order (x86-64:
@@ -41,6 +42,7 @@ extern crate std;
 mod layout;
 pub mod address;
 pub mod command;
+pub mod datagram;
 pub mod ioctl;
 pub mod limits;
 pub mod meaning;
@@ -49,26 +51,32 @@ pub mod record;
 pub mod status;
 pub mod write;
 
-pub use address::{AddressError, ServiceAddress};
+pub use address::{AddressError, SocketAddress};
 pub use command::{Command, CommandError};
+pub use datagram::{DatagramError, DatagramRecord, datagram_read, datagram_write};
 pub use ioctl::Ioctl;
 pub use layout::{EnumLayout, FieldLayout, Layout, Message};
 pub use meaning::{
-    AdapterState, AlarmKind, CaptureSource, Direction, Directions, FlowPorts, FlowState, Media,
-    RecordFlags, RuleAction, ServiceKind, ServiceState, StatusFlags, TcpTag, Transport,
-    UnknownValue,
+    AdapterState, AlarmKind, CaptureSource, DatagramFlags, Direction, Directions, FlowPorts,
+    FlowState, Media, RecordFlags, RuleAction, ServiceKind, ServiceState, ShutdownHow, SocketFlags,
+    SocketKind, SocketOption, SocketState, StatusFlags, TcpTag, Transport, UnknownValue,
 };
 pub use message::{
     AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats, AdapterStatsReply,
     AdapterStatsRequest, AlarmInfo, AlarmListReply, AlarmListRequest, Balance, CaptureOptions,
     ConditionError, DivertOptions, FlowInfo, FlowListReply, FlowListRequest, FlowStats,
-    FlowStatsReply, FlowStatsRequest, HeaderError, NO_VLAN, OpenCaptureReply, OpenCaptureRequest,
-    OpenDivertReply, OpenDivertRequest, OpenInjectReply, OpenInjectRequest, ProtocolCounters,
-    ReaderStats, ReaderStatsReply, ReaderStatsRequest, ReplyHeader, Request, RequestError,
-    RequestHeader, RuleHits, RulesLoadReply, RulesLoadRequest, RulesReadReply, RulesReadRequest,
-    RulesStatsReply, RulesStatsRequest, ServiceInfo, ServiceListReply, ServiceListRequest,
-    ServiceSpec, ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest,
-    StatusReply, StatusRequest, TAG_COUNTERS, VersionReply, VersionRequest,
+    FlowStatsReply, FlowStatsRequest, Group, HeaderError, IpVersion, NO_VLAN, OpenCaptureReply,
+    OpenCaptureRequest, OpenDivertReply, OpenDivertRequest, OpenInjectReply, OpenInjectRequest,
+    ProtocolCounters, ReaderStats, ReaderStatsReply, ReaderStatsRequest, ReplyHeader, Request,
+    RequestError, RequestHeader, ResolveQuery, ResolveReply, ResolveRequest, RuleHits,
+    RulesLoadReply, RulesLoadRequest, RulesReadReply, RulesReadRequest, RulesStatsReply,
+    RulesStatsRequest, ServiceInfo, ServiceListReply, ServiceListRequest, ServiceSpec,
+    ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest,
+    SocketAcceptRequest, SocketGetOptionReply, SocketGetOptionRequest, SocketInfo, SocketInfoReply,
+    SocketInfoRequest, SocketListReply, SocketListRequest, SocketOpenReply, SocketOpenRequest,
+    SocketSetOptionReply, SocketSetOptionRequest, SocketSetting, SocketShutdownReply,
+    SocketShutdownRequest, SocketSpec, StatusReply, StatusRequest, TAG_COUNTERS, VersionReply,
+    VersionRequest,
 };
 pub use record::{FrameRecord, RecordError, record_size, records};
 pub use write::{WriteError, WriteFrame, writes};

@@ -40,6 +40,28 @@ pub const MAX_PROGRAM: u32 = 24 * 1024 * 1024;
 pub const MAX_ALARMS: u32 = 256;
 /// Room for an adapter's name, in UTF-16 units.
 pub const ADAPTER_NAME_UNITS: usize = 64;
+/// Reads outstanding on one handle in the role of a socket; SOCKET_ACCEPTs that
+/// wait for one listener are not bounded by this but by their handles.
+pub const MAX_SOCKET_READS: u32 = 64;
+/// Writes outstanding on one handle in the role of a socket.
+pub const MAX_SOCKET_WRITES: u32 = 64;
+/// Longest write to a TCP stream; a longer read is filled up to here.
+pub const MAX_STREAM_IO: u32 = 16 * 1024 * 1024;
+/// Most bytes of a datagram that can be written.
+pub const MAX_DATAGRAM: u32 = 65_527;
+/// Connections that wait in the driver for a SOCKET_ACCEPT, at most.
+pub const MAX_LISTEN_BACKLOG: u32 = 4096;
+/// Largest receive or send buffer of a socket that can be asked for, in bytes.
+pub const MAX_SOCKET_BUFFER: u32 = 16 * 1024 * 1024;
+/// Longest keep-alive time and interval, in seconds.
+pub const MAX_KEEP_ALIVE_S: u32 = 32_767;
+/// Addresses RESOLVE gives at most.
+pub const MAX_RESOLVED: usize = 32;
+/// Room for a name that is to be resolved, in UTF-16 units; one shorter is the
+/// longest name.
+pub const NAME_UNITS: usize = 256;
+/// Room for the name of a network service, likewise.
+pub const NET_SERVICE_UNITS: usize = 64;
 /// Alignment of each capture record within a read, in bytes.
 pub const RECORD_ALIGN: usize = 8;
 
@@ -62,6 +84,16 @@ pub const ALL: &[(&str, u64)] = &[
     ("MAX_OUTSTANDING", MAX_OUTSTANDING as u64),
     ("MAX_PROGRAM", MAX_PROGRAM as u64),
     ("MAX_ALARMS", MAX_ALARMS as u64),
+    ("MAX_SOCKET_READS", MAX_SOCKET_READS as u64),
+    ("MAX_SOCKET_WRITES", MAX_SOCKET_WRITES as u64),
+    ("MAX_STREAM_IO", MAX_STREAM_IO as u64),
+    ("MAX_DATAGRAM", MAX_DATAGRAM as u64),
+    ("MAX_LISTEN_BACKLOG", MAX_LISTEN_BACKLOG as u64),
+    ("MAX_SOCKET_BUFFER", MAX_SOCKET_BUFFER as u64),
+    ("MAX_KEEP_ALIVE_S", MAX_KEEP_ALIVE_S as u64),
+    ("MAX_RESOLVED", MAX_RESOLVED as u64),
+    ("NAME_UNITS", NAME_UNITS as u64),
+    ("NET_SERVICE_UNITS", NET_SERVICE_UNITS as u64),
     ("ADAPTER_NAME_UNITS", ADAPTER_NAME_UNITS as u64),
     ("RECORD_ALIGN", RECORD_ALIGN as u64),
 ];

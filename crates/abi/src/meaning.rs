@@ -54,6 +54,10 @@ wire_enum! {
     pub enum ServiceKind {
         /// Sends back what it receives (RFC 862).
         Echo = 1 "echo",
+        /// Drops what it receives (RFC 863).
+        Discard = 2 "discard",
+        /// Passes it on to another address, and what comes back from there.
+        Relay = 3 "relay",
     }
 }
 
@@ -219,6 +223,148 @@ wire_enum! {
     }
 }
 
+wire_enum! {
+    /// What a socket is.
+    pub enum SocketKind {
+        /// One end of a TCP connection.
+        TcpStream = 1 "tcp_stream",
+        /// Takes TCP connections.
+        TcpListener = 2 "tcp_listener",
+        /// Sends and receives datagrams.
+        Udp = 3 "udp",
+    }
+}
+
+wire_enum! {
+    /// How a socket is.
+    pub enum SocketState {
+        /// It has its address; UDP.
+        Bound = 1 "bound",
+        /// It takes connections.
+        Listening = 2 "listening",
+        /// The handshake is under way.
+        Connecting = 3 "connecting",
+        /// Bytes may go both ways.
+        Connected = 4 "connected",
+        /// The peer has sent all it had to send; this side may still send.
+        PeerClosed = 5 "peer_closed",
+        /// This side has sent all it had to send; the peer may still send.
+        ShutDown = 6 "shut_down",
+        /// Both have, or the handle is closed and the socket about to be.
+        Closing = 7 "closing",
+        /// The connection was reset or lost, or the provider gave the socket up.
+        Failed = 8 "failed",
+    }
+}
+
+wire_enum! {
+    /// How a TCP stream is ended by SOCKET_SHUTDOWN.
+    pub enum ShutdownHow {
+        /// After what is written already, FIN; bytes may still come (half close).
+        Send = 1 "send",
+        /// At once, with RST; what is under way is lost.
+        Abort = 2 "abort",
+    }
+}
+
+wire_enum! {
+    /// An option of a socket. [`SocketSetting`](crate::SocketSetting) says what
+    /// values each can have.
+    pub enum SocketOption {
+        /// Small segments are not held back (`TCP_NODELAY`).
+        NoDelay = 1 "no_delay",
+        /// Probes when nothing was heard for long (`SO_KEEPALIVE`).
+        KeepAlive = 2 "keep_alive",
+        /// Seconds until the first probe (`TCP_KEEPIDLE`).
+        KeepAliveIdle = 3 "keep_alive_idle",
+        /// Seconds between probes (`TCP_KEEPINTVL`).
+        KeepAliveInterval = 4 "keep_alive_interval",
+        /// Probes without an answer that end the connection (`TCP_KEEPCNT`).
+        KeepAliveCount = 5 "keep_alive_count",
+        /// The address may be in use (`SO_REUSEADDR`): set by
+        /// [`SocketFlags::REUSE_ADDRESS`] only, before the socket is bound.
+        ReuseAddress = 6 "reuse_address",
+        /// Bytes the transport holds for a reader (`SO_RCVBUF`).
+        ReceiveBuffer = 7 "receive_buffer",
+        /// Bytes the transport holds of a sender (`SO_SNDBUF`).
+        SendBuffer = 8 "send_buffer",
+        /// Hops of unicast packets (`IP_TTL`, `IPV6_UNICAST_HOPS`).
+        Ttl = 9 "ttl",
+        /// Hops of multicast packets (`IP_MULTICAST_TTL`,
+        /// `IPV6_MULTICAST_HOPS`).
+        MulticastTtl = 10 "multicast_ttl",
+        /// Index of the interface multicasts are sent on (`IP_MULTICAST_IF`); 0:
+        /// the routes decide.
+        MulticastInterface = 11 "multicast_interface",
+        /// Multicasts come back to this machine (`IP_MULTICAST_LOOP`).
+        MulticastLoop = 12 "multicast_loop",
+        /// Receives what is sent to a group (`IP_ADD_MEMBERSHIP`). Can't be read.
+        JoinGroup = 13 "join_group",
+        /// Receives it no longer (`IP_DROP_MEMBERSHIP`). Can't be read.
+        LeaveGroup = 14 "leave_group",
+        /// May send to broadcast addresses (`SO_BROADCAST`).
+        Broadcast = 15 "broadcast",
+    }
+}
+
+impl SocketOption {
+    /// Whether sockets of this kind have this option. Those of a listener are
+    /// for the connections it takes.
+    #[must_use]
+    pub const fn applies_to(self, kind: SocketKind) -> bool {
+        match self {
+            SocketOption::NoDelay
+            | SocketOption::KeepAlive
+            | SocketOption::KeepAliveIdle
+            | SocketOption::KeepAliveInterval
+            | SocketOption::KeepAliveCount => !matches!(kind, SocketKind::Udp),
+            SocketOption::ReuseAddress
+            | SocketOption::ReceiveBuffer
+            | SocketOption::SendBuffer
+            | SocketOption::Ttl => true,
+            SocketOption::MulticastTtl
+            | SocketOption::MulticastInterface
+            | SocketOption::MulticastLoop
+            | SocketOption::JoinGroup
+            | SocketOption::LeaveGroup
+            | SocketOption::Broadcast => matches!(kind, SocketKind::Udp),
+        }
+    }
+}
+
+bitflags::bitflags! {
+    /// How a socket is to be opened.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct SocketFlags: u32 {
+        /// The address may be in use by another socket that allows it too.
+        const REUSE_ADDRESS = 0x01;
+        /// Only for a listener: the rules in force may refuse a peer before its
+        /// handshake is answered.
+        const CONDITIONAL_ACCEPT = 0x02;
+        /// Only for UDP: may send to broadcast addresses.
+        const BROADCAST = 0x04;
+        /// Only with an IPv6 address: IPv4 too, as IPv4-mapped addresses.
+        const DUAL_STACK = 0x08;
+        /// Not for UDP: small segments are not held back.
+        const NO_DELAY = 0x10;
+        /// Not for UDP: probes when nothing was heard for long.
+        const KEEP_ALIVE = 0x20;
+    }
+}
+
+bitflags::bitflags! {
+    /// Remarks about a datagram that was received. In a write there is none.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct DatagramFlags: u32 {
+        /// The datagram was longer than the read; the rest is lost.
+        const TRUNCATED = 1;
+        /// Received as a multicast.
+        const MULTICAST = 2;
+        /// Received as a broadcast.
+        const BROADCAST = 4;
+    }
+}
+
 bitflags::bitflags! {
     /// A set of directions; at least one must be set in a request.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,6 +437,10 @@ pub const ENUMS: &[crate::EnumLayout] = &[
     FlowPorts::LAYOUT,
     TcpTag::LAYOUT,
     AlarmKind::LAYOUT,
+    SocketKind::LAYOUT,
+    SocketState::LAYOUT,
+    ShutdownHow::LAYOUT,
+    SocketOption::LAYOUT,
 ];
 
 /// The bit sets of the contract, each bit with its name, for the contract check.
@@ -325,6 +475,25 @@ pub const BIT_SETS: &[(&str, &[(&str, u32)])] = &[
             ),
             ("LOST", RecordFlags::LOST.bits() as u32),
             ("TAG_BESIDE", RecordFlags::TAG_BESIDE.bits() as u32),
+        ],
+    ),
+    (
+        "SocketFlags",
+        &[
+            ("REUSE_ADDRESS", SocketFlags::REUSE_ADDRESS.bits()),
+            ("CONDITIONAL_ACCEPT", SocketFlags::CONDITIONAL_ACCEPT.bits()),
+            ("BROADCAST", SocketFlags::BROADCAST.bits()),
+            ("DUAL_STACK", SocketFlags::DUAL_STACK.bits()),
+            ("NO_DELAY", SocketFlags::NO_DELAY.bits()),
+            ("KEEP_ALIVE", SocketFlags::KEEP_ALIVE.bits()),
+        ],
+    ),
+    (
+        "DatagramFlags",
+        &[
+            ("TRUNCATED", DatagramFlags::TRUNCATED.bits()),
+            ("MULTICAST", DatagramFlags::MULTICAST.bits()),
+            ("BROADCAST", DatagramFlags::BROADCAST.bits()),
         ],
     ),
 ];

@@ -67,8 +67,8 @@ statuses! {
         "the device is open to SYSTEM and Administrators only",
         "run as administrator (elevated)";
     BUFFER_TOO_SMALL = 0xC000_0023 "STATUS_BUFFER_TOO_SMALL",
-        "the output buffer can't hold the reply, or a read one whole record of the snap length",
-        "give a larger buffer; OPEN_CAPTURE's reply says how long a read must be";
+        "the output buffer can't hold the reply, a read one whole record of the snap length or the header of a datagram, or a read of a stream is one of no bytes",
+        "give a larger buffer; OPEN_CAPTURE's reply says how long a read must be; a datagram's header has 48 bytes";
     OBJECT_NAME_NOT_FOUND = 0xC000_0034 "STATUS_OBJECT_NAME_NOT_FOUND",
         "there is no Weir device: the driver isn't loaded",
         "start it with `sc start weir`, or install it first";
@@ -79,8 +79,8 @@ statuses! {
         "another handle in the divert role gets the frames of this adapter already",
         "close that one first, or divert another adapter";
     QUOTA_EXCEEDED = 0xC000_0044 "STATUS_QUOTA_EXCEEDED",
-        "as many handles have this role, services run, reads are outstanding on one handle, or bytes of backlog are promised to all readers together, as the driver allows",
-        "close one of them first, let some reads complete, or ask for a smaller backlog";
+        "as many handles have this role, services run, reads or writes are outstanding on one handle, or bytes of backlog are promised to all readers together, as the driver allows",
+        "close one of them first, let some reads or writes complete, or ask for a smaller backlog";
     UNKNOWN_REVISION = 0xC000_0058 "STATUS_UNKNOWN_REVISION",
         "the rule program has another version than this driver knows; the rules in force stay",
         "compile the rules with the client of the driver's release";
@@ -100,29 +100,29 @@ statuses! {
         "the network provider is not available to the driver, the adapter to write to is not running, or the driver is unloading",
         "try again when `weirctl status` shows it ready, or `weirctl adapters` the adapter running";
     INVALID_USER_BUFFER = 0xC000_00E8 "STATUS_INVALID_USER_BUFFER",
-        "what was written is not a whole number of sound records",
-        "write records with header, bytes and padding as a read has them, whole frames";
+        "what was written is not a whole number of sound records, or not one sound datagram",
+        "write records with header, bytes and padding as a read has them, whole frames; a datagram as header and bytes, its sizes right and its flags 0";
     FILE_FORCED_CLOSED = 0xC000_00B6 "STATUS_FILE_FORCED_CLOSED",
-        "the network provider has given up the service's socket",
-        "stop the service and start it again (weirctl service stop ID)";
+        "the network provider has given up the socket",
+        "close the handle and open the socket again; of a service, stop it and start it again (weirctl service stop ID)";
     INVALID_PARAMETER_1 = 0xC000_00EF "STATUS_INVALID_PARAMETER_1",
-        "field 1 of the request is out of its range (SERVICE_START: kind)",
-        "use a service kind this driver knows: echo";
+        "field 1 of the request is out of its range (SERVICE_START, SOCKET_OPEN: kind; SOCKET_SHUTDOWN: how; SOCKET_SET_OPTION, SOCKET_GET_OPTION: option; RESOLVE: family)",
+        "services: echo, discard, relay; sockets: TCP stream, TCP listener, UDP; shut down: send or abort; options: those of the kind of socket; family: 4, 6, or 0 for both";
     INVALID_PARAMETER_2 = 0xC000_00F0 "STATUS_INVALID_PARAMETER_2",
-        "field 2 of the request is out of its range (OPEN_CAPTURE: snap length; OPEN_DIVERT: backlog; SERVICE_START: transport; RULES_READ: offset)",
-        "snap length: 1 to 262144 bytes, or 0 for whole frames; backlog: 65536 to 67108864 bytes; transport: tcp or udp; offset: up to the program's length";
+        "field 2 of the request is out of its range (OPEN_CAPTURE: snap length; OPEN_DIVERT: backlog; SERVICE_START: transport; RULES_READ: offset; SOCKET_OPEN: flags; SOCKET_SET_OPTION: interface; RESOLVE: name)",
+        "snap length: 1 to 262144 bytes, or 0 for whole frames; backlog: 65536 to 67108864 bytes; transport: tcp or udp; offset: up to the program's length; flags: those of the kind of socket; interface: 0 but for a group; name: 1 to 255 characters";
     INVALID_PARAMETER_3 = 0xC000_00F1 "STATUS_INVALID_PARAMETER_3",
-        "field 3 is out of its range (OPEN_CAPTURE: backlog; OPEN_DIVERT: flush time; a written record: length of the frame)",
-        "backlog: 65536 to 67108864 bytes; flush time: 0 to 60000 milliseconds; frame: 14 to 262144 bytes, all of it";
+        "field 3 is out of its range (OPEN_CAPTURE: backlog; OPEN_DIVERT: flush time; a written record: length of the frame; SOCKET_OPEN: local address; SOCKET_SET_OPTION: value; RESOLVE: service)",
+        "backlog: 65536 to 67108864 bytes; flush time: 0 to 60000 milliseconds; frame: 14 to 262144 bytes, all of it; local address: one is needed without a remote address; value: 0 or 1 for a switch, hops up to 255, seconds up to 32767, buffers up to 16777216 bytes; service: a name or a port, up to 63 characters";
     INVALID_PARAMETER_4 = 0xC000_00F2 "STATUS_INVALID_PARAMETER_4",
-        "field 4 of the request is out of its range (OPEN_CAPTURE: flush time)",
-        "flush time: 0 to 60000 milliseconds";
+        "field 4 of the request is out of its range (OPEN_CAPTURE: flush time; SERVICE_START: target; SOCKET_OPEN: remote address; SOCKET_SET_OPTION: group)",
+        "flush time: 0 to 60000 milliseconds; target: for a relay, and only for one; remote address: for a TCP stream or a UDP socket, not for a listener; group: only to join or leave one";
     INVALID_PARAMETER_5 = 0xC000_00F3 "STATUS_INVALID_PARAMETER_5",
-        "field 5 of the request is out of its range (OPEN_CAPTURE: directions)",
-        "directions: in, out or both";
+        "field 5 of the request is out of its range (OPEN_CAPTURE: directions; SOCKET_OPEN: backlog)",
+        "directions: in, out or both; backlog: 1 to 4096 connections for a listener, else 0";
     INVALID_PARAMETER_6 = 0xC000_00F4 "STATUS_INVALID_PARAMETER_6",
-        "field 6 of the request is out of its range (OPEN_CAPTURE: source)",
-        "source: all frames, or those that a log rule matched";
+        "field 6 of the request is out of its range (OPEN_CAPTURE: source; SOCKET_OPEN: receive limit)",
+        "source: all frames, or those that a log rule matched; receive limit: up to 16777216 bytes, or 0";
     INVALID_PARAMETER_7 = 0xC000_00F5 "STATUS_INVALID_PARAMETER_7",
         "field 7 is out of its range (a written record: direction)",
         "direction: in or out";
@@ -139,23 +139,80 @@ statuses! {
         "the address is not one of this machine's",
         "use an address of this machine, or 0.0.0.0 or [::] for all of them";
     INVALID_DEVICE_STATE = 0xC000_0184 "STATUS_INVALID_DEVICE_STATE",
-        "the handle's role doesn't allow this: a read without the capture or divert role, a write without the divert or inject role, or a second role",
+        "the handle's role doesn't allow this: a read without the capture, divert, TCP stream or UDP role, a write without the divert, inject, TCP stream or UDP role, a request for a socket on a handle that is none, or a second role",
         "give a fresh handle the role with its IOCTL first, once";
     INVALID_BUFFER_SIZE = 0xC000_0206 "STATUS_INVALID_BUFFER_SIZE",
-        "the request is longer than its type, or its size field disagrees with its length",
-        "send exactly the request structure of this contract version";
+        "the request is longer than its type, its size field disagrees with its length, or a write is longer than one may be",
+        "send exactly the request structure of this contract version; write at most 16777216 bytes to a stream at once, 65527 in a datagram";
     INVALID_ADDRESS_COMPONENT = 0xC000_0207 "STATUS_INVALID_ADDRESS_COMPONENT",
-        "the address can't be listened on: unknown family, multicast, broadcast or IPv4-mapped",
-        "use a unicast IPv4 or IPv6 address, or 0.0.0.0 or [::]";
+        "the address is not of the kind that is wanted: unknown family or not that of the socket; to listen on or connect to, multicast, broadcast or IPv4-mapped; to send to, without address or port; to join, not multicast",
+        "listen on a unicast IPv4 or IPv6 address, or 0.0.0.0 or [::]; connect and send to an address with a port; join a multicast group";
     ADDRESS_ALREADY_EXISTS = 0xC000_020A "STATUS_ADDRESS_ALREADY_EXISTS",
         "another socket of this machine has the port",
         "choose another port, or 0 to let the driver choose";
     NOT_FOUND = 0xC000_0225 "STATUS_NOT_FOUND",
-        "no service has this id, or no diverted frame with this number is with the writer",
-        "list the services (weirctl service list); give each diverted frame back once, and before 65536 more have come";
+        "no service or listener has this id, the name has no address, or no diverted frame with this number is with the writer",
+        "list the services or the sockets (weirctl service list, weirctl sockets); look at the name; give each diverted frame back once, and before 65536 more have come";
     RETRY = 0xC000_022D "STATUS_RETRY",
         "the rules in force are not those that were asked about any more",
         "read them again from the start";
+    IO_TIMEOUT = 0xC000_00B5 "STATUS_IO_TIMEOUT",
+        "the peer doesn't answer",
+        "see whether the peer is up and reachable, and whether a firewall or a rule drops what is sent to it";
+    NOT_SUPPORTED = 0xC000_00BB "STATUS_NOT_SUPPORTED",
+        "this kind of socket, or the network provider, doesn't have this option or operation; or the option can only be chosen when the socket is opened",
+        "set options of TCP on TCP sockets and of multicast on UDP sockets; choose reuse of an address with SOCKET_OPEN";
+    REQUEST_NOT_ACCEPTED = 0xC000_00D0 "STATUS_REQUEST_NOT_ACCEPTED",
+        "the peer's connection was not taken: no room, or a rule refuses it",
+        "ask for connections sooner or with a larger backlog, or look at the rules";
+    LOCAL_DISCONNECT = 0xC000_013B "STATUS_LOCAL_DISCONNECT",
+        "this side ended the connection",
+        "nothing more can be sent; connect again";
+    REMOTE_DISCONNECT = 0xC000_013C "STATUS_REMOTE_DISCONNECT",
+        "the peer ended the connection",
+        "connect again";
+    INVALID_CONNECTION = 0xC000_0140 "STATUS_INVALID_CONNECTION",
+        "the socket has no connection, or no peer a datagram without address could go to",
+        "connect first, or give each datagram its address";
+    TOO_MANY_ADDRESSES = 0xC000_0209 "STATUS_TOO_MANY_ADDRESSES",
+        "there is no free port left",
+        "close some sockets, or choose the port";
+    CONNECTION_DISCONNECTED = 0xC000_020C "STATUS_CONNECTION_DISCONNECTED",
+        "the connection has ended",
+        "connect again";
+    CONNECTION_RESET = 0xC000_020D "STATUS_CONNECTION_RESET",
+        "the peer reset the connection; on a UDP socket, nobody has the port a datagram went to",
+        "connect again, or see why the peer gave it up";
+    CONNECTION_REFUSED = 0xC000_0236 "STATUS_CONNECTION_REFUSED",
+        "nobody listens at this address and port, or who listens refused",
+        "start the server first, and see that address and port are its own";
+    GRACEFUL_DISCONNECT = 0xC000_0237 "STATUS_GRACEFUL_DISCONNECT",
+        "the peer has ended the connection in order, or this side has shut it down",
+        "write nothing after shutting down; connect again to send more";
+    ADDRESS_ALREADY_ASSOCIATED = 0xC000_0238 "STATUS_ADDRESS_ALREADY_ASSOCIATED",
+        "another socket has this address and port",
+        "choose another port, or 0 to let the driver choose";
+    CONNECTION_INVALID = 0xC000_023A "STATUS_CONNECTION_INVALID",
+        "there is no such connection any more",
+        "connect again";
+    NETWORK_UNREACHABLE = 0xC000_023C "STATUS_NETWORK_UNREACHABLE",
+        "no route leads to the address's network",
+        "see the address and the routes of this machine";
+    HOST_UNREACHABLE = 0xC000_023D "STATUS_HOST_UNREACHABLE",
+        "the host doesn't answer on its network",
+        "see that the host is up and the address is its own";
+    PROTOCOL_UNREACHABLE = 0xC000_023E "STATUS_PROTOCOL_UNREACHABLE",
+        "the host doesn't speak this protocol",
+        "see that the host takes TCP or UDP";
+    PORT_UNREACHABLE = 0xC000_023F "STATUS_PORT_UNREACHABLE",
+        "nobody has the port a datagram was sent to",
+        "start the server first, and see that the port is its own";
+    CONNECTION_ABORTED = 0xC000_0241 "STATUS_CONNECTION_ABORTED",
+        "the connection was given up on this side: aborted, its handle closed, or its listener gone",
+        "connect again if that was not meant";
+    NO_MATCH = 0xC000_0272 "STATUS_NO_MATCH",
+        "the name has no address, or not of this family",
+        "look at the name and at how this machine resolves names, or give an address";
     DELETE_PENDING = 0xC000_0056 "STATUS_DELETE_PENDING",
         "the driver is unloading",
         "wait until it is gone, then start it again";

@@ -47,6 +47,6 @@ pub(super) fn handle(reply: Reply<'_>) -> Result<usize, Error> {
         flow_memory: memory,
         alarms: flows::alarms::next().saturating_sub(1),
         default_action,
-        reserved: 0,
+        sockets: 0,
     })
 }

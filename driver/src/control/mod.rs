@@ -89,6 +89,14 @@ fn handle(
         Command::FlowList { adapter, cursor } => flow_list::handle(adapter, cursor, reply),
         Command::FlowStats { adapter } => flow_stats::handle(adapter, reply),
         Command::AlarmList { since } => alarm_list::handle(since, reply),
+        Command::SocketOpen(_)
+        | Command::SocketAccept { .. }
+        | Command::SocketShutdown(_)
+        | Command::SocketSetOption(_)
+        | Command::SocketGetOption(_)
+        | Command::SocketInfo
+        | Command::SocketList { .. }
+        | Command::Resolve => Err(Error::System(NtStatus::NOT_SUPPORTED)),
     }
 }
 

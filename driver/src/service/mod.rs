@@ -61,7 +61,7 @@ mod table;
 use core::net::SocketAddr;
 
 use weir_abi::{
-    ServiceAddress, ServiceInfo, ServiceKind, ServiceSpec, ServiceState, Transport, status,
+    ServiceInfo, ServiceKind, ServiceSpec, ServiceState, SocketAddress, Transport, status,
 };
 
 use crate::kernel::lock::SpinLock;
@@ -93,6 +93,7 @@ impl Service {
                 let (echo, bound) = UdpEcho::start(spec.address)?;
                 Ok((Self::UdpEcho(echo), bound))
             }
+            (ServiceKind::Discard | ServiceKind::Relay, _) => Err(NtStatus::NOT_SUPPORTED),
         }
     }
 
@@ -125,7 +126,7 @@ pub(crate) struct Started {
     /// Its id.
     pub(crate) id: u32,
     /// Where it listens, the port as it was chosen.
-    pub(crate) address: ServiceAddress,
+    pub(crate) address: SocketAddress,
 }
 
 /// All services together.
@@ -264,5 +265,12 @@ fn info(id: u32, spec: &ServiceSpec, service: &Service) -> ServiceInfo {
         dropped: counts.dropped,
         state: state.into(),
         status,
+        target: spec.target.into(),
+        finished: 0,
+        target_refused: 0,
+        reset_by_client: 0,
+        reset_by_target: 0,
+        timed_out: 0,
+        failed: 0,
     }
 }

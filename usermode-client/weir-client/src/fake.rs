@@ -332,6 +332,7 @@ fn start_service(state: &mut State, spec: &ServiceSpec) -> Result<ServiceStartRe
     info.kind = spec.kind.into();
     info.transport = spec.transport.into();
     info.address = address.into();
+    info.target = spec.target.into();
     info.state = ServiceState::Running.into();
     state.services.push(info);
     Ok(ServiceStartReply {
@@ -488,6 +489,14 @@ impl FakeChannel {
                 state.steering.flow_stats(adapter)
             }
             Command::AlarmList { since } => state.steering.list_alarms(since, room),
+            Command::SocketOpen(_)
+            | Command::SocketAccept { .. }
+            | Command::SocketShutdown(_)
+            | Command::SocketSetOption(_)
+            | Command::SocketGetOption(_)
+            | Command::SocketInfo
+            | Command::SocketList { .. }
+            | Command::Resolve => return Err(status::NOT_SUPPORTED),
             Command::ServiceStart(spec) => start_service(&mut state, &spec)?.as_bytes().to_vec(),
             Command::ServiceList { start } => {
                 list(&state.services, start, room, |header, total, count| {

@@ -32,6 +32,7 @@ fn echo(transport: Transport, address: &str) -> ServiceSpec {
         kind: ServiceKind::Echo,
         transport,
         address: address.parse().expect("an address"),
+        target: None,
     }
 }
 

@@ -363,12 +363,15 @@ pub(crate) enum ServiceCommand {
 pub(crate) enum KindArg {
     /// Sends back what it receives
     Echo,
+    /// Drops what it receives
+    Discard,
 }
 
 impl From<KindArg> for ServiceKind {
     fn from(kind: KindArg) -> ServiceKind {
         match kind {
             KindArg::Echo => ServiceKind::Echo,
+            KindArg::Discard => ServiceKind::Discard,
         }
     }
 }

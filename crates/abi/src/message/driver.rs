@@ -86,8 +86,8 @@ message! {
         /// What happens to frames no rule decides on:
         /// [`RuleAction`](crate::RuleAction).
         112 => default_action: u32,
-        /// 0.
-        116 => reserved: u32,
+        /// Handles in the role of a socket.
+        116 => sockets: u32,
     }
 }
 

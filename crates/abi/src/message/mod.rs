@@ -12,8 +12,11 @@ mod divert;
 mod driver;
 mod flow;
 mod header;
+mod option;
+mod resolve;
 mod rules;
 mod service;
+mod socket;
 
 pub use adapter::{
     AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats, AdapterStatsReply,
@@ -32,6 +35,11 @@ pub use flow::{
     FlowStats, FlowStatsReply, FlowStatsRequest, NO_VLAN, TAG_COUNTERS,
 };
 pub use header::{HeaderError, ReplyHeader, Request, RequestError, RequestHeader};
+pub use option::{
+    Group, SocketGetOptionReply, SocketGetOptionRequest, SocketSetOptionReply,
+    SocketSetOptionRequest, SocketSetting,
+};
+pub use resolve::{IpVersion, ResolveQuery, ResolveReply, ResolveRequest};
 pub use rules::{
     RuleHits, RulesLoadReply, RulesLoadRequest, RulesReadReply, RulesReadRequest, RulesStatsReply,
     RulesStatsRequest,
@@ -40,8 +48,13 @@ pub use service::{
     ConditionError, ServiceInfo, ServiceListReply, ServiceListRequest, ServiceSpec,
     ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest,
 };
+pub use socket::{
+    SocketAcceptRequest, SocketInfo, SocketInfoReply, SocketInfoRequest, SocketListReply,
+    SocketListRequest, SocketOpenReply, SocketOpenRequest, SocketShutdownReply,
+    SocketShutdownRequest, SocketSpec,
+};
 
-use crate::{FrameRecord, Layout, Message, ServiceAddress};
+use crate::{DatagramRecord, FrameRecord, Layout, Message, SocketAddress};
 
 /// Every type of the contract, for the contract check.
 pub const MESSAGES: &[Layout] = &[
@@ -65,7 +78,7 @@ pub const MESSAGES: &[Layout] = &[
     ReaderStatsReply::LAYOUT,
     ReaderStats::LAYOUT,
     FrameRecord::LAYOUT,
-    ServiceAddress::LAYOUT,
+    SocketAddress::LAYOUT,
     ServiceStartRequest::LAYOUT,
     ServiceStartReply::LAYOUT,
     ServiceListRequest::LAYOUT,
@@ -93,4 +106,21 @@ pub const MESSAGES: &[Layout] = &[
     AlarmListRequest::LAYOUT,
     AlarmListReply::LAYOUT,
     AlarmInfo::LAYOUT,
+    SocketOpenRequest::LAYOUT,
+    SocketOpenReply::LAYOUT,
+    SocketAcceptRequest::LAYOUT,
+    SocketShutdownRequest::LAYOUT,
+    SocketShutdownReply::LAYOUT,
+    SocketSetOptionRequest::LAYOUT,
+    SocketSetOptionReply::LAYOUT,
+    SocketGetOptionRequest::LAYOUT,
+    SocketGetOptionReply::LAYOUT,
+    SocketInfoRequest::LAYOUT,
+    SocketInfoReply::LAYOUT,
+    SocketInfo::LAYOUT,
+    SocketListRequest::LAYOUT,
+    SocketListReply::LAYOUT,
+    ResolveRequest::LAYOUT,
+    ResolveReply::LAYOUT,
+    DatagramRecord::LAYOUT,
 ];

@@ -4,11 +4,11 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use super::{ReplyHeader, Request, RequestError, RequestHeader};
-use crate::{Ioctl, ServiceAddress, ServiceKind, ServiceState, Transport, UnknownValue, status};
+use crate::{Ioctl, ServiceKind, ServiceState, SocketAddress, Transport, UnknownValue, status};
 
 message! {
     /// Starts a service.
-    pub struct ServiceStartRequest [48] {
+    pub struct ServiceStartRequest [80] {
         /// Version and size.
         0 => header: RequestHeader,
         /// Field 1: [`ServiceKind`].
@@ -16,7 +16,10 @@ message! {
         /// Field 2: [`Transport`].
         12 => transport: u32,
         /// Field 3: where to listen; port 0 lets the driver choose.
-        16 => address: ServiceAddress,
+        16 => address: SocketAddress,
+        /// Field 4: where a relay connects or sends to; of any other kind, no
+        /// address.
+        48 => target: SocketAddress,
     }
 }
 
@@ -30,7 +33,7 @@ message! {
         /// 0.
         12 => reserved: u32,
         /// Where it listens, the port as it was chosen.
-        16 => address: ServiceAddress,
+        16 => address: SocketAddress,
     }
 }
 
@@ -49,24 +52,48 @@ pub struct ServiceSpec {
     /// Where it listens: unicast or unspecified. Whether the address is this
     /// machine's is not known here.
     pub address: SocketAddr,
+    /// Where a relay connects or sends to: unicast, with a port. `None` for any
+    /// other kind.
+    pub target: Option<SocketAddr>,
+}
+
+/// The target in `target` of a service of this kind.
+fn target_of(
+    kind: ServiceKind,
+    target: &SocketAddress,
+) -> Result<Option<SocketAddr>, RequestError> {
+    let given = target.optional()?;
+    if given.is_some() != (kind == ServiceKind::Relay) {
+        return Err(RequestError::Field {
+            n: 4,
+            name: "target",
+            value: target.family,
+        });
+    }
+    match given {
+        Some(_) => Ok(Some(target.connect_addr()?)),
+        None => Ok(None),
+    }
 }
 
 impl TryFrom<&ServiceStartRequest> for ServiceSpec {
     type Error = RequestError;
 
     fn try_from(request: &ServiceStartRequest) -> Result<Self, RequestError> {
+        let kind = ServiceKind::try_from(request.kind).map_err(|e| RequestError::Field {
+            n: 1,
+            name: "service kind",
+            value: e.value,
+        })?;
         Ok(ServiceSpec {
-            kind: ServiceKind::try_from(request.kind).map_err(|e| RequestError::Field {
-                n: 1,
-                name: "service kind",
-                value: e.value,
-            })?,
+            kind,
             transport: Transport::try_from(request.transport).map_err(|e| RequestError::Field {
                 n: 2,
                 name: "transport",
                 value: e.value,
             })?,
             address: request.address.listen_addr()?,
+            target: target_of(kind, &request.target)?,
         })
     }
 }
@@ -78,6 +105,7 @@ impl From<&ServiceSpec> for ServiceStartRequest {
             kind: spec.kind.into(),
             transport: spec.transport.into(),
             address: spec.address.into(),
+            target: spec.target.into(),
         }
     }
 }
@@ -108,7 +136,7 @@ message! {
 
 message! {
     /// One service.
-    pub struct ServiceInfo [96] {
+    pub struct ServiceInfo [176] {
         /// Its id.
         0 => id: u32,
         /// [`ServiceKind`].
@@ -118,7 +146,7 @@ message! {
         /// Connections now; 0 for UDP.
         12 => connections: u32,
         /// Where it listens.
-        16 => address: ServiceAddress,
+        16 => address: SocketAddress,
         /// TCP: connections accepted; UDP: datagrams received.
         48 => accepted: u64,
         /// Bytes of payload received.
@@ -133,6 +161,23 @@ message! {
         88 => state: u32,
         /// The NTSTATUS it failed with; 0 while it runs.
         92 => status: i32,
+        /// Where a relay connects or sends to; else no address.
+        96 => target: SocketAddress,
+        /// Connections that ended in order: both sides sent all they had.
+        128 => finished: u64,
+        /// Relay: connections ended because the target refused or could not be
+        /// reached.
+        136 => target_refused: u64,
+        /// Connections the client reset.
+        144 => reset_by_client: u64,
+        /// Relay: connections the target reset.
+        152 => reset_by_target: u64,
+        /// TCP: connections that ended because one side didn't answer any more;
+        /// UDP: clients forgotten because nothing came for long.
+        160 => timed_out: u64,
+        /// Connections that ended for any other reason, a stop of the service
+        /// left out.
+        168 => failed: u64,
     }
 }
 
@@ -260,6 +305,34 @@ mod tests {
             state,
             status,
             ..ServiceInfo::new_zeroed()
+        }
+    }
+
+    #[test]
+    fn a_relay_has_a_target_and_nothing_else_has() {
+        let address = "127.0.0.1:7".parse().expect("an address");
+        let request = |kind, target: &str| {
+            let target = (!target.is_empty()).then(|| target.parse().expect("an address"));
+            let spec = ServiceSpec {
+                kind,
+                transport: Transport::Tcp,
+                address,
+                target,
+            };
+            let got = ServiceSpec::try_from(&ServiceStartRequest::from(&spec));
+            got.map(|got| assert_eq!(got, spec)).map_err(|e| e.status())
+        };
+        use ServiceKind::*;
+        assert_eq!(request(Relay, "[::1]:80"), Ok(()));
+        assert_eq!(request(Echo, ""), Ok(()));
+        assert_eq!(request(Discard, ""), Ok(()));
+        assert_eq!(request(Relay, ""), Err(status::INVALID_PARAMETER_4));
+        for kind in [Echo, Discard] {
+            assert_eq!(request(kind, "[::1]:80"), Err(status::INVALID_PARAMETER_4));
+        }
+        for nowhere in ["[::1]:0", "0.0.0.0:80", "224.0.0.1:80"] {
+            let want = Err(status::INVALID_ADDRESS_COMPONENT);
+            assert_eq!(request(Relay, nowhere), want, "{nowhere}");
         }
     }
 

@@ -135,6 +135,7 @@ pub(crate) fn run(
                 kind: (*kind).into(),
                 transport,
                 address,
+                target: None,
             };
             let started = device.start_service(&spec)?;
             out.show(&Started {
