@@ -1,5 +1,6 @@
 //! Transport addresses as the provider wants them.
 
+use core::ffi::c_void;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::sys;
@@ -33,6 +34,51 @@ impl SockAddr {
         v6: [0; 16],
         scope_id: 0,
     };
+
+    /// The wildcard address and port of the family that `like` has.
+    pub(crate) fn any(like: &SocketAddr) -> Self {
+        Self {
+            family: if like.is_ipv4() {
+                sys::AF_INET
+            } else {
+                sys::AF_INET6
+            },
+            ..Self::EMPTY
+        }
+    }
+
+    /// A copy of an address the provider shows; [`SockAddr::EMPTY`] for none, or
+    /// of a family that isn't one of IP's.
+    ///
+    /// # Safety
+    /// Null, or a `SOCKADDR` of the length its family has.
+    pub(super) unsafe fn read(address: *const c_void) -> Self {
+        if address.is_null() {
+            return Self::EMPTY;
+        }
+        // SAFETY: every SOCKADDR starts with its family (caller).
+        let family = unsafe { address.cast::<u16>().read_unaligned() };
+        let len = match family {
+            sys::AF_INET => sys::SOCKADDR_IN_LEN,
+            sys::AF_INET6 => sys::SOCKADDR_IN6_LEN,
+            _ => return Self::EMPTY,
+        };
+        let mut copy = Self::EMPTY;
+        let to = (&raw mut copy).cast::<u8>();
+        // SAFETY: as long as its family says (caller), and no longer than the
+        // copy, whose every pattern of bytes is valid.
+        unsafe { core::ptr::copy_nonoverlapping(address.cast::<u8>(), to, len) };
+        copy
+    }
+
+    /// Bytes of the `SOCKADDR_IN` or `SOCKADDR_IN6` this is.
+    pub(super) fn len(&self) -> usize {
+        if self.family == sys::AF_INET {
+            sys::SOCKADDR_IN_LEN
+        } else {
+            sys::SOCKADDR_IN6_LEN
+        }
+    }
 
     /// `AF_INET` or `AF_INET6`.
     pub(super) fn family(&self) -> u16 {

@@ -1,7 +1,6 @@
 //! Memory that the provider reads and writes: non-paged pool with an MDL over
-//! it, described to each call by a `WSK_BUF`.
+//! it, or a requester's locked pages; described to each call by a `WSK_BUF`.
 
-use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
@@ -9,18 +8,70 @@ use super::sys;
 use crate::kernel::pool::{KBuf, Tag};
 use crate::kernel::status::{NtStatus, Result};
 
-/// A buffer for one operation at a time. The driver itself never looks at the
-/// bytes: while a call is pending they are the provider's.
+/// A part of memory that an MDL describes, for one call. Bounded by the MDL
+/// when it is made; says nothing about how long the memory stays.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    mdl: NonNull<sys::Mdl>,
+    offset: u32,
+    length: u32,
+}
+
+impl Span {
+    /// `length` bytes from `offset` of an MDL (or a chain of them) that
+    /// describes `total` bytes.
+    ///
+    /// # Errors
+    /// `STATUS_INVALID_PARAMETER` if they aren't within it.
+    ///
+    /// # Safety
+    /// `mdl` is the address of an `MDL`, built and with its pages locked, whose
+    /// chain describes at least `total` bytes.
+    pub(crate) unsafe fn of_mdl(
+        mdl: NonNull<c_void>,
+        total: u32,
+        offset: u32,
+        length: u32,
+    ) -> Result<Self> {
+        Self::within(mdl.cast::<sys::Mdl>(), total, offset, length)
+    }
+
+    fn within(mdl: NonNull<sys::Mdl>, total: u32, offset: u32, length: u32) -> Result<Self> {
+        let end = offset.checked_add(length);
+        if end.is_none_or(|end| end > total) {
+            return Err(NtStatus::INVALID_PARAMETER);
+        }
+        Ok(Self {
+            mdl,
+            offset,
+            length,
+        })
+    }
+
+    pub(super) fn raw(self) -> sys::WskBuf {
+        sys::WskBuf {
+            mdl: self.mdl.as_ptr(),
+            offset: self.offset,
+            // usize has 64 bits here.
+            length: self.length as usize,
+        }
+    }
+}
+
+/// A buffer of the driver's own. The driver itself never looks at the bytes:
+/// while a call is pending they are the provider's.
 pub(crate) struct IoBuffer {
     mdl: NonNull<sys::Mdl>,
-    /// What the current call was given. It lives here, not on a stack, so that
-    /// it is there until the call has ended.
-    part: Cell<sys::WskBuf>,
     len: u32,
     /// Held to be freed, after the MDL that describes it (see Drop: fields are
     /// dropped after it has run).
     _bytes: KBuf,
 }
+
+// SAFETY: nothing here changes once it is made; the bytes are the provider's.
+unsafe impl Sync for IoBuffer {}
+// SAFETY: pool and MDLs may be freed on any thread.
+unsafe impl Send for IoBuffer {}
 
 impl IoBuffer {
     /// A buffer of `len` bytes. `IRQL <= DISPATCH_LEVEL`.
@@ -36,35 +87,24 @@ impl IoBuffer {
         unsafe { sys::MmBuildMdlForNonPagedPool(mdl.as_ptr()) };
         Ok(Self {
             mdl,
-            part: Cell::new(sys::WskBuf {
-                mdl: mdl.as_ptr(),
-                offset: 0,
-                length: 0,
-            }),
             len,
             _bytes: bytes,
         })
     }
 
-    /// Bytes in the buffer.
-    pub(crate) fn len(&self) -> u32 {
-        self.len
+    /// `length` bytes from `offset`; `STATUS_INVALID_PARAMETER` if they aren't
+    /// within the buffer.
+    pub(crate) fn span(&self, offset: u32, length: u32) -> Result<Span> {
+        Span::within(self.mdl, self.len, offset, length)
     }
 
-    /// Describes `length` bytes from `offset` for one call. The description is
-    /// good until the next one, and bounded by the buffer.
-    pub(super) fn part(&self, offset: u32, length: u32) -> Result<*const sys::WskBuf> {
-        let end = offset.checked_add(length);
-        if end.is_none_or(|end| end > self.len) {
-            return Err(NtStatus::INVALID_PARAMETER);
+    /// All of it.
+    pub(crate) fn whole(&self) -> Span {
+        Span {
+            mdl: self.mdl,
+            offset: 0,
+            length: self.len,
         }
-        let length = usize::try_from(length).map_err(|_| NtStatus::INVALID_PARAMETER)?;
-        self.part.set(sys::WskBuf {
-            mdl: self.mdl.as_ptr(),
-            offset,
-            length,
-        });
-        Ok(self.part.as_ptr())
     }
 }
 

@@ -123,12 +123,15 @@ impl Client {
     }
 
     pub(super) fn socket_fn(&self) -> Result<sys::WskSocketFn> {
+        self.table()?.socket.ok_or(NtStatus::NOT_SUPPORTED)
+    }
+
+    /// The provider's own functions.
+    pub(super) fn table(&self) -> Result<&sys::WskProviderDispatch> {
         // SAFETY: the table of a captured provider, good until it is released,
         // which waits for this client.
         let dispatch = unsafe { self.provider.dispatch.as_ref() };
-        dispatch
-            .and_then(|dispatch| dispatch.socket)
-            .ok_or(NtStatus::NOT_SUPPORTED)
+        dispatch.ok_or(NtStatus::NOT_SUPPORTED)
     }
 }
 

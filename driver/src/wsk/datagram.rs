@@ -6,12 +6,13 @@ use core::net::SocketAddr;
 use core::ptr::{self, NonNull};
 
 use super::addr::SockAddr;
-use super::buf::IoBuffer;
+use super::buf::Span;
 use super::client::Client;
+use super::irp::Outcome;
 use super::op::{Control, Op};
+use super::options::{self, Request, Socket};
 use super::socket::{self, Category};
 use super::sys;
-use crate::kernel::log;
 use crate::kernel::status::{NtStatus, Result};
 
 const CATEGORY: Category = Category {
@@ -20,18 +21,24 @@ const CATEGORY: Category = Category {
     flags: sys::WSK_FLAG_DATAGRAM_SOCKET,
 };
 
-/// A bound UDP socket. Several operations may be pending at once, each with its
-/// own [`Op`], [`IoBuffer`] and [`Peer`].
+/// A UDP socket. Several operations may be pending at once, each with its own
+/// [`Op`], memory and [`Peer`]. What is said of [`Stream`](super::Stream) about
+/// calls and closing goes for it too.
 pub(crate) struct Datagram {
     socket: NonNull<sys::WskSocket>,
-    control: Control,
 }
 
-// SAFETY: a socket may be used from anywhere; `control` is used by open,
-// local_address and close, which the owner calls one at a time.
+// SAFETY: a socket may be used from anywhere, several calls at once too; what
+// must not meet is a condition of every function.
 unsafe impl Sync for Datagram {}
 // SAFETY: as above.
 unsafe impl Send for Datagram {}
+
+impl Socket for Datagram {
+    fn raw(&self) -> Result<NonNull<sys::WskSocket>> {
+        Ok(self.socket)
+    }
+}
 
 /// Who a datagram is from, and what the transport remarks about it. Stays where
 /// it is while an operation is pending.
@@ -39,6 +46,12 @@ pub(crate) struct Peer {
     address: UnsafeCell<SockAddr>,
     flags: UnsafeCell<u32>,
 }
+
+// SAFETY: written by the provider while an operation is pending, read by its
+// owner when it has ended (conditions of the functions).
+unsafe impl Sync for Peer {}
+// SAFETY: as above.
+unsafe impl Send for Peer {}
 
 impl Peer {
     pub(crate) const fn new() -> Self {
@@ -59,9 +72,16 @@ impl Peer {
         let address = unsafe { *self.address.get() };
         Received {
             truncated: flags & sys::MSG_TRUNC != 0,
-            to_many: flags & (sys::MSG_BCAST | sys::MSG_MCAST) != 0,
-            port: address.port(),
+            broadcast: flags & sys::MSG_BCAST != 0,
+            multicast: flags & sys::MSG_MCAST != 0,
+            address,
         }
+    }
+
+    /// Where the last datagram came from, for a send back: stays as long as the
+    /// peer, and as it is until the next receive.
+    pub(crate) fn address(&self) -> *const SockAddr {
+        self.address.get().cast_const()
     }
 }
 
@@ -70,46 +90,43 @@ impl Peer {
 pub(crate) struct Received {
     /// It was longer than the buffer.
     pub(crate) truncated: bool,
-    /// It was sent to a broadcast or multicast address.
-    pub(crate) to_many: bool,
-    /// The port it came from.
-    pub(crate) port: u16,
+    /// It was sent to a broadcast address.
+    pub(crate) broadcast: bool,
+    /// It was sent to a multicast address.
+    pub(crate) multicast: bool,
+    /// Where it came from.
+    pub(crate) address: SockAddr,
 }
 
 impl Datagram {
-    /// A socket bound to `address`. `PASSIVE_LEVEL`.
-    ///
-    /// # Errors
-    /// Those of [`Listener::open`](super::Listener::open).
-    pub(crate) fn open(client: &Client, address: SocketAddr) -> Result<Self> {
-        let control = Control::try_new()?;
-        let address = SockAddr::from(address);
+    /// A socket of the family of `like`, not bound. `PASSIVE_LEVEL`.
+    pub(crate) fn open(client: &Client, control: &Control, like: &SocketAddr) -> Result<Self> {
+        let family = SockAddr::any(like).family();
         // SAFETY: no context and no callbacks.
         let socket = unsafe {
             socket::open(
                 client,
-                &control,
+                control,
                 &CATEGORY,
-                address.family(),
+                family,
                 ptr::null_mut(),
                 ptr::null(),
             )
         }?;
-        let datagram = Self { socket, control };
-        let bound = datagram
-            .table()
-            .bind
-            .ok_or(NtStatus::NOT_SUPPORTED)
-            .and_then(|bind| {
-                // SAFETY: an open socket and its own function.
-                unsafe { socket::bind(socket, &datagram.control, bind, &address) }
-            });
-        if let Err(status) = bound {
-            // SAFETY: just opened, and no call is in progress.
-            unsafe { datagram.close() };
-            return Err(status);
-        }
-        Ok(datagram)
+        Ok(Self { socket })
+    }
+
+    /// Starts to open one; when `op` has ended well, [`Datagram::opened`] has it.
+    /// `IRQL <= DISPATCH_LEVEL`.
+    pub(crate) fn start_open(client: &Client, op: &Op, like: &SocketAddr) -> Result<()> {
+        socket::start_open(client, op, &CATEGORY, SockAddr::any(like).family())
+    }
+
+    /// The socket that an operation of [`Datagram::start_open`] has ended with,
+    /// to be called once for each.
+    pub(crate) fn opened(outcome: Outcome) -> Result<Self> {
+        let socket = socket::made_by(outcome.value()?)?;
+        Ok(Self { socket })
     }
 
     fn table(&self) -> &sys::WskProviderDatagramDispatch {
@@ -118,36 +135,107 @@ impl Datagram {
         unsafe { socket::table(self.socket) }
     }
 
-    /// Where it receives. `PASSIVE_LEVEL`.
-    pub(crate) fn local_address(&self) -> Result<SocketAddr> {
-        let get = self
-            .table()
-            .get_local_address
-            .ok_or(NtStatus::NOT_SUPPORTED)?;
-        // SAFETY: an open socket and its own function.
-        let address = unsafe { socket::local_address(self.socket, &self.control, get) }?;
-        SocketAddr::try_from(&address)
-    }
-
-    /// Receives one datagram. `Ok` means that `op` will signal, `Err` that
-    /// nothing was started. `IRQL <= DISPATCH_LEVEL`.
+    /// Binds it; needed before anything is sent or received. `PASSIVE_LEVEL`.
+    ///
+    /// # Errors
+    /// Those of [`Listener::open`](super::Listener::open).
     ///
     /// # Safety
-    /// The socket isn't closed, and isn't being closed; `buffer` and `peer` stay,
-    /// untouched by another operation, until `op` has signalled.
-    pub(crate) unsafe fn receive_from(
-        &self,
-        op: &Op,
-        buffer: &IoBuffer,
-        peer: &Peer,
-    ) -> Result<()> {
+    /// The socket isn't closed.
+    pub(crate) unsafe fn bind(&self, control: &Control, local: SocketAddr) -> Result<()> {
+        let address = SockAddr::from(local);
+        // SAFETY: an open socket and its own function.
+        unsafe { socket::bind(self.socket, control, self.table().bind, &address) }
+    }
+
+    /// Starts to bind it. `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed; `local` stays as it is until `op` has ended.
+    pub(crate) unsafe fn start_bind(&self, op: &Op, local: &SockAddr) -> Result<()> {
+        let bind = self.table().bind.ok_or(NtStatus::NOT_SUPPORTED)?;
+        op.issue(|irp| {
+            let local = ptr::from_ref(local).cast();
+            // SAFETY: an open socket and its own function; a SOCKADDR that stays
+            // (caller).
+            unsafe { bind(self.socket.as_ptr(), local, 0, irp) };
+        })
+    }
+
+    /// Where it receives, once bound. `PASSIVE_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed.
+    pub(crate) unsafe fn local_address(&self, control: &Control) -> Result<SocketAddr> {
+        // SAFETY: an open socket and its own function.
+        unsafe { socket::address(self.socket, control, self.table().get_local_address) }
+    }
+
+    /// Connects a bound socket: it receives from `remote` only, and sends there
+    /// when no address is given. `PASSIVE_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed.
+    pub(crate) unsafe fn connect(&self, control: &Control, remote: SocketAddr) -> Result<()> {
+        let mut address = SockAddr::from(remote);
+        let len = address.len();
+        let bytes = (&raw mut address).cast::<u8>();
+        // SAFETY: the start of a live local, every pattern of whose bytes is
+        // valid, and no longer than it.
+        let input = unsafe { core::slice::from_raw_parts_mut(bytes, len) };
+        let request = Request {
+            kind: sys::WSK_IOCTL,
+            code: sys::SIO_WSK_SET_REMOTE_ADDRESS,
+            level: 0,
+        };
+        // SAFETY: open (caller).
+        unsafe { options::ask(self.socket, control, request, input, &mut []) }.map(|_| ())
+    }
+
+    /// Starts to connect it. `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed; `remote` stays as it is until `op` has ended.
+    pub(crate) unsafe fn start_connect(&self, op: &Op, remote: &SockAddr) -> Result<()> {
+        // SAFETY: every provider table starts with the basic one, and the socket
+        // is open.
+        let control = unsafe { socket::basic(self.socket).control_socket };
+        let control = control.ok_or(NtStatus::NOT_SUPPORTED)?;
+        let input = ptr::from_ref(remote).cast_mut().cast::<c_void>();
+        op.issue(|irp| {
+            // SAFETY: an open socket and its own function; a SOCKADDR of its
+            // length that stays (caller) and is only read; no output.
+            unsafe {
+                control(
+                    self.socket.as_ptr(),
+                    sys::WSK_IOCTL,
+                    sys::SIO_WSK_SET_REMOTE_ADDRESS,
+                    0,
+                    remote.len(),
+                    input,
+                    0,
+                    ptr::null_mut(),
+                    ptr::null_mut(),
+                    irp,
+                )
+            };
+        })
+    }
+
+    /// Receives one datagram; what doesn't fit is cut off, which `peer` says.
+    /// `Ok` means that the end of `op` will be told, `Err` that nothing was
+    /// started. `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed, and isn't being closed; the memory of `into` and
+    /// `peer` stay, untouched by others, until `op` has ended.
+    pub(crate) unsafe fn receive_from(&self, op: &Op, into: Span, peer: &Peer) -> Result<()> {
         let receive_from = self.table().receive_from.ok_or(NtStatus::NOT_SUPPORTED)?;
-        let part = buffer.part(0, buffer.len())?;
         let address = peer.address.get();
         let flags = peer.flags.get();
         // SAFETY: no other operation uses this peer (caller).
         unsafe { *flags = 0 };
-        op.issue(|irp| {
+        op.transfer(into, |part, irp| {
             // SAFETY: an open socket and its own function; the description, the
             // address and the flags stay until the IRP is completed; control
             // information is not asked for.
@@ -166,39 +254,40 @@ impl Datagram {
         })
     }
 
-    /// Sends the first `length` bytes of `buffer` to where `peer` is from. `Ok`
-    /// means that `op` will signal, `Err` that nothing was started.
-    /// `IRQL <= DISPATCH_LEVEL`.
+    /// Sends one datagram to `to`, or, if that is null, to the address the socket
+    /// is connected to. `Ok` means that the end of `op` will be told, `Err` that
+    /// nothing was started. `IRQL <= DISPATCH_LEVEL`.
     ///
     /// # Safety
-    /// As [`Datagram::receive_from`].
-    pub(crate) unsafe fn send_to(
-        &self,
-        op: &Op,
-        buffer: &IoBuffer,
-        length: u32,
-        peer: &Peer,
-    ) -> Result<()> {
+    /// The socket isn't closed, and isn't being closed; the memory of `from`
+    /// stays until `op` has ended, and so does `to`: null, or a live address.
+    pub(crate) unsafe fn send_to(&self, op: &Op, from: Span, to: *const SockAddr) -> Result<()> {
         let send_to = self.table().send_to.ok_or(NtStatus::NOT_SUPPORTED)?;
-        let part = buffer.part(0, length)?;
-        let address = peer.address.get().cast_const().cast::<c_void>();
-        op.issue(|irp| {
+        let address = to.cast::<c_void>();
+        op.transfer(from, |part, irp| {
             // SAFETY: an open socket and its own function; the description and
             // the address stay until the IRP is completed; no control data.
             unsafe { send_to(self.socket.as_ptr(), part, 0, address, 0, ptr::null(), irp) };
         })
     }
 
-    /// Closes the socket: every pending operation has been completed when this
-    /// returns. `PASSIVE_LEVEL`.
+    /// Starts to close it: the provider completes every other operation that is
+    /// pending. `IRQL <= DISPATCH_LEVEL`.
     ///
     /// # Safety
     /// Called once; no other call on the socket is in progress or follows.
-    pub(crate) unsafe fn close(&self) {
+    pub(crate) unsafe fn close(&self, op: &Op) -> Result<()> {
         // SAFETY: open, closed once, no calls in progress (caller).
-        let closed = unsafe { socket::close_and_wait(self.socket, &self.control) };
-        if let Err(status) = closed {
-            log::status(c"closing a datagram socket", status);
-        }
+        unsafe { socket::start_close(self.socket, op) }
+    }
+
+    /// As [`Datagram::close`], and waits: every pending operation has been told
+    /// of its end when this returns. `PASSIVE_LEVEL`.
+    ///
+    /// # Safety
+    /// As [`Datagram::close`].
+    pub(crate) unsafe fn close_and_wait(&self, control: &Control) -> Result<()> {
+        // SAFETY: open, closed once, no calls in progress (caller).
+        unsafe { socket::close_and_wait(self.socket, control) }
     }
 }

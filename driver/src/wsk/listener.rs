@@ -1,11 +1,22 @@
-//! Listening sockets: connections are handed over by the accept event.
+//! Listening sockets: connections are handed over by the accept event, or to
+//! whoever asks for one with an IRP.
 //!
 //! The event is enabled for each socket by `SO_WSK_EVENT_CALLBACK` once it is
 //! bound, not for all of them by `WSK_SET_STATIC_EVENT_CALLBACKS`: a static
 //! callback can never be disabled again, and comes from the moment of binding,
 //! before the service behind it is complete; and sockets that accept by IRP
 //! couldn't exist beside it.
+//!
+//! # Refusing a peer before the handshake is answered
+//! A listener opened with [`Options::conditional`] has `SO_CONDITIONAL_ACCEPT`
+//! set before it is bound. For each SYN the provider then calls `WskInspectEvent`
+//! with both addresses, and answers the handshake only when that accepts: a
+//! refused peer gets a reset and has never been connected (MSDN
+//! "PFN_WSK_INSPECT_EVENT", "SO_CONDITIONAL_ACCEPT"). The decision is
+//! [`Accept::inspect`]'s and is made at once, so there is never one that is put
+//! off, and `WskAbortEvent`, which is about those, has nothing to do.
 
+use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::net::SocketAddr;
@@ -14,8 +25,10 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::addr::SockAddr;
 use super::client::Client;
-use super::op::Control;
-use super::socket::{self, Category, Stream};
+use super::op::{Control, Op};
+use super::options::{Number, Socket};
+use super::socket::{self, Category};
+use super::stream::Stream;
 use super::sys;
 use crate::kernel::status::{NtStatus, Result};
 
@@ -28,11 +41,108 @@ const CATEGORY: Category = Category {
 /// A connection was not taken; the provider closes it.
 pub(crate) struct Refused;
 
+/// The two ends of a connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Ends {
+    /// This machine's.
+    pub(crate) local: SockAddr,
+    /// The peer's.
+    pub(crate) remote: SockAddr,
+}
+
+impl Ends {
+    /// # Safety
+    /// Both are null, or `SOCKADDR`s of the length their family has.
+    unsafe fn read(local: *const c_void, remote: *const c_void) -> Self {
+        // SAFETY: the caller's.
+        let local = unsafe { SockAddr::read(local) };
+        // SAFETY: the caller's.
+        let remote = unsafe { SockAddr::read(remote) };
+        Self { local, remote }
+    }
+}
+
+/// How a socket is to be before it is bound.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// The address may be another socket's, too.
+    pub(crate) reuse_address: bool,
+    /// An IPv6 socket that serves IPv4 as well. Without it none does.
+    pub(crate) dual_stack: bool,
+    /// Peers are put to [`Accept::inspect`] before the handshake is answered.
+    pub(crate) conditional: bool,
+}
+
+impl Options {
+    /// Sets them on a socket that isn't bound. `PASSIVE_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket is open, and nobody is closing it.
+    pub(crate) unsafe fn set_on(
+        self,
+        socket: &impl Socket,
+        control: &Control,
+        address: &SocketAddr,
+    ) -> Result<()> {
+        let set = |wanted: bool, option, value| {
+            if !wanted {
+                return Ok(());
+            }
+            // SAFETY: open (caller).
+            unsafe { socket.set(control, option, value) }
+        };
+        set(self.reuse_address, Number::ReuseAddress, 1)?;
+        set(address.is_ipv6() && self.dual_stack, Number::V6Only, 0)?;
+        set(self.conditional, Number::ConditionalAccept, 1)
+    }
+}
+
+/// Where an accept by IRP puts the addresses. Stays where it is while one is
+/// pending.
+pub(crate) struct Place {
+    local: UnsafeCell<SockAddr>,
+    remote: UnsafeCell<SockAddr>,
+}
+
+// SAFETY: written by the provider while an accept is pending, read by its owner
+// when it has ended (conditions of the functions).
+unsafe impl Sync for Place {}
+// SAFETY: as above.
+unsafe impl Send for Place {}
+
+impl Place {
+    pub(crate) const fn new() -> Self {
+        Self {
+            local: UnsafeCell::new(SockAddr::EMPTY),
+            remote: UnsafeCell::new(SockAddr::EMPTY),
+        }
+    }
+
+    /// The ends of the connection that was accepted.
+    ///
+    /// # Safety
+    /// No accept with this place is pending.
+    pub(crate) unsafe fn ends(&self) -> Ends {
+        // SAFETY: nobody writes while no accept is pending (caller).
+        let local = unsafe { *self.local.get() };
+        // SAFETY: as above.
+        let remote = unsafe { *self.remote.get() };
+        Ends { local, remote }
+    }
+}
+
 /// What becomes of connections. Called at `IRQL <= DISPATCH_LEVEL`, from several
 /// processors at once; must not wait.
 pub(crate) trait Accept {
-    /// Takes the connection, or refuses it.
-    fn accept(&self, connection: Stream) -> core::result::Result<(), Refused>;
+    /// Takes the connection, or refuses it. Nothing may be called on it before
+    /// this has returned.
+    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<(), Refused>;
+
+    /// Whether a peer's handshake is to be answered; asked of listeners opened
+    /// with [`Options::conditional`] only.
+    fn inspect(&self, _ends: &Ends) -> bool {
+        true
+    }
 
     /// The listening socket doesn't work any more and is to be closed soon, but
     /// not from within this call, and not before [`Listener::enable`] has
@@ -53,6 +163,12 @@ unsafe impl Sync for Listener {}
 // SAFETY: as above.
 unsafe impl Send for Listener {}
 
+impl Socket for Listener {
+    fn raw(&self) -> Result<NonNull<sys::WskSocket>> {
+        self.socket()
+    }
+}
+
 impl Listener {
     /// A socket bound to `address` whose connections will go to `handler`, once
     /// [`Listener::enable`] is called. `PASSIVE_LEVEL`.
@@ -60,17 +176,18 @@ impl Listener {
     /// # Errors
     /// `STATUS_ADDRESS_ALREADY_EXISTS` if the port is taken,
     /// `STATUS_INVALID_ADDRESS` if the address isn't this machine's, or whatever
-    /// else the provider says.
+    /// else the provider says: of an option, `STATUS_NOT_SUPPORTED`.
     ///
     /// # Safety
     /// `handler` is good until [`Listener::close`] has returned.
     pub(crate) unsafe fn open<H: Accept>(
         client: &Client,
         address: SocketAddr,
+        options: Options,
         handler: *const H,
     ) -> Result<Self> {
         let control = Control::try_new()?;
-        let address = SockAddr::from(address);
+        let bind_to = SockAddr::from(address);
         let dispatch = ptr::from_ref(&Events::<H>::TABLE).cast::<c_void>();
         let context = handler.cast_mut().cast::<c_void>();
         // SAFETY: a constant table of this category, whose functions expect this
@@ -80,7 +197,7 @@ impl Listener {
                 client,
                 &control,
                 &CATEGORY,
-                address.family(),
+                bind_to.family(),
                 context,
                 dispatch,
             )
@@ -89,11 +206,13 @@ impl Listener {
             socket: AtomicPtr::new(socket.as_ptr()),
             control,
         };
-        // SAFETY: a listening socket, just opened.
-        let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
-        let bound = table.bind.ok_or(NtStatus::NOT_SUPPORTED).and_then(|bind| {
+        // SAFETY: just opened, and nobody else has it.
+        let ready = unsafe { options.set_on(&listener, &listener.control, &address) };
+        let bound = ready.and_then(|()| {
+            // SAFETY: a listening socket, just opened.
+            let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
             // SAFETY: an open socket and its own function.
-            unsafe { socket::bind(socket, &listener.control, bind, &address) }
+            unsafe { socket::bind(socket, &listener.control, table.bind, &bind_to) }
         });
         if let Err(status) = bound {
             listener.close();
@@ -112,10 +231,8 @@ impl Listener {
         // SAFETY: a listening socket, which nobody else can be closing before
         // events come.
         let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
-        let get = table.get_local_address.ok_or(NtStatus::NOT_SUPPORTED)?;
         // SAFETY: an open socket and its own function.
-        let address = unsafe { socket::local_address(socket, &self.control, get) }?;
-        SocketAddr::try_from(&address)
+        unsafe { socket::address(socket, &self.control, table.get_local_address) }
     }
 
     /// Lets connections come in. They may do so before this returns.
@@ -123,6 +240,38 @@ impl Listener {
         let socket = self.socket()?;
         // SAFETY: open, bound, and opened with a table that has this event.
         unsafe { socket::enable_events(socket, sys::WSK_EVENT_ACCEPT) }
+    }
+
+    /// Asks for one connection; [`Stream::connected`] has it when `op` has ended
+    /// well, and `place` its ends. Cancellable. Several may be pending. For
+    /// listeners whose event isn't enabled. `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't being closed, which a rundown of the caller's sees to;
+    /// `place` stays until `op` has ended, and no other operation uses it.
+    pub(crate) unsafe fn accept(&self, op: &Op, place: &Place) -> Result<()> {
+        let socket = self.socket()?;
+        // SAFETY: a listening socket, open (caller).
+        let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
+        let accept = table.accept.ok_or(NtStatus::NOT_SUPPORTED)?;
+        let local = place.local.get().cast::<c_void>();
+        let remote = place.remote.get().cast::<c_void>();
+        op.issue(|irp| {
+            // SAFETY: an open socket and its own function; no flags, and no
+            // context or callbacks for the connection; room for addresses of
+            // either family that stays until the IRP is completed.
+            unsafe {
+                accept(
+                    socket.as_ptr(),
+                    0,
+                    ptr::null_mut(),
+                    ptr::null(),
+                    local,
+                    remote,
+                    irp,
+                )
+            };
+        })
     }
 
     /// Closes the socket, if nobody has begun to; whoever has begun may still be
@@ -148,8 +297,8 @@ struct Events<H>(PhantomData<H>);
 impl<H: Accept> Events<H> {
     const TABLE: sys::WskClientListenDispatch = sys::WskClientListenDispatch {
         accept_event: Some(accept_event::<H>),
-        inspect_event: None,
-        abort_event: None,
+        inspect_event: Some(inspect_event::<H>),
+        abort_event: Some(abort_event),
     };
 }
 
@@ -157,8 +306,8 @@ impl<H: Accept> Events<H> {
 unsafe extern "system" fn accept_event<H: Accept>(
     socket_context: *mut c_void,
     _flags: u32,
-    _local_address: *const c_void,
-    _remote_address: *const c_void,
+    local_address: *const c_void,
+    remote_address: *const c_void,
     accept_socket: *mut sys::WskSocket,
     accept_socket_context: *mut *mut c_void,
     accept_socket_dispatch: *mut *const c_void,
@@ -179,8 +328,36 @@ unsafe extern "system" fn accept_event<H: Accept>(
         // SAFETY: the provider's variable, for us to write.
         unsafe { *accept_socket_dispatch = ptr::null() };
     }
-    match handler.accept(Stream::new(socket)) {
+    // SAFETY: the provider's addresses, good for this call.
+    let ends = unsafe { Ends::read(local_address, remote_address) };
+    match handler.accept(Stream::new(socket), &ends) {
         Ok(()) => NtStatus::SUCCESS.0,
         Err(Refused) => NtStatus::REQUEST_NOT_ACCEPTED.0,
     }
+}
+
+/// `WskInspectEvent`, for each SYN to a socket with conditional accept.
+unsafe extern "system" fn inspect_event<H: Accept>(
+    socket_context: *mut c_void,
+    local_address: *const c_void,
+    remote_address: *const c_void,
+    _inspect_id: *mut sys::WskInspectId,
+) -> u32 {
+    // SAFETY: as in accept_event.
+    let handler = unsafe { &*socket_context.cast::<H>() };
+    // SAFETY: the provider's addresses, good for this call.
+    let ends = unsafe { Ends::read(local_address, remote_address) };
+    if handler.inspect(&ends) {
+        sys::WSK_INSPECT_ACCEPT
+    } else {
+        sys::WSK_INSPECT_REJECT
+    }
+}
+
+/// `WskAbortEvent`: a peer whose decision was put off has gone. None is ever.
+unsafe extern "system" fn abort_event(
+    _socket_context: *mut c_void,
+    _inspect_id: *mut sys::WskInspectId,
+) -> i32 {
+    NtStatus::SUCCESS.0
 }

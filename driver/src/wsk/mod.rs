@@ -49,17 +49,23 @@ mod datagram;
 mod irp;
 mod listener;
 mod op;
+mod options;
 pub(crate) mod pump;
+mod resolve;
 mod socket;
+mod stream;
 mod sys;
 
-pub(crate) use buf::IoBuffer;
+pub(crate) use addr::SockAddr;
+pub(crate) use buf::{IoBuffer, Span};
 pub(crate) use client::Client;
 pub(crate) use datagram::{Datagram, Peer, Received};
 pub(crate) use irp::Outcome;
-pub(crate) use listener::{Accept, Listener, Refused};
-pub(crate) use op::Op;
-pub(crate) use socket::Stream;
+pub(crate) use listener::{Accept, Ends, Listener, Options, Place, Refused};
+pub(crate) use op::{Control, Op};
+pub(crate) use options::{Family, Group, Number, Socket};
+pub(crate) use resolve::Lookup;
+pub(crate) use stream::Stream;
 
 use crate::kernel::status::Result;
 

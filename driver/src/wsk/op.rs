@@ -1,89 +1,210 @@
-//! The two ways the driver makes a call with an IRP: [`Op`] for calls whose end
-//! wakes a task of the [pump](super::pump), [`Control`] for calls that are
-//! waited for at `PASSIVE_LEVEL`.
+//! The ways the driver makes a call with an IRP: [`Op`] for calls whose end wakes
+//! a task of the [pump](super::pump) or runs a function of its owner, [`Control`]
+//! for calls that are waited for at `PASSIVE_LEVEL`.
 
+use core::cell::UnsafeCell;
 use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::buf::Span;
 use super::irp::{Irp, Outcome};
 use super::pump::{self, Task};
 use super::sys;
 use crate::kernel::event::Event;
 use crate::kernel::status::{NtStatus, Result};
 
-/// One asynchronous call at a time; its completion signals a task.
-pub(crate) struct Op {
-    irp: Irp,
-    task: *const Task,
-    signal: u32,
+/// What runs when an operation has ended: its context, and how it has ended.
+/// `IRQL <= DISPATCH_LEVEL`, possibly inside the call that started it. It calls
+/// nothing of the provider's and doesn't wait. The operation is idle again: the
+/// routine may free it, or have it used again from elsewhere.
+pub(crate) type Ended = unsafe fn(context: *mut c_void, outcome: Outcome);
+
+/// Who learns of the end of an operation.
+#[derive(Clone, Copy)]
+enum Tell {
+    Nobody,
+    Signal {
+        task: *const Task,
+        signal: u32,
+    },
+    Call {
+        routine: Ended,
+        context: *mut c_void,
+    },
 }
 
+/// One asynchronous call at a time.
+pub(crate) struct Op {
+    irp: Irp,
+    tell: Tell,
+    /// What the pending call was given, if it moves data: here, not on a stack,
+    /// so that it is there until the call has ended.
+    part: UnsafeCell<sys::WskBuf>,
+    /// Where bytes that were moved are added up, if anywhere.
+    meter: *const AtomicU64,
+}
+
+// SAFETY: the IRP's state is atomic; `part` is written by whoever has armed the
+// IRP, before the call; the rest doesn't change once the operation is shared.
+unsafe impl Sync for Op {}
+// SAFETY: as above.
+unsafe impl Send for Op {}
+
 impl Op {
-    /// An idle operation whose completions raise `signal` on the task given to
-    /// [`Op::bind`]. `IRQL <= DISPATCH_LEVEL`.
-    pub(crate) fn try_new(signal: u32) -> Result<Self> {
+    /// An idle operation nobody has been bound to. `IRQL <= DISPATCH_LEVEL`.
+    pub(crate) fn try_new() -> Result<Self> {
         Ok(Self {
             irp: Irp::try_new()?,
-            task: core::ptr::null(),
-            signal,
+            tell: Tell::Nobody,
+            part: UnsafeCell::new(sys::WskBuf {
+                mdl: ptr::null_mut(),
+                offset: 0,
+                length: 0,
+            }),
+            meter: ptr::null(),
         })
     }
 
-    /// Says which task is to be woken. Before this, calls are refused.
+    /// Says which task gets which signal when a call has ended. Before this or
+    /// [`Op::bind_call`], calls are refused.
     ///
     /// # Safety
     /// Neither the task nor this operation moves or goes away from the start of
     /// a call until the task's step has been given `signal`.
-    pub(crate) unsafe fn bind(&mut self, task: *const Task) {
-        self.task = task;
+    pub(crate) unsafe fn bind(&mut self, task: *const Task, signal: u32) {
+        self.tell = Tell::Signal { task, signal };
+    }
+
+    /// Says what runs when a call has ended. [`Op::finish`] isn't called then.
+    ///
+    /// # Safety
+    /// From the start of a call until `routine` has begun, the operation neither
+    /// moves nor goes away, and `context` stays good for `routine`.
+    pub(crate) unsafe fn bind_call(&mut self, routine: Ended, context: *mut c_void) {
+        self.tell = Tell::Call { routine, context };
+    }
+
+    /// Has the bytes of each call that succeeds added to `meter`, before its end
+    /// is told.
+    ///
+    /// # Safety
+    /// `meter` is good for as long as calls may end.
+    pub(crate) unsafe fn meter(&mut self, meter: *const AtomicU64) {
+        self.meter = meter;
     }
 
     /// Makes a call: `call` gets the IRP and must hand it to one function of
-    /// the provider. `Ok` means that `signal` will come, once; `Err` that no
+    /// the provider. `Ok` means that the end will be told, once; `Err` that no
     /// call was made.
     pub(super) fn issue(&self, call: impl FnOnce(*mut sys::Irp)) -> Result<()> {
-        if self.task.is_null() {
+        if matches!(self.tell, Tell::Nobody) {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
-        let own = core::ptr::from_ref(self).cast_mut().cast::<c_void>();
-        let irp = self.irp.arm(wake, own)?;
+        let own = ptr::from_ref(self).cast_mut().cast::<c_void>();
+        let irp = self.irp.arm(ended, own)?;
         call(irp);
         Ok(())
     }
 
-    /// How the call ended. To be called once for each `signal`.
+    /// As [`Op::issue`], for a call that moves the data of `span`.
+    pub(super) fn transfer(
+        &self,
+        span: Span,
+        call: impl FnOnce(*const sys::WskBuf, *mut sys::Irp),
+    ) -> Result<()> {
+        let part = self.part.get();
+        self.issue(|irp| {
+            // SAFETY: the IRP is armed and not yet the provider's, so nobody else
+            // reads or writes the description.
+            unsafe { *part = span.raw() };
+            call(part.cast_const(), irp);
+        })
+    }
+
+    /// Asks the provider to end the pending call soon, if there is one. Its end
+    /// is told as always, possibly from within this: with `STATUS_CANCELLED`, or
+    /// with what it came to before. Does nothing to a call that hasn't been
+    /// started yet. `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The operation doesn't go away before this has returned.
+    pub(crate) unsafe fn cancel(&self) {
+        if self.irp.cancel() {
+            // SAFETY: the call has ended and nobody has been told (Irp::cancel).
+            unsafe { tell(self) };
+        }
+    }
+
+    /// How the call ended. To be called once for each signal.
     pub(crate) fn finish(&self) -> Outcome {
         self.irp.finish()
     }
 }
 
+/// Tells that an operation has ended.
+///
+/// # Safety
+/// It has, nobody has been told yet, and who binds it keeps their promises.
+/// Nothing of the operation is touched afterwards.
+unsafe fn tell(op: *const Op) {
+    let (told, meter) = {
+        // SAFETY: alive until its end has been told, which happens below; the
+        // reference ends here.
+        let op = unsafe { &*op };
+        (op.tell, op.meter)
+    };
+    // SAFETY: as above.
+    let outcome = unsafe { (*op).irp.outcome() };
+    // SAFETY: null, or good for as long as calls may end (Op::meter).
+    if let Some(meter) = unsafe { meter.as_ref() }
+        && let Ok(bytes) = outcome.value()
+    {
+        meter.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
+    }
+    match told {
+        Tell::Nobody => {}
+        Tell::Signal { task, signal } => {
+            // SAFETY: the promise of `bind` keeps the task alive until it has
+            // the signal.
+            unsafe { pump::signal(task, signal) };
+        }
+        Tell::Call { routine, context } => {
+            // SAFETY: alive until the routine begins (bind_call).
+            let outcome = unsafe { (*op).irp.finish() };
+            // SAFETY: bound with this context, which is good (bind_call).
+            unsafe { routine(context, outcome) };
+        }
+    }
+}
+
 /// The completion routine of an [`Op`]. It calls nothing of the provider's: it
 /// may be running inside the very call that started the operation.
-unsafe extern "system" fn wake(
+unsafe extern "system" fn ended(
     _device: *mut c_void,
     _irp: *mut sys::Irp,
     context: *mut c_void,
 ) -> i32 {
-    let (task, signal) = {
-        // SAFETY: the context is the Op, which (Op::bind) lives until its task
-        // has been given the signal raised below; the reference ends here.
-        let op = unsafe { &*context.cast::<Op>() };
-        (op.task, op.signal)
-    };
-    // SAFETY: the same promise keeps the task alive until it has the signal.
-    // Nothing of the Op or its task is touched afterwards.
-    unsafe { pump::signal(task, signal) };
+    let op = context.cast::<Op>().cast_const();
+    // SAFETY: the context is the Op, which lives until its end has been told.
+    let is_mine = unsafe { (*op).irp.ended() };
+    if is_mine {
+        // SAFETY: the call has ended, and telling is up to us (Irp::ended).
+        unsafe { tell(op) };
+    }
     NtStatus::MORE_PROCESSING_REQUIRED.0
 }
 
 /// Calls that are waited for. Holds all they need, so a socket that has been
 /// opened can always be closed, however short memory is.
-pub(super) struct Control {
+pub(crate) struct Control {
     irp: Irp,
     done: Event,
 }
 
 impl Control {
-    pub(super) fn try_new() -> Result<Self> {
+    /// One that nobody uses yet. `IRQL <= DISPATCH_LEVEL`.
+    pub(crate) fn try_new() -> Result<Self> {
         Ok(Self {
             irp: Irp::try_new()?,
             done: Event::try_new()?,
@@ -95,8 +216,8 @@ impl Control {
     /// completion routine or an event callback.
     pub(super) fn run(&self, call: impl FnOnce(*mut sys::Irp)) -> Result<usize> {
         self.done.reset();
-        let event = core::ptr::from_ref(&self.done).cast_mut().cast::<c_void>();
-        let irp = self.irp.arm(set_event, event)?;
+        let own = ptr::from_ref(self).cast_mut().cast::<c_void>();
+        let irp = self.irp.arm(set_event, own)?;
         call(irp);
         self.done.wait();
         self.irp.finish().value()
@@ -108,9 +229,12 @@ unsafe extern "system" fn set_event(
     _irp: *mut sys::Irp,
     context: *mut c_void,
 ) -> i32 {
-    // SAFETY: the context is the Control's event; Control::run doesn't return
-    // before it is set.
-    let done = unsafe { &*context.cast::<Event>() };
-    done.set();
+    // SAFETY: the context is the Control; Control::run doesn't return before
+    // its event is set.
+    let control = unsafe { &*context.cast::<Control>() };
+    // Always true: nobody cancels these.
+    if control.irp.ended() {
+        control.done.set();
+    }
     NtStatus::MORE_PROCESSING_REQUIRED.0
 }

@@ -1,14 +1,14 @@
-//! What sockets of every category share, and connections.
+//! What sockets of every category share.
 //!
 //! A socket is a pointer the provider gave out, and no more. It has no `Drop`:
 //! closing takes an IRP and time. Whoever opens a socket closes it, by
-//! [`close_and_wait`] at `PASSIVE_LEVEL` or by [`Stream::close`].
+//! [`close_and_wait`] at `PASSIVE_LEVEL` or by [`start_close`].
 
 use core::ffi::c_void;
+use core::net::SocketAddr;
 use core::ptr::NonNull;
 
 use super::addr::SockAddr;
-use super::buf::IoBuffer;
 use super::client::Client;
 use super::op::{Control, Op};
 use super::sys;
@@ -57,8 +57,45 @@ pub(super) unsafe fn open(
             )
         };
     })?;
-    let socket = core::ptr::with_exposed_provenance_mut::<sys::WskSocket>(made);
+    made_by(made)
+}
+
+/// The socket that a call has left in the information of its IRP.
+pub(super) fn made_by(information: usize) -> Result<NonNull<sys::WskSocket>> {
+    let socket = core::ptr::with_exposed_provenance_mut::<sys::WskSocket>(information);
     NonNull::new(socket).ok_or(NtStatus::UNSUCCESSFUL)
+}
+
+/// Starts to open a socket without callbacks; [`made_by`] has it when `op` has
+/// ended well. `IRQL <= DISPATCH_LEVEL`.
+pub(super) fn start_open(
+    client: &Client,
+    op: &Op,
+    category: &Category,
+    address_family: u16,
+) -> Result<()> {
+    let socket = client.socket_fn()?;
+    let handle = client.handle();
+    op.issue(|irp| {
+        // SAFETY: the captured provider's function and client; constants of
+        // wsk.h; no context, callbacks, process, thread or descriptor; an armed
+        // IRP.
+        unsafe {
+            socket(
+                handle,
+                address_family,
+                category.socket_type,
+                category.protocol,
+                category.flags,
+                core::ptr::null_mut(),
+                core::ptr::null(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                irp,
+            )
+        };
+    })
 }
 
 /// Binds a socket. `PASSIVE_LEVEL`.
@@ -68,9 +105,10 @@ pub(super) unsafe fn open(
 pub(super) unsafe fn bind(
     socket: NonNull<sys::WskSocket>,
     control: &Control,
-    bind: sys::WskBindFn,
+    bind: Option<sys::WskBindFn>,
     address: &SockAddr,
 ) -> Result<()> {
+    let bind = bind.ok_or(NtStatus::NOT_SUPPORTED)?;
     let bound = control.run(|irp| {
         let address = core::ptr::from_ref(address).cast::<c_void>();
         // SAFETY: an open socket and its own function; a SOCKADDR of its family
@@ -80,15 +118,17 @@ pub(super) unsafe fn bind(
     bound.map(|_| ()).map_err(why_not_bound)
 }
 
-/// The address a bound socket has, the port as it was chosen. `PASSIVE_LEVEL`.
+/// What a socket's own or peer's address is, the port as it was chosen.
+/// `PASSIVE_LEVEL`.
 ///
 /// # Safety
 /// `socket` is open, and `get` is from its provider table.
-pub(super) unsafe fn local_address(
+pub(super) unsafe fn address(
     socket: NonNull<sys::WskSocket>,
     control: &Control,
-    get: sys::WskGetLocalAddressFn,
-) -> Result<SockAddr> {
+    get: Option<sys::WskGetAddressFn>,
+) -> Result<SocketAddr> {
+    let get = get.ok_or(NtStatus::NOT_SUPPORTED)?;
     let mut address = SockAddr::EMPTY;
     control.run(|irp| {
         let address = (&raw mut address).cast::<c_void>();
@@ -97,7 +137,7 @@ pub(super) unsafe fn local_address(
         // waits in kernel mode on a KernelMode wait); an armed IRP, waited for.
         unsafe { get(socket.as_ptr(), address, irp) };
     })?;
-    Ok(address)
+    SocketAddr::try_from(&address)
 }
 
 /// Closes a socket and waits until that is done: all its pending operations
@@ -118,6 +158,21 @@ pub(super) unsafe fn close_and_wait(
         unsafe { close(socket.as_ptr(), irp) };
     });
     closed.map(|_| ())
+}
+
+/// Starts to close a socket: the provider completes every other operation that
+/// is pending on it. `IRQL <= DISPATCH_LEVEL`.
+///
+/// # Safety
+/// `socket` is open; no call to its functions is in progress or comes after.
+pub(super) unsafe fn start_close(socket: NonNull<sys::WskSocket>, op: &Op) -> Result<()> {
+    // SAFETY: every provider table starts with the basic one, and the socket is
+    // open.
+    let close = unsafe { basic(socket).close_socket }.ok_or(NtStatus::NOT_SUPPORTED)?;
+    op.issue(|irp| {
+        // SAFETY: an open socket, closed once, with its own function.
+        unsafe { close(socket.as_ptr(), irp) };
+    })
 }
 
 /// Turns on the event callbacks in `mask`. `IRQL <= DISPATCH_LEVEL`.
@@ -156,7 +211,9 @@ pub(super) unsafe fn enable_events(socket: NonNull<sys::WskSocket>, mask: u32) -
 ///
 /// # Safety
 /// `socket` is open, and stays so for as long as the table is used.
-unsafe fn basic<'a>(socket: NonNull<sys::WskSocket>) -> &'a sys::WskProviderBasicDispatch {
+pub(super) unsafe fn basic<'a>(
+    socket: NonNull<sys::WskSocket>,
+) -> &'a sys::WskProviderBasicDispatch {
     // SAFETY: all provider tables begin with the basic one.
     unsafe { table(socket) }
 }
@@ -185,90 +242,5 @@ fn why_not_bound(status: NtStatus) -> NtStatus {
             NtStatus::INVALID_ADDRESS
         }
         other => other,
-    }
-}
-
-/// A connected stream socket. Each function starts one operation and returns;
-/// `Ok` means that the [`Op`]'s signal will come, `Err` that nothing was
-/// started. None of them may run at the same time as [`Stream::close`], and
-/// none may follow it: the tasks of the pump see to that by being one at a time.
-pub(crate) struct Stream {
-    socket: NonNull<sys::WskSocket>,
-}
-
-impl Stream {
-    pub(super) fn new(socket: NonNull<sys::WskSocket>) -> Self {
-        Self { socket }
-    }
-
-    /// Receives what there is, at most the whole of `buffer`; 0 bytes mean that
-    /// the peer has shut its side down. `IRQL <= DISPATCH_LEVEL`.
-    ///
-    /// # Safety
-    /// The socket isn't closed; `buffer` stays, untouched by another operation,
-    /// until `op` has signalled.
-    pub(crate) unsafe fn receive(&self, op: &Op, buffer: &IoBuffer) -> Result<()> {
-        // SAFETY: an open connection, whose table this is.
-        let table = unsafe { table::<sys::WskProviderConnectionDispatch>(self.socket) };
-        let receive = table.receive.ok_or(NtStatus::NOT_SUPPORTED)?;
-        let part = buffer.part(0, buffer.len())?;
-        op.issue(|irp| {
-            // SAFETY: an open connection and its own function; a description of
-            // locked memory that stays until the IRP is completed; no flags.
-            unsafe { receive(self.socket.as_ptr(), part, 0, irp) };
-        })
-    }
-
-    /// Sends `length` bytes of `buffer` from `offset`. `IRQL <= DISPATCH_LEVEL`.
-    ///
-    /// # Safety
-    /// As [`Stream::receive`].
-    pub(crate) unsafe fn send(
-        &self,
-        op: &Op,
-        buffer: &IoBuffer,
-        offset: u32,
-        length: u32,
-    ) -> Result<()> {
-        // SAFETY: an open connection, whose table this is.
-        let table = unsafe { table::<sys::WskProviderConnectionDispatch>(self.socket) };
-        let send = table.send.ok_or(NtStatus::NOT_SUPPORTED)?;
-        let part = buffer.part(offset, length)?;
-        op.issue(|irp| {
-            // SAFETY: as in receive.
-            unsafe { send(self.socket.as_ptr(), part, 0, irp) };
-        })
-    }
-
-    /// Shuts our side down, after all that was sent. Ends when the transport
-    /// has carried that out. `IRQL <= DISPATCH_LEVEL`.
-    ///
-    /// # Safety
-    /// The socket isn't closed.
-    pub(crate) unsafe fn disconnect(&self, op: &Op) -> Result<()> {
-        // SAFETY: an open connection, whose table this is.
-        let table = unsafe { table::<sys::WskProviderConnectionDispatch>(self.socket) };
-        let disconnect = table.disconnect.ok_or(NtStatus::NOT_SUPPORTED)?;
-        op.issue(|irp| {
-            // SAFETY: an open connection and its own function; no last data and
-            // no flags: a graceful disconnect.
-            unsafe { disconnect(self.socket.as_ptr(), core::ptr::null(), 0, irp) };
-        })
-    }
-
-    /// Closes the socket: the provider completes every other operation that is
-    /// pending on it, and resets the connection unless both sides have shut it
-    /// down. `IRQL <= DISPATCH_LEVEL`.
-    ///
-    /// # Safety
-    /// The socket isn't closed, and no call on it is in progress or follows.
-    pub(crate) unsafe fn close(&self, op: &Op) -> Result<()> {
-        // SAFETY: an open socket.
-        let table = unsafe { basic(self.socket) };
-        let close = table.close_socket.ok_or(NtStatus::NOT_SUPPORTED)?;
-        op.issue(|irp| {
-            // SAFETY: an open socket, closed once, with its own function.
-            unsafe { close(self.socket.as_ptr(), irp) };
-        })
     }
 }

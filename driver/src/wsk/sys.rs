@@ -193,19 +193,91 @@ pub(super) type WskSocketFn = unsafe extern "system" fn(
     irp: *mut Irp,
 ) -> i32;
 
+/// `PFN_WSK_SOCKET_CONNECT`.
+pub(super) type WskSocketConnectFn = unsafe extern "system" fn(
+    client: *mut WskClient,
+    socket_type: u16,
+    protocol: u32,
+    local_address: *const c_void,
+    remote_address: *const c_void,
+    flags: u32,
+    socket_context: *mut c_void,
+    dispatch: *const c_void,
+    owning_process: *mut c_void,
+    owning_thread: *mut c_void,
+    security_descriptor: *mut c_void,
+    irp: *mut Irp,
+) -> i32;
+
+/// `PFN_WSK_GET_ADDRESS_INFO`.
+pub(super) type WskGetAddressInfoFn = unsafe extern "system" fn(
+    client: *mut WskClient,
+    node_name: *const UnicodeString,
+    service_name: *const UnicodeString,
+    name_space: u32,
+    provider: *const NpiId,
+    hints: *const AddrInfoEx,
+    result: *mut *mut AddrInfoEx,
+    owning_process: *mut c_void,
+    owning_thread: *mut c_void,
+    irp: *mut Irp,
+) -> i32;
+
+/// `PFN_WSK_FREE_ADDRESS_INFO`.
+pub(super) type WskFreeAddressInfoFn =
+    unsafe extern "system" fn(client: *mut WskClient, info: *mut AddrInfoEx);
+
 /// `WSK_PROVIDER_DISPATCH`.
 #[repr(C)]
 pub(super) struct WskProviderDispatch {
     pub(super) version: u16,
     pub(super) reserved: u16,
     pub(super) socket: Option<WskSocketFn>,
-    /// `WskSocketConnect`, `WskControlClient`, `WskGetAddressInfo`,
-    /// `WskFreeAddressInfo`, `WskGetNameInfo`.
-    unused: [*const c_void; 5],
+    pub(super) socket_connect: Option<WskSocketConnectFn>,
+    /// `WskControlClient`.
+    unused: *const c_void,
+    pub(super) get_address_info: Option<WskGetAddressInfoFn>,
+    pub(super) free_address_info: Option<WskFreeAddressInfoFn>,
+    /// `WskGetNameInfo`.
+    unused2: *const c_void,
 }
 
 const _: () = assert!(size_of::<WskProviderDispatch>() == 0x38);
 const _: () = assert!(offset_of!(WskProviderDispatch, socket) == 8);
+const _: () = assert!(offset_of!(WskProviderDispatch, get_address_info) == 32);
+
+/// `UNICODE_STRING`.
+#[repr(C)]
+pub(super) struct UnicodeString {
+    /// In bytes, as is the next.
+    pub(super) length: u16,
+    pub(super) maximum_length: u16,
+    pub(super) buffer: *const u16,
+}
+
+const _: () = assert!(size_of::<UnicodeString>() == 0x10);
+const _: () = assert!(offset_of!(UnicodeString, buffer) == 8);
+
+/// `ADDRINFOEXW` (ws2def.h).
+#[repr(C)]
+pub(super) struct AddrInfoEx {
+    pub(super) flags: i32,
+    pub(super) family: i32,
+    pub(super) socket_type: i32,
+    pub(super) protocol: i32,
+    pub(super) address_len: usize,
+    pub(super) canonical_name: *const u16,
+    pub(super) address: *const c_void,
+    pub(super) blob: *const c_void,
+    pub(super) blob_len: usize,
+    pub(super) provider: *const NpiId,
+    pub(super) next: *const AddrInfoEx,
+}
+
+const _: () = assert!(size_of::<AddrInfoEx>() == 0x48);
+const _: () = assert!(offset_of!(AddrInfoEx, address_len) == 16);
+const _: () = assert!(offset_of!(AddrInfoEx, address) == 32);
+const _: () = assert!(offset_of!(AddrInfoEx, next) == 64);
 
 /// `PFN_WSK_CONTROL_SOCKET`.
 pub(super) type WskControlSocketFn = unsafe extern "system" fn(
@@ -230,8 +302,25 @@ pub(super) type WskBindFn = unsafe extern "system" fn(
     flags: u32,
     irp: *mut Irp,
 ) -> i32;
-/// `PFN_WSK_GET_LOCAL_ADDRESS`.
-pub(super) type WskGetLocalAddressFn = unsafe extern "system" fn(
+/// `PFN_WSK_CONNECT`.
+pub(super) type WskConnectFn = unsafe extern "system" fn(
+    socket: *mut WskSocket,
+    remote_address: *const c_void,
+    flags: u32,
+    irp: *mut Irp,
+) -> i32;
+/// `PFN_WSK_ACCEPT`.
+pub(super) type WskAcceptFn = unsafe extern "system" fn(
+    listen_socket: *mut WskSocket,
+    flags: u32,
+    accept_socket_context: *mut c_void,
+    accept_socket_dispatch: *const c_void,
+    local_address: *mut c_void,
+    remote_address: *mut c_void,
+    irp: *mut Irp,
+) -> i32;
+/// `PFN_WSK_GET_LOCAL_ADDRESS` and `PFN_WSK_GET_REMOTE_ADDRESS`.
+pub(super) type WskGetAddressFn = unsafe extern "system" fn(
     socket: *mut WskSocket,
     local_address: *mut c_void,
     irp: *mut Irp,
@@ -280,9 +369,10 @@ const _: () = assert!(size_of::<WskProviderBasicDispatch>() == 0x10);
 pub(super) struct WskProviderListenDispatch {
     pub(super) basic: WskProviderBasicDispatch,
     pub(super) bind: Option<WskBindFn>,
-    /// `WskAccept`, `WskInspectComplete`.
-    unused: [*const c_void; 2],
-    pub(super) get_local_address: Option<WskGetLocalAddressFn>,
+    pub(super) accept: Option<WskAcceptFn>,
+    /// `WskInspectComplete`: no decision is put off.
+    unused: *const c_void,
+    pub(super) get_local_address: Option<WskGetAddressFn>,
 }
 
 const _: () = assert!(size_of::<WskProviderListenDispatch>() == 0x30);
@@ -293,8 +383,10 @@ const _: () = assert!(offset_of!(WskProviderListenDispatch, get_local_address) =
 #[repr(C)]
 pub(super) struct WskProviderConnectionDispatch {
     pub(super) basic: WskProviderBasicDispatch,
-    /// `WskBind`, `WskConnect`, `WskGetLocalAddress`, `WskGetRemoteAddress`.
-    unused: [*const c_void; 4],
+    pub(super) bind: Option<WskBindFn>,
+    pub(super) connect: Option<WskConnectFn>,
+    pub(super) get_local_address: Option<WskGetAddressFn>,
+    pub(super) get_remote_address: Option<WskGetAddressFn>,
     pub(super) send: Option<WskTransferFn>,
     pub(super) receive: Option<WskTransferFn>,
     pub(super) disconnect: Option<WskTransferFn>,
@@ -316,7 +408,7 @@ pub(super) struct WskProviderDatagramDispatch {
     pub(super) receive_from: Option<WskReceiveFromFn>,
     /// `WskRelease`.
     unused: *const c_void,
-    pub(super) get_local_address: Option<WskGetLocalAddressFn>,
+    pub(super) get_local_address: Option<WskGetAddressFn>,
     /// `WskSendMessages`.
     unused2: *const c_void,
 }
@@ -337,13 +429,31 @@ pub(super) type WskAcceptEventFn = unsafe extern "system" fn(
     accept_socket_dispatch: *mut *const c_void,
 ) -> i32;
 
+/// `WSK_INSPECT_ID`.
+#[repr(C)]
+pub(super) struct WskInspectId {
+    pub(super) key: usize,
+    pub(super) serial_number: u32,
+}
+
+/// `PFN_WSK_INSPECT_EVENT`; what it returns is a `WSK_INSPECT_ACTION`.
+pub(super) type WskInspectEventFn = unsafe extern "system" fn(
+    socket_context: *mut c_void,
+    local_address: *const c_void,
+    remote_address: *const c_void,
+    inspect_id: *mut WskInspectId,
+) -> u32;
+
+/// `PFN_WSK_ABORT_EVENT`.
+pub(super) type WskAbortEventFn =
+    unsafe extern "system" fn(socket_context: *mut c_void, inspect_id: *mut WskInspectId) -> i32;
+
 /// `WSK_CLIENT_LISTEN_DISPATCH`.
 #[repr(C)]
 pub(super) struct WskClientListenDispatch {
     pub(super) accept_event: Option<WskAcceptEventFn>,
-    /// `WskInspectEvent`, `WskAbortEvent`: conditional accept, not used.
-    pub(super) inspect_event: Option<unsafe extern "system" fn()>,
-    pub(super) abort_event: Option<unsafe extern "system" fn()>,
+    pub(super) inspect_event: Option<WskInspectEventFn>,
+    pub(super) abort_event: Option<WskAbortEventFn>,
 }
 
 const _: () = assert!(size_of::<WskClientListenDispatch>() == 0x18);
@@ -362,8 +472,70 @@ pub(super) const WSK_SET_OPTION: u32 = 0;
 pub(super) const SO_WSK_EVENT_CALLBACK: u32 = 0x4002;
 /// `WSK_EVENT_ACCEPT`.
 pub(super) const WSK_EVENT_ACCEPT: u32 = 0x200;
+/// `WSK_FLAG_CONNECTION_SOCKET`.
+pub(super) const WSK_FLAG_CONNECTION_SOCKET: u32 = 2;
+/// `WSK_FLAG_ABORTIVE` of `WskDisconnect`.
+pub(super) const WSK_FLAG_ABORTIVE: u32 = 1;
+/// `WskGetOption` of `WSK_CONTROL_SOCKET_TYPE`.
+pub(super) const WSK_GET_OPTION: u32 = 1;
+/// `WskIoctl` of `WSK_CONTROL_SOCKET_TYPE`.
+pub(super) const WSK_IOCTL: u32 = 2;
+/// `WskInspectReject` of `WSK_INSPECT_ACTION`.
+pub(super) const WSK_INSPECT_REJECT: u32 = 0;
+/// `WskInspectAccept`.
+pub(super) const WSK_INSPECT_ACCEPT: u32 = 1;
+/// `SIO_WSK_SET_REMOTE_ADDRESS`, `_WSAIOW(IOC_WSK, 0x1)`.
+pub(super) const SIO_WSK_SET_REMOTE_ADDRESS: u32 = 0x8F00_0001;
+/// `SIO_WSK_QUERY_RECEIVE_BACKLOG`, `_WSAIOR(IOC_WSK, 0x4)`.
+pub(super) const SIO_WSK_QUERY_RECEIVE_BACKLOG: u32 = 0x4F00_0004;
+/// `NS_ALL` of `WskGetAddressInfo`.
+pub(super) const NS_ALL: u32 = 0;
+/// Bytes of a `SOCKADDR_IN`.
+pub(super) const SOCKADDR_IN_LEN: usize = 16;
+/// Bytes of a `SOCKADDR_IN6`.
+pub(super) const SOCKADDR_IN6_LEN: usize = 28;
 /// `SOL_SOCKET`.
 pub(super) const SOL_SOCKET: u32 = 0xFFFF;
+/// `IPPROTO_IP`, the level of IPv4's options.
+pub(super) const IPPROTO_IP: u32 = 0;
+/// `IPPROTO_IPV6`, the level of IPv6's options.
+pub(super) const IPPROTO_IPV6: u32 = 41;
+/// Options of `SOL_SOCKET`.
+pub(super) const SO_REUSEADDR: u32 = 4;
+/// See above.
+pub(super) const SO_KEEPALIVE: u32 = 8;
+/// See above.
+pub(super) const SO_BROADCAST: u32 = 0x20;
+/// See above.
+pub(super) const SO_SNDBUF: u32 = 0x1001;
+/// See above.
+pub(super) const SO_RCVBUF: u32 = 0x1002;
+/// See above.
+pub(super) const SO_CONDITIONAL_ACCEPT: u32 = 0x3002;
+/// Options of `IPPROTO_TCP`: seconds of idleness, of them between probes, and
+/// how many of these.
+pub(super) const TCP_KEEPIDLE: u32 = 3;
+/// See above.
+pub(super) const TCP_KEEPCNT: u32 = 16;
+/// See above.
+pub(super) const TCP_KEEPINTVL: u32 = 17;
+/// `TCP_NODELAY`.
+pub(super) const TCP_NODELAY: u32 = 1;
+/// Options that have the same number in `IPPROTO_IP` and `IPPROTO_IPV6`:
+/// `IP_TTL` and `IPV6_UNICAST_HOPS`.
+pub(super) const IP_TTL: u32 = 4;
+/// `IP_MULTICAST_IF` and `IPV6_MULTICAST_IF`.
+pub(super) const IP_MULTICAST_IF: u32 = 9;
+/// `IP_MULTICAST_TTL` and `IPV6_MULTICAST_HOPS`.
+pub(super) const IP_MULTICAST_TTL: u32 = 10;
+/// `IP_MULTICAST_LOOP` and `IPV6_MULTICAST_LOOP`.
+pub(super) const IP_MULTICAST_LOOP: u32 = 11;
+/// `IP_ADD_MEMBERSHIP` and `IPV6_ADD_MEMBERSHIP`.
+pub(super) const IP_ADD_MEMBERSHIP: u32 = 12;
+/// `IP_DROP_MEMBERSHIP` and `IPV6_DROP_MEMBERSHIP`.
+pub(super) const IP_DROP_MEMBERSHIP: u32 = 13;
+/// `IPV6_V6ONLY`.
+pub(super) const IPV6_V6ONLY: u32 = 27;
 /// `AF_INET`.
 pub(super) const AF_INET: u16 = 2;
 /// `AF_INET6`.
@@ -402,6 +574,7 @@ unsafe extern "system" {
     pub(super) fn IoAllocateIrp(stack_size: i8, charge_quota: u8) -> *mut Irp;
     pub(super) fn IoFreeIrp(irp: *mut Irp);
     pub(super) fn IoReuseIrp(irp: *mut Irp, status: i32);
+    pub(super) fn IoCancelIrp(irp: *mut Irp) -> u8;
 
     pub(super) fn IoAllocateMdl(
         virtual_address: *mut c_void,

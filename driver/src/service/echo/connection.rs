@@ -67,8 +67,8 @@ impl Connection {
                 service,
                 socket,
                 state: Cell::new(state::Stream::new(BUFFER_LEN)),
-                transfer: Op::try_new(signal::ENDED)?,
-                close: Op::try_new(signal::CLOSED)?,
+                transfer: Op::try_new()?,
+                close: Op::try_new()?,
                 buffer: IoBuffer::try_new(BUFFER_LEN, TAG)?,
             },
             TAG,
@@ -81,9 +81,9 @@ impl Connection {
         let task = unsafe { &raw const (*own).task };
         // SAFETY: operations and task are in one block, which is freed only
         // when both have ended and their signals been taken (state machine).
-        unsafe { connection.transfer.bind(task) };
+        unsafe { connection.transfer.bind(task, signal::ENDED) };
         // SAFETY: as above.
-        unsafe { connection.close.bind(task) };
+        unsafe { connection.close.bind(task, signal::CLOSED) };
         Ok(connection)
     }
 
@@ -101,14 +101,13 @@ impl Connection {
                 StreamAction::Receive => {
                     // SAFETY: not closed (state machine), no other transfer is
                     // pending, and the block stays until this one has ended.
-                    unsafe { self.socket.receive(&self.transfer, &self.buffer) }
+                    unsafe { self.socket.receive(&self.transfer, self.buffer.whole()) }
                 }
                 StreamAction::Send { offset, length } => {
-                    // SAFETY: as for receive.
-                    unsafe {
-                        self.socket
-                            .send(&self.transfer, &self.buffer, offset, length)
-                    }
+                    self.buffer.span(offset, length).and_then(|span| {
+                        // SAFETY: as for receive.
+                        unsafe { self.socket.send(&self.transfer, span) }
+                    })
                 }
                 StreamAction::Disconnect => {
                     // SAFETY: as for receive.

@@ -15,7 +15,7 @@ use crate::kernel::rundown::Rundown;
 use crate::kernel::status::{NtStatus, Result};
 use crate::service::health::Health;
 use crate::wsk::pump::{self, Next, Task};
-use crate::wsk::{Accept, Client, Listener, Refused, Stream};
+use crate::wsk::{Accept, Client, Ends, Listener, Options, Refused, Stream};
 
 /// Most connections of all services together: with their buffers, at most
 /// 256 MiB of non-paged pool. More are refused, and counted.
@@ -89,7 +89,9 @@ impl TcpEcho {
         // end, which `live` tells it.
         unsafe { echo.failure.bind(own.cast::<c_void>()) };
         // SAFETY: the handler is freed in `stop` only, after closing.
-        let listener = unsafe { Listener::open(&echo._client, address, own.cast_const()) }?;
+        let listener = unsafe {
+            Listener::open(&echo._client, address, Options::default(), own.cast_const())
+        }?;
         echo.listener = Some(listener);
         // From here on `stop` is the way out.
         match echo.open_up() {
@@ -213,7 +215,7 @@ impl TcpEcho {
 }
 
 impl Accept for TcpEcho {
-    fn accept(&self, connection: Stream) -> core::result::Result<(), Refused> {
+    fn accept(&self, connection: Stream, _ends: &Ends) -> core::result::Result<(), Refused> {
         if !self.live.acquire_raw() {
             bump(&self.counters.dropped, 1);
             return Err(Refused);

@@ -16,7 +16,7 @@ use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::timer::Timer;
 use crate::service::health::Health;
 use crate::wsk::pump::{self, Next, Task};
-use crate::wsk::{Client, Datagram, IoBuffer, Op, Outcome, Peer, Received};
+use crate::wsk::{Client, Control, Datagram, IoBuffer, Op, Outcome, Peer, Received};
 
 /// Datagrams on their way at once. While all buffers are busy, the transport
 /// keeps what arrives in the socket's own receive buffer, and drops what
@@ -44,6 +44,8 @@ pub(in crate::service) struct UdpEcho {
     health: Health,
     /// Set before the buffers are started, and not changed afterwards.
     socket: Option<Datagram>,
+    /// Set with the socket, to close it.
+    control: Option<Control>,
     /// The port it is bound to.
     port: u16,
     /// Held by steps that may call the socket or set the timer.
@@ -83,6 +85,7 @@ impl UdpEcho {
                 counters: Counters::default(),
                 health: Health::new(BUFFERS),
                 socket: None,
+                control: None,
                 port: 0,
                 calls: Rundown::new(),
                 live: Rundown::new(),
@@ -101,15 +104,22 @@ impl UdpEcho {
             // SAFETY: buffers are parts of the service, and dropped with it.
             *buffer = Some(unsafe { Slot::try_new(own.cast_const()) }?);
         }
-        let socket = Datagram::open(&echo._client, address)?;
-        let bound = match socket.local_address() {
+        let control = Control::try_new()?;
+        let socket = Datagram::open(&echo._client, &control, &address)?;
+        // SAFETY: just opened.
+        let bound = unsafe { socket.bind(&control, address) }.and_then(|()| {
+            // SAFETY: as above.
+            unsafe { socket.local_address(&control) }
+        });
+        let bound = match bound {
             Ok(bound) => bound,
             Err(status) => {
                 // SAFETY: open, and nothing is in progress or will be.
-                unsafe { socket.close() };
+                let _closed = unsafe { socket.close_and_wait(&control) };
                 return Err(status);
             }
         };
+        echo.control = Some(control);
         echo.port = bound.port();
         echo.socket = Some(socket);
         for slot in echo.buffers.iter().flatten() {
@@ -131,9 +141,11 @@ impl UdpEcho {
         if let Some(timer) = &echo.timer {
             timer.cancel_and_flush();
         }
-        if let Some(socket) = &echo.socket {
+        if let (Some(socket), Some(control)) = (&echo.socket, &echo.control) {
             // SAFETY: once, and with no calls in progress or to come (`calls`).
-            unsafe { socket.close() };
+            if let Err(status) = unsafe { socket.close_and_wait(control) } {
+                log::status(c"closing a datagram socket", status);
+            }
         }
         for slot in echo.buffers.iter().flatten() {
             // SAFETY: bound; the buffer is freed below, and a task that is gone
@@ -157,7 +169,9 @@ impl UdpEcho {
     /// and one from the echo's own port number, because two echoes would never
     /// stop answering each other.
     fn answers(&self, received: Received) -> bool {
-        !received.truncated && !received.to_many && received.port != 0 && received.port != self.port
+        let port = received.address.port();
+        let to_many = received.broadcast || received.multicast;
+        !received.truncated && !to_many && port != 0 && port != self.port
     }
 }
 
@@ -173,7 +187,7 @@ impl Slot {
                 service,
                 state: Cell::new(state::Datagram::new()),
                 failure: Cell::new(NtStatus::UNSUCCESSFUL),
-                transfer: Op::try_new(signal::ENDED)?,
+                transfer: Op::try_new()?,
                 buffer: IoBuffer::try_new(BUFFER_LEN, TAG)?,
                 peer: Peer::new(),
             },
@@ -187,7 +201,7 @@ impl Slot {
         let task = unsafe { &raw const (*own).task };
         // SAFETY: operation and task are in one block, which isn't freed while
         // the operation is pending (state machine).
-        unsafe { slot.transfer.bind(task) };
+        unsafe { slot.transfer.bind(task, signal::ENDED) };
         Ok(slot)
     }
 
@@ -213,11 +227,14 @@ impl Slot {
                 (DatagramAction::Receive, Some(socket)) => {
                     // SAFETY: `open`: not being closed; no other operation uses
                     // this buffer, and it stays until this one has ended.
-                    unsafe { socket.receive_from(&self.transfer, &self.buffer, &self.peer) }
+                    unsafe { socket.receive_from(&self.transfer, self.buffer.whole(), &self.peer) }
                 }
                 (DatagramAction::Send { length }, Some(socket)) => {
-                    // SAFETY: as for receive.
-                    unsafe { socket.send_to(&self.transfer, &self.buffer, length, &self.peer) }
+                    self.buffer.span(0, length).and_then(|span| {
+                        let to = self.peer.address();
+                        // SAFETY: as for receive.
+                        unsafe { socket.send_to(&self.transfer, span, to) }
+                    })
                 }
             };
             let Err(status) = started else {
