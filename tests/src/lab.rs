@@ -1,11 +1,13 @@
 //! A lab for one test: brought up, a driver loaded, checked and taken down.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_lab_harness::{Adapter, Artifacts, Config, Lab, windows_path};
+
+pub use crate::accounts::{Accounts, Balance};
 
 /// The service the driver is loaded as.
 pub const SERVICE: &str = "weir";
@@ -24,6 +26,54 @@ pub fn root() -> PathBuf {
 #[must_use]
 pub fn weir_sys() -> PathBuf {
     root().join("target/weir/weir.sys")
+}
+
+/// Runs weirctl here, not in a lab: the commands on files need no driver.
+///
+/// # Panics
+/// When it can't be built or run.
+#[must_use]
+pub fn native(arguments: &[&str]) -> Output {
+    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    let weirctl = BUILT.get_or_init(|| {
+        // Beside this test, wherever cargo puts things: target/debug/deps/test.
+        let test = std::env::current_exe().expect("this program has a path");
+        let profile = test.ancestors().nth(2).expect("a profile's folder");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let build = [
+            "build",
+            "--locked",
+            "--quiet",
+            "--package",
+            "weirctl",
+            "--target-dir",
+        ];
+        let built = Command::new(cargo)
+            .current_dir(root())
+            .args(build)
+            .arg(profile.parent().expect("a target folder"))
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "weirctl can't be built: {built}");
+        profile.join("weirctl")
+    });
+    Command::new(weirctl)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("weirctl runs")
+}
+
+/// Ends a Windows program of a lab as Ctrl-C does.
+///
+/// # Panics
+/// When it has ended.
+#[cfg(unix)]
+pub fn ctrl_c(program: &Child) {
+    use nix::sys::signal::{Signal, kill};
+    // Wine's loader execs: the child's pid is the Windows program's.
+    let pid = nix::unistd::Pid::from_raw(program.id().cast_signed());
+    kill(pid, Signal::SIGINT).expect("the program runs");
 }
 
 /// A committed capture.
@@ -199,11 +249,28 @@ impl Fixture {
         Balance::of(&stats["adapters"][0][direction]["balance"])
     }
 
-    /// Stops the driver: nothing may be left, and no rule have been broken.
+    /// What adapters and rules counted, after checking that it adds up. No frames
+    /// may be passing.
     ///
     /// # Panics
-    /// When something is.
+    /// When it doesn't add up.
+    pub fn accounts(&self) -> Accounts {
+        Accounts::check(&self.json(&["stats"]))
+    }
+
+    /// Stops the driver: the balances close, nothing may be left, and no rule have
+    /// been broken.
+    ///
+    /// # Panics
+    /// When something is wrong.
     pub fn unload(&self) {
+        let replay = self.ask(&json!({"cmd": "replay_status", "adapter": ADAPTER}));
+        if replay["running"] == true {
+            // Rules and adapters are not read at the same instant.
+            Balance::check_all(&self.json(&["stats"]));
+        } else {
+            self.accounts();
+        }
         self.lab
             .stop_driver(SERVICE)
             .expect("the driver stops cleanly");
@@ -230,58 +297,5 @@ impl Drop for Fixture {
         }
         // A lab that won't end must not hide why the test failed.
         let _ended = self.lab.destroy();
-    }
-}
-
-/// `seen = passed + dropped + diverted + lost`, as weirctl shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Balance {
-    /// Frames that came.
-    pub seen: u64,
-    /// Frames that went on.
-    pub passed: u64,
-    /// Frames a rule dropped.
-    pub dropped: u64,
-    /// Frames a rule diverted.
-    pub diverted: u64,
-    /// Frames lost, for all reasons.
-    pub lost: u64,
-}
-
-impl Balance {
-    fn of(value: &Value) -> Self {
-        let number = |field: &str| {
-            value
-                .get(field)
-                .and_then(Value::as_u64)
-                .unwrap_or_else(|| panic!("no {field} in {value}"))
-        };
-        Self {
-            seen: number("seen"),
-            passed: number("passed"),
-            dropped: number("dropped"),
-            diverted: number("diverted"),
-            lost: number("lost"),
-        }
-    }
-
-    /// Checks each balance in what `weirctl stats --json` printed.
-    ///
-    /// # Panics
-    /// When one doesn't close.
-    pub fn check_all(stats: &Value) {
-        let adapters = stats["adapters"].as_array().expect("stats has adapters");
-        for adapter in adapters {
-            for direction in ["in", "out"] {
-                Self::of(&adapter[direction]["balance"]).check();
-            }
-        }
-    }
-
-    /// # Panics
-    /// When the balance doesn't close.
-    pub fn check(&self) {
-        let sum = self.passed + self.dropped + self.diverted + self.lost;
-        assert_eq!(self.seen, sum, "the balance does not close: {self:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! What several of the end-to-end tests share.
 
+pub mod accounts;
+pub mod frames;
 pub mod inf;
 pub mod lab;
 pub mod truth;

@@ -103,6 +103,22 @@ impl CtlError {
     }
 }
 
+impl CtlError {
+    /// Whether it is only that nobody reads what is written any more.
+    pub(crate) fn is_unread(&self) -> bool {
+        matches!(self, CtlError::Output(error) if is_unread(error))
+    }
+}
+
+/// Whether a write failed because the reader at the pipe's other end is gone.
+pub(crate) fn is_unread(error: &io::Error) -> bool {
+    // std has no kind for this one of Windows: a pipe whose other end was closed
+    // before it was ever read from.
+    const PIPE_NOT_CONNECTED: i32 = 233;
+    error.kind() == io::ErrorKind::BrokenPipe
+        || (cfg!(windows) && error.raw_os_error() == Some(PIPE_NOT_CONNECTED))
+}
+
 const ACCESS_DENIED: i32 = weir_abi::status::ACCESS_DENIED;
 const REVISION_MISMATCH: i32 = weir_abi::status::REVISION_MISMATCH;
 

@@ -28,10 +28,14 @@ fn main() -> ExitCode {
     let mut out = Output::new(cli.json, Box::new(io::stdout().lock()));
     match commands::run(&cli.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
+        // `weirctl … | head` has seen enough.
+        Err(error) if error.is_unread() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("weirctl: {error}");
-            if let Err(lost) = out.error(&error) {
-                eprintln!("weirctl: writing the error failed too: {lost}");
+            output::tell(&error);
+            if let Err(lost) = out.error(&error)
+                && !error::is_unread(&lost)
+            {
+                output::tell(&format_args!("writing the error failed too: {lost}"));
             }
             ExitCode::from(error.exit_code())
         }
@@ -50,5 +54,7 @@ fn log(verbose: u8) {
         .with_writer(io::stderr)
         .with_max_level(level)
         .with_ansi(false)
+        // Where standard error is closed, saying so there would panic.
+        .log_internal_errors(false)
         .init();
 }

@@ -1,5 +1,6 @@
 //! How results are shown: text for people, one JSON object for programs.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -84,6 +85,11 @@ impl<'a> Output<'a> {
         writeln!(self.out)?;
         self.out.flush()
     }
+}
+
+/// Says something on standard error. That nobody listens there is no failure.
+pub(crate) fn tell(what: &dyn fmt::Display) {
+    let _unheard = writeln!(io::stderr(), "weirctl: {what}");
 }
 
 /// Writes rows in aligned columns under a header; columns named in `left` are

@@ -17,7 +17,7 @@ use weir_client::{Adapter, Batch, Capture, Device, Error, NtStatus, ReadAhead, f
 use super::{ctrl_c, find_adapter};
 use crate::cli::CaptureArgs;
 use crate::error::CtlError;
-use crate::output::Output;
+use crate::output::{Output, tell};
 use crate::pcapng::{InterfaceStatistics, Writer};
 use progress::Progress;
 use summary::{EndedBy, Interface, Summary};
@@ -180,7 +180,7 @@ impl Session<'_> {
         let summary = self.end(ended_by, reader.as_ref().ok(), &args.write)?;
         match failure {
             Some(error) => {
-                eprintln!("weirctl: {}", summary.line());
+                tell(&summary.line());
                 Err(driver_ended(error))
             }
             None => reader.map(|_| summary),
@@ -275,10 +275,15 @@ impl Session<'_> {
             self.writer.statistics(*id, &stats)?;
             interfaces.push(Interface::new(*id, &source.adapter.name, &stats));
         }
-        self.writer.flush().map_err(|source| CtlError::File {
-            what: "writing",
-            path: path.display().to_string(),
-            source,
+        self.writer.flush().map_err(|source| {
+            if path == Path::new("-") {
+                return CtlError::Output(source);
+            }
+            CtlError::File {
+                what: "writing",
+                path: path.display().to_string(),
+                source,
+            }
         })?;
         Ok(Summary {
             file: path.display().to_string(),

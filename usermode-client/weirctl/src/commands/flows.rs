@@ -16,7 +16,7 @@ use super::find_adapter;
 use crate::cli::{FlowOrder, FlowsArgs};
 use crate::error::CtlError;
 use crate::output::{Output, View, columns};
-use crate::views::{AlarmView, FlowView, bytes, duration_us};
+use crate::views::{AlarmView, FlowView, TagMap, bytes, duration_us};
 
 #[derive(Serialize)]
 struct Flows {
@@ -66,7 +66,8 @@ struct Table {
     alarms: u64,
     alarms_lost: u64,
     memory_bytes: u64,
-    tcp: Vec<(&'static str, u64)>,
+    /// Segments with each tag.
+    tcp: TagMap,
 }
 
 impl View for Flows {
@@ -340,11 +341,13 @@ impl Table {
             alarms: stats.alarms,
             alarms_lost: stats.alarms_lost,
             memory_bytes: stats.memory,
-            tcp: weir_abi::TcpTag::ALL
-                .iter()
-                .zip(stats.tags)
-                .map(|(tag, count)| (tag.as_str(), count))
-                .collect(),
+            tcp: TagMap(
+                weir_abi::TcpTag::ALL
+                    .iter()
+                    .zip(stats.tags)
+                    .map(|(tag, count)| (tag.as_str(), count))
+                    .collect(),
+            ),
         }
     }
 }

@@ -10,6 +10,7 @@ use weir_engine::Meta;
 use super::progress::Progress;
 use crate::error::CtlError;
 use crate::file::{self, ETHERNET, Reader, Record, Source};
+use crate::output::tell;
 use crate::views::Timestamp;
 
 /// One frame of one of the files.
@@ -172,10 +173,10 @@ impl Files {
     pub(super) fn tell_skipped(&self) {
         for summary in &self.summaries {
             for s in &summary.skipped {
-                eprintln!(
-                    "weirctl: {}: {} frames of {} skipped: only Ethernet is looked into",
+                tell(&format_args!(
+                    "{}: {} frames of {} skipped: only Ethernet is looked into",
                     summary.file, s.frames, s.name
-                );
+                ));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde::ser::{SerializeMap as _, Serializer};
+use serde::ser::Serializer;
 use weir_engine::flow::{Stats, TcpTags};
 
 use super::files::{FileSummary, Files};
@@ -12,7 +12,9 @@ use super::totals::{Amount, BalanceView, Checks};
 use crate::cli::InspectArgs;
 use crate::commands::stats::verdict;
 use crate::output::{View, columns};
-use crate::views::{AlarmView, FlowView, RulesView, Timestamp, bytes, flow_table, seconds_between};
+use crate::views::{
+    AlarmView, FlowView, RulesView, TagMap, Timestamp, bytes, flow_table, seconds_between,
+};
 
 /// The whole result.
 #[derive(Serialize)]
@@ -83,18 +85,6 @@ struct Tcp {
     retransmissions_spurious: u64,
     /// Segments with each tag.
     tags: TagMap,
-}
-
-struct TagMap(Vec<(&'static str, u64)>);
-
-impl Serialize for TagMap {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, count) in &self.0 {
-            map.serialize_entry(name, count)?;
-        }
-        map.end()
-    }
 }
 
 impl Tcp {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use weir_engine::flow::{Endpoint, Flow, Ports, Sent, TcpTags};
 use weir_engine::wire::Protocol;
 use weir_rules::services;
@@ -73,6 +73,15 @@ pub(crate) struct HealthView {
     pub(crate) duplicate_acks: u16,
     /// The name of each fact that was true of any segment.
     pub(crate) seen: Vec<&'static str>,
+}
+
+/// How many segments had each TCP tag, by the tags' names.
+pub(crate) struct TagMap(pub(crate) Vec<(&'static str, u64)>);
+
+impl Serialize for TagMap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, count)| (name, count)))
+    }
 }
 
 /// The word for an IP protocol, or its number.

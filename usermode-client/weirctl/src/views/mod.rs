@@ -8,7 +8,7 @@ mod time;
 mod units;
 
 pub(crate) use alarm::AlarmView;
-pub(crate) use flow::{FlowView, flow_table};
+pub(crate) use flow::{FlowView, TagMap, flow_table};
 pub(crate) use rule::{DefaultView, RulesView};
 pub(crate) use time::{Timestamp, seconds_between};
 pub(crate) use units::{bytes, duration_us};
