@@ -3,11 +3,13 @@
 
 mod common;
 
-use common::sound_frames;
+use common::{frames_of, sound_frames};
 use proptest::prelude::*;
 use weir_engine::stats::{Balance, Counters, Loss, Verdict};
 use weir_engine::wire::checksum::{Check, verify};
-use weir_engine::wire::{Defect, Dissected, HEADER_WINDOW, Network, Transport, dissect};
+use weir_engine::wire::{
+    Defect, Dissected, HEADER_WINDOW, Network, Transport, dissect, dissect_by_layers,
+};
 
 /// Everything an accessor can give, so that none is left untried.
 fn touch(d: &Dissected<'_>) -> u64 {
@@ -145,7 +147,43 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// The shortcut for the usual frames says what the way layer by layer says.
+fn check_shortcut(bytes: &[u8], len: u32) {
+    assert_eq!(dissect(bytes, len), dissect_by_layers(bytes, len));
+}
+
+#[test]
+fn the_shortcut_says_the_same_of_captured_frames() {
+    for name in ["mixed.pcap", "odd.pcap"] {
+        // Every frame under Miri would take an hour.
+        for frame in frames_of(name)
+            .iter()
+            .step_by(if cfg!(miri) { 97 } else { 1 })
+        {
+            let len = u32::try_from(frame.len()).unwrap();
+            for end in (0..frame.len().min(96)).chain([frame.len()]) {
+                let piece = &frame[..end];
+                check_shortcut(piece, len);
+                check_shortcut(piece, u32::try_from(end).unwrap());
+            }
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn the_shortcut_says_the_same_of_damaged_frames(
+        frame in damaged(),
+        piece in any::<prop::sample::Index>(),
+        more in prop_oneof![Just(0u32), 0u32..64, any::<u32>()],
+    ) {
+        let len = u32::try_from(frame.len()).unwrap();
+        for len in [len, len.wrapping_add(more), len.saturating_sub(more)] {
+            check_shortcut(&frame, len);
+            check_shortcut(&frame[..piece.index(frame.len())], len);
+        }
+    }
+
     #[test]
     fn any_bytes_and_any_length(bytes in prop::collection::vec(any::<u8>(), 0..=HEADER_WINDOW), len in any::<u32>()) {
         let d = dissect(&bytes, len);

@@ -1,6 +1,8 @@
 use weir_engine::stats::Protocols;
 use weir_engine::wire::checksum::{Check, Sum, verify, verify_runs};
-use weir_engine::wire::{Defect, Dissected, Network, Transport, dissect as read};
+use weir_engine::wire::{
+    Defect, Dissected, Network, Transport, dissect as read, dissect_by_layers,
+};
 
 use crate::bytes::Bytes;
 
@@ -54,6 +56,7 @@ pub(crate) fn shows_no_other(piece: &Dissected<'_>, whole: &Dissected<'_>) {
 }
 
 fn check(frame: &Dissected<'_>, bytes: &[u8], len: u32) {
+    assert_eq!(*frame, dissect_by_layers(bytes, len));
     let len = usize::try_from(len).expect("a length");
     let network = frame.network_offset();
     let transport = frame.transport_offset();

@@ -11,7 +11,7 @@ use super::program::{Program, Shape, confirms};
 use super::sort::heap_sort;
 
 /// How often a table is tried with another seed before it is given up. A table
-/// at most half full practically always succeeds with the first.
+/// at most a quarter full practically always succeeds with the first.
 const ATTEMPTS: u64 = 8;
 
 /// Builds the index of a verified program in `words`.
@@ -30,13 +30,21 @@ pub(super) fn index(program: &Program<'_>, words: &mut [u32]) -> Result<Index, P
     groups.collect(program, &parts);
     groups.check_cost(linear.insns)?;
     let (seed, classes) = groups.hash(program, &mut parts)?;
+    let sizes = Sizes {
+        linear: linear.rules,
+        ..sizes
+    };
+    let places = sizes.places();
+    let shapes_at = places.shapes.start;
     Ok(Index {
-        sizes: Sizes {
-            linear: linear.rules,
-            ..sizes
-        },
+        places,
         seed,
-        classes,
+        classes: classes.map(|(start, end)| {
+            let at = |shape: usize| shapes_at.saturating_add(shape.saturating_mul(RECORD));
+            at(start)..at(end)
+        }),
+        has_tuples: sizes.tuples != 0,
+        has_linear: sizes.linear != 0,
         notes: linear.notes || groups.each().any(|group| group.notes),
     })
 }

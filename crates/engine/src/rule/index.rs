@@ -9,11 +9,13 @@
 //!
 //! | part | words | what |
 //! |---|---|---|
-//! | slots | 2^n ≥ 2 × tuples | open addressing; 0, or a tag and where a run starts, plus 1 |
+//! | slots | 2^n ≥ 4 × tuples | open addressing; 0, or a tag and where a run starts, plus 1 |
 //! | order | tuples | indices of tuples, sorted by shape, fields, rule |
 //! | entries | tuples | an [`Entry`] for each of them |
 //! | shapes | 16 × shapes | a [`Record`] each: by class, those with the earliest rules first |
 //! | linear | rules | an [`Entry`] for each rule without tuples |
+
+use core::ops::Range;
 
 use super::Action;
 use super::format::{MAX_SHAPES, MAX_TUPLES};
@@ -45,7 +47,7 @@ impl Sizes {
         let slots = match tuples {
             0 => 0,
             some => some
-                .saturating_mul(2)
+                .saturating_mul(4)
                 .checked_next_power_of_two()
                 .unwrap_or(usize::MAX),
         };
@@ -65,32 +67,38 @@ impl Sizes {
             .saturating_add(self.linear)
     }
 
-    /// `None` if `words` are too few.
-    #[inline]
-    pub(super) fn split<'a>(&self, words: &'a [u32]) -> Option<Parts<'a>> {
-        let (slots, rest) = words.split_at_checked(self.slots)?;
-        let (order, rest) = rest.split_at_checked(self.tuples)?;
-        let (entries, rest) = rest.split_at_checked(self.tuples)?;
-        let (shapes, rest) = rest.split_at_checked(self.shapes)?;
-        let (shapes, _) = shapes.as_chunks();
-        Some(Parts {
-            slots,
-            order,
-            entries,
-            shapes,
-            linear: rest.get(..self.linear)?,
-        })
+    /// Where the parts lie.
+    pub(super) fn places(&self) -> Places {
+        let mut at = 0usize;
+        let mut next = |len: usize| {
+            let start = at;
+            at = at.saturating_add(len);
+            start..at
+        };
+        Places {
+            slots: next(self.slots),
+            order: next(self.tuples),
+            entries: next(self.tuples),
+            shapes: next(self.shapes),
+            linear: next(self.linear),
+        }
     }
 }
 
-/// The parts of an index.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Parts<'a> {
-    pub(super) slots: &'a [u32],
-    pub(super) order: &'a [u32],
-    pub(super) entries: &'a [u32],
-    pub(super) shapes: &'a [[u32; RECORD]],
-    pub(super) linear: &'a [u32],
+/// Where the parts of an index lie, in words from its start.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) slots: Range<usize>,
+    pub(super) order: Range<usize>,
+    pub(super) entries: Range<usize>,
+    pub(super) shapes: Range<usize>,
+    pub(super) linear: Range<usize>,
+}
+
+/// A part of an index; none of it, should the memory have shrunk.
+#[inline(always)]
+pub(super) fn part<'a>(words: &'a [u32], place: &Range<usize>) -> &'a [u32] {
+    words.get(place.clone()).unwrap_or_default()
 }
 
 /// A rule as the search sees it, in one word, with what decides most often
@@ -167,29 +175,29 @@ pub(super) struct Record {
 }
 
 impl Record {
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(words: &[u32; RECORD]) -> Self {
         let [shape, needed, first, notes, rest @ ..] = *words;
-        let [h0, l0, h1, l1, h2, l2, h3, l3, h4, l4, high, low] = rest;
+        let [l0, h0, l1, h1, l2, h2, l3, h3, l4, h4, low, high] = rest;
         Record {
             shape: Shape::from_bits(shape),
             needed: Fields::from_bits(needed),
             first,
             notes: notes != 0,
             mask: [
-                join(h0, l0),
-                join(h1, l1),
-                join(h2, l2),
-                join(h3, l3),
-                join(h4, l4),
+                join(l0, h0),
+                join(l1, h1),
+                join(l2, h2),
+                join(l3, h3),
+                join(l4, h4),
             ],
-            salt: join(high, low),
+            salt: join(low, high),
         }
     }
 
     pub(super) fn write(&self) -> [u32; RECORD] {
         let [m0, m1, m2, m3, m4] = self.mask.map(parts);
-        let [high, low] = parts(self.salt);
+        let [low, high] = parts(self.salt);
         [
             self.shape.to_bits(),
             self.needed.to_bits(),
@@ -205,18 +213,19 @@ impl Record {
             m3[1],
             m4[0],
             m4[1],
-            high,
             low,
+            high,
         ]
     }
 }
 
-const fn join(high: u32, low: u32) -> u64 {
+// The low half first: where memory is little-endian it is one load of 64 bits.
+const fn join(low: u32, high: u32) -> u64 {
     (high as u64) << 32 | low as u64
 }
 
 const fn parts(word: u64) -> [u32; 2] {
-    [(word >> 32) as u32, word as u32]
+    [word as u32, (word >> 32) as u32]
 }
 
 /// What makes hashes differ from one attempt at an index to the next.
@@ -283,28 +292,34 @@ pub(super) fn slot(tag: u32, start: u32) -> u32 {
 /// A built index: what is needed to find in it.
 #[derive(Debug)]
 pub(super) struct Index {
-    pub(super) sizes: Sizes,
+    pub(super) places: Places,
     pub(super) seed: Seed,
-    /// Of each class, the first of its shapes and the one behind its last.
-    pub(super) classes: [(usize, usize); CLASSES],
+    /// Where the shapes of each class lie, in words.
+    pub(super) classes: [Range<usize>; CLASSES],
     /// Whether there are rules that log or count.
     pub(super) notes: bool,
+    /// Whether there are tuples, and rules without any.
+    pub(super) has_tuples: bool,
+    pub(super) has_linear: bool,
 }
 
 impl Index {
     /// The shapes of a class.
-    #[inline]
-    pub(super) fn shapes<'a>(&self, parts: &Parts<'a>, class: Class) -> &'a [[u32; RECORD]] {
-        let (start, end) = self.classes.get(class.index()).copied().unwrap_or((0, 0));
-        parts.shapes.get(start..end).unwrap_or_default()
+    #[inline(always)]
+    pub(super) fn shapes<'a>(&self, words: &'a [u32], class: Class) -> &'a [[u32; RECORD]] {
+        let place = self.classes.get(class.index());
+        let (shapes, _) = place
+            .map_or(&[][..], |place| part(words, place))
+            .as_chunks();
+        shapes
     }
 
     /// Finds the run of the tuples of a shape that a frame matches: the entries
     /// from its first one on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find<'a>(
         &self,
-        parts: &Parts<'a>,
+        words: &'a [u32],
         program: &[u8],
         shape: &Record,
         key: &Key,
@@ -313,24 +328,42 @@ impl Index {
             return None;
         }
         let wide = key.class.is_wide();
-        let words = masked(&key.words, &shape.mask, wide);
-        let hash = self.seed.hash(shape.salt, &words, wide);
-        let (first, tag) = place(hash, parts.slots.len());
-        let mask = parts.slots.len().wrapping_sub(1);
+        let masked = masked(&key.words, &shape.mask, wide);
+        let hash = self.seed.hash(shape.salt, &masked, wide);
+        let slots = part(words, &self.places.slots);
+        let (first, tag) = place(hash, slots.len());
+        let mask = slots.len().wrapping_sub(1);
         for step in 0..PROBES {
-            let slot = *parts.slots.get(first.wrapping_add(step) & mask)?;
+            let slot = *slots.get(first.wrapping_add(step) & mask)?;
             if slot == 0 {
                 return None;
             }
             if slot >> START_BITS == tag {
                 let start = slot & (1u32 << START_BITS).wrapping_sub(1);
                 let start = usize::try_from(start).ok()?.checked_sub(1)?;
-                if is_at(parts, program, start, shape.shape, &words) {
-                    return parts.entries.get(start..);
+                if self.is_at(words, program, start, shape.shape, masked) {
+                    return part(words, &self.places.entries).get(start..);
                 }
             }
         }
         None
+    }
+
+    /// Whether the run that starts at `start` is of this shape and these fields.
+    #[inline(never)]
+    fn is_at(
+        &self,
+        words: &[u32],
+        program: &[u8],
+        start: usize,
+        shape: Shape,
+        masked: Words,
+    ) -> bool {
+        let order = part(words, &self.places.order);
+        let tuple = Program::split(program)
+            .zip(order.get(start))
+            .and_then(|(program, at)| program.tuple(*at));
+        tuple.is_some_and(|tuple| Shape::of(&tuple) == shape && of_tuple(&tuple) == masked)
     }
 }
 
@@ -343,12 +376,4 @@ fn masked(words: &Words, mask: &Words, wide: bool) -> Words {
     } else {
         [w0 & m0, 0, 0, 0, w4 & m4]
     }
-}
-
-/// Whether the run that starts at `start` is of this shape and these fields.
-fn is_at(parts: &Parts<'_>, program: &[u8], start: usize, shape: Shape, words: &Words) -> bool {
-    let tuple = Program::split(program)
-        .zip(parts.order.get(start))
-        .and_then(|(program, at)| program.tuple(*at));
-    tuple.is_some_and(|tuple| Shape::of(&tuple) == shape && of_tuple(&tuple) == *words)
 }

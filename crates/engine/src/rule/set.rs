@@ -4,7 +4,7 @@ use weir_abi::Direction;
 
 use super::error::ProgramError;
 use super::format::MAX_SHAPES;
-use super::index::{Entry, Index, Parts, Record};
+use super::index::{Entry, Index, Record, part};
 use super::key::Key;
 use super::program::Program;
 use super::view::View;
@@ -90,25 +90,54 @@ impl<P: AsRef<[u8]>, I: AsRef<[u32]>> RuleSet<P, I> {
         direction: Option<Direction>,
         mut hit: impl FnMut(u32),
     ) -> Decision {
-        let Some(parts) = self.index.sizes.split(self.words.as_ref()) else {
-            return self.by_default(None);
-        };
-        let search = Search {
+        if self.index.notes {
+            return self.decide_and_note(view, direction, hit);
+        }
+        let found = self.search(view, direction).first(self.key(view));
+        self.decided(found, None, &mut hit)
+    }
+
+    /// As [`RuleSet::decide`], where rules that log or count are among them.
+    fn decide_and_note(
+        &self,
+        view: &View<'_>,
+        direction: Option<Direction>,
+        mut hit: impl FnMut(u32),
+    ) -> Decision {
+        let search = self.search(view, direction);
+        let key = self.key(view);
+        let found = search.first(key);
+        let log = search.notes(key.as_ref(), found, &mut hit);
+        self.decided(found, log, &mut hit)
+    }
+
+    #[inline(always)]
+    fn search<'a>(&'a self, view: &'a View<'a>, direction: Option<Direction>) -> Search<'a> {
+        Search {
             bytes: self.bytes.as_ref(),
+            words: self.words.as_ref(),
             index: &self.index,
-            parts,
             view,
             directions: direction_bits(direction),
-        };
-        let key = match parts.order.is_empty() {
-            true => None,
-            false => Key::of(view),
-        };
-        let found = search.first(key.as_ref());
-        let log = match self.index.notes {
-            true => search.notes(key.as_ref(), found, &mut hit),
-            false => None,
-        };
+        }
+    }
+
+    #[inline(always)]
+    fn key(&self, view: &View<'_>) -> Option<Key> {
+        if self.index.has_tuples {
+            Key::of(view)
+        } else {
+            None
+        }
+    }
+
+    #[inline(always)]
+    fn decided(
+        &self,
+        found: Option<Entry>,
+        log: Option<u32>,
+        hit: &mut impl FnMut(u32),
+    ) -> Decision {
         let Some(found) = found else {
             return self.by_default(log);
         };
@@ -130,11 +159,12 @@ impl<P: AsRef<[u8]>, I: AsRef<[u32]>> RuleSet<P, I> {
 }
 
 /// A frame on its way through the index.
+#[derive(Clone, Copy)]
 struct Search<'a> {
     /// The program's. Most frames match no tuple, and nothing of it is needed.
     bytes: &'a [u8],
+    words: &'a [u32],
     index: &'a Index,
-    parts: Parts<'a>,
     view: &'a View<'a>,
     directions: u32,
 }
@@ -144,18 +174,18 @@ impl<'a> Search<'a> {
     ///
     /// Rules that log or count are passed over: they decide nothing, so that of
     /// each shape nothing behind the best rule so far has to be looked at.
-    #[inline]
-    fn first(&self, key: Option<&Key>) -> Option<Entry> {
+    #[inline(always)]
+    fn first(self, key: Option<Key>) -> Option<Entry> {
         let mut best = None;
         let mut bound = u32::MAX;
         if let Some(key) = key {
-            for shape in self.index.shapes(&self.parts, key.class) {
+            for shape in self.index.shapes(self.words, key.class) {
                 let shape = Record::read(shape);
                 // Those that follow start no earlier.
                 if shape.first >= bound {
                     break;
                 }
-                let Some(run) = self.index.find(&self.parts, self.bytes, &shape, key) else {
+                let Some(run) = self.index.find(self.words, self.bytes, &shape, &key) else {
                     continue;
                 };
                 if let Some(entry) = self.first_in(run, bound, key.whole) {
@@ -164,15 +194,15 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        let linear = self.parts.linear;
-        if linear.is_empty() {
+        if !self.index.has_linear {
             return best;
         }
         self.first_linear(bound).or(best)
     }
 
     /// The first rule of a run that decides, before `bound`.
-    fn first_in(&self, run: &[u32], bound: u32, whole: bool) -> Option<Entry> {
+    #[inline(always)]
+    fn first_in(self, run: &[u32], bound: u32, whole: bool) -> Option<Entry> {
         for entry in run {
             let entry = Entry::from_bits(*entry);
             if entry.rule() >= bound {
@@ -188,8 +218,10 @@ impl<'a> Search<'a> {
         None
     }
 
-    fn first_linear(&self, bound: u32) -> Option<Entry> {
-        let entries = self.parts.linear.iter().map(|e| Entry::from_bits(*e));
+    #[inline(never)]
+    fn first_linear(self, bound: u32) -> Option<Entry> {
+        let linear = part(self.words, &self.index.places.linear);
+        let entries = linear.iter().map(|e| Entry::from_bits(*e));
         entries
             .take_while(|entry| entry.rule() < bound)
             .filter(|entry| entry.action().is_terminal())
@@ -197,15 +229,16 @@ impl<'a> Search<'a> {
     }
 
     /// Whether a rule, one of whose tuples matches the frame, matches it.
-    #[inline]
-    fn holds(&self, entry: Entry, whole: bool) -> bool {
+    #[inline(always)]
+    fn holds(self, entry: Entry, whole: bool) -> bool {
         if !entry.applies_to(self.directions) {
             return false;
         }
         (whole && !entry.confirms()) || self.matches(entry.rule())
     }
 
-    fn matches(&self, rule: u32) -> bool {
+    #[inline(always)]
+    fn matches(self, rule: u32) -> bool {
         let rule = Program::split(self.bytes).and_then(|program| program.rule(rule));
         rule.is_some_and(|rule| rule.matches(self.view))
     }
@@ -221,17 +254,17 @@ impl<'a> Search<'a> {
         let bound = decides.map_or(u32::MAX, Entry::rule);
         let mut runs = Runs::default();
         if let Some(key) = key {
-            for shape in self.index.shapes(&self.parts, key.class) {
+            for shape in self.index.shapes(self.words, key.class) {
                 let shape = Record::read(shape);
                 if shape.notes
-                    && let Some(run) = self.index.find(&self.parts, self.bytes, &shape, key)
+                    && let Some(run) = self.index.find(self.words, self.bytes, &shape, key)
                 {
                     runs.add(run);
                 }
             }
         }
         let whole = key.is_some_and(|key| key.whole);
-        let mut linear = self.parts.linear;
+        let mut linear = part(self.words, &self.index.places.linear);
         let mut log = None;
         loop {
             let first = linear.first().map(|entry| Entry::from_bits(*entry));

@@ -89,7 +89,8 @@ impl Fill {
         flush_ms.saturating_sub(u32::try_from(waited).unwrap_or(u32::MAX))
     }
 
-    fn add(&mut self, record: &FrameRecord, size: usize) {
+    #[inline(always)]
+    fn add(&mut self, record: &FrameRecord, captured_len: u32, size: usize) {
         if self.frames == 0 {
             self.first_100ns = record.timestamp_100ns;
             self.sequences.0 = record.sequence;
@@ -97,7 +98,7 @@ impl Fill {
         self.sequences.1 = record.sequence;
         self.used = self.used.saturating_add(size);
         self.frames = self.frames.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(u64::from(record.captured_len));
+        self.bytes = self.bytes.saturating_add(u64::from(captured_len));
     }
 }
 
@@ -195,6 +196,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
     }
 
     /// Whether the reader asked for frames like this one.
+    #[inline(always)]
     fn wants(&self, meta: &FrameMeta) -> bool {
         let options = &self.options;
         options.directions.contains(meta.direction.mask())
@@ -206,18 +208,22 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
     /// the reader didn't ask for it, or it is lost and counted. Otherwise the
     /// header of its record, numbered. The caller then calls [`Tap::write`] until
     /// it doesn't say that there is no room, or [`Tap::set_aside`] once.
+    #[inline]
     pub fn admit(&mut self, meta: &FrameMeta) -> Option<FrameRecord> {
-        let mut meta = *meta;
-        if self.options.source == CaptureSource::Logged {
-            meta.rule = meta.logged;
-            meta.flags |= RecordFlags::LOGGED;
+        if !self.wants(meta) {
+            bump(&mut self.stats.filtered, 1);
+            return None;
         }
-        let record = if self.wants(&meta) {
-            meta.record(self.options.snaplen, self.next_sequence)
-        } else {
-            None
+        let logged = FrameMeta {
+            rule: meta.logged,
+            flags: meta.flags.union(RecordFlags::LOGGED),
+            ..*meta
         };
-        let Some(record) = record else {
+        let meta = match self.options.source {
+            CaptureSource::All => meta,
+            CaptureSource::Logged => &logged,
+        };
+        let Some(record) = meta.record(self.options.snaplen, self.next_sequence) else {
             bump(&mut self.stats.filtered, 1);
             return None;
         };
@@ -239,6 +245,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
 
     /// Whether a read would hold numbers so far apart that one mark stands for
     /// two of them: then it is full.
+    #[inline(always)]
     fn is_apart(&self, fill: &Fill, sequence: u64) -> bool {
         let (first, _) = fill.sequences;
         self.outstanding.is_some()
@@ -247,6 +254,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
     }
 
     /// Counts an admitted frame as waiting.
+    #[inline(always)]
     fn queue(&mut self, sequence: u64) {
         bump(&mut self.stats.queued, 1);
         if let Some(outstanding) = &mut self.outstanding {
@@ -258,6 +266,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
     /// frame's first bytes into the slice it is given and says how many it put
     /// there.
     #[must_use]
+    #[inline]
     pub fn write(
         &mut self,
         fill: &mut Fill,
@@ -272,9 +281,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
             return Wrote::NoRoom;
         }
         let whole = self.outstanding.is_some();
-        match write_record(free, record, whole, copy) {
+        match write_record(free, &record, whole, copy) {
             Ok(written) => {
-                fill.add(&written.record, written.size);
+                fill.add(&record, written.captured_len, written.size);
                 self.queue(record.sequence);
                 Wrote::Yes
             }
@@ -323,7 +332,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
                 return Drained::Full;
             };
             place.copy_from_slice(bytes);
-            fill.add(&record, size);
+            fill.add(&record, record.captured_len, size);
             moved = moved.saturating_add(size);
             self.backlog.pop(size);
         }

@@ -7,7 +7,9 @@ const HEADER: usize = size_of::<FrameRecord>();
 
 /// A record in its place.
 pub(super) struct Written {
-    pub(super) record: FrameRecord,
+    /// Bytes of the frame in it.
+    pub(super) captured_len: u32,
+    /// Bytes of the record.
     pub(super) size: usize,
 }
 
@@ -23,9 +25,10 @@ pub(super) enum NotWritten {
 /// Writes one record at the start of `out`. A copy that comes up short (the
 /// frame's memory could not be read) makes a shorter record, marked truncated,
 /// unless it has to be `whole`.
+#[inline(always)]
 pub(super) fn write_record(
     out: &mut [u8],
-    mut record: FrameRecord,
+    record: &FrameRecord,
     whole: bool,
     copy: impl FnOnce(&mut [u8]) -> usize,
 ) -> Result<Written, NotWritten> {
@@ -36,23 +39,39 @@ pub(super) fn write_record(
     let (header, body) = place.split_at_mut_checked(HEADER).ok_or(no_room)?;
     let copied = copy(body.get_mut(..wanted).ok_or(no_room)?).min(wanted);
 
-    let mut size = size;
     if copied < wanted {
-        if whole {
-            return Err(NotWritten::Unreadable);
-        }
-        record.captured_len = u32::try_from(copied).map_err(|_| no_room)?;
-        record.size = record_size(record.captured_len).ok_or(no_room)?;
-        record.flags |= RecordFlags::TRUNCATED.bits();
-        size = usize::try_from(record.size).map_err(|_| no_room)?;
+        let short = cut(record, copied).filter(|_| !whole);
+        let short = short.ok_or(NotWritten::Unreadable)?;
+        let size = usize::try_from(short.size).map_err(|_| no_room)?;
+        let end = size.checked_sub(HEADER).ok_or(no_room)?;
+        body.get_mut(copied..end).ok_or(no_room)?.fill(0);
+        header.copy_from_slice(short.as_bytes());
+        return Ok(Written {
+            captured_len: short.captured_len,
+            size,
+        });
     }
     // The padding; what a read reports must not show old memory.
-    let padding = size
-        .checked_sub(HEADER)
-        .and_then(|end| body.get_mut(copied..end));
-    padding.ok_or(no_room)?.fill(0);
+    if let Some(padding) = body.get_mut(wanted..) {
+        padding.fill(0);
+    }
     header.copy_from_slice(record.as_bytes());
-    Ok(Written { record, size })
+    Ok(Written {
+        captured_len: record.captured_len,
+        size,
+    })
+}
+
+/// The header of a record of which less could be had.
+#[cold]
+fn cut(record: &FrameRecord, copied: usize) -> Option<FrameRecord> {
+    let captured_len = u32::try_from(copied).ok()?;
+    Some(FrameRecord {
+        captured_len,
+        size: record_size(captured_len)?,
+        flags: record.flags | RecordFlags::TRUNCATED.bits(),
+        ..*record
+    })
 }
 
 /// Whole records in a ring of bytes, each in one piece: a record that doesn't
@@ -111,7 +130,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ring<B> {
         let Some(free) = self.memory.as_mut().get_mut(start..end) else {
             return false;
         };
-        let Ok(written) = write_record(free, record, whole, copy) else {
+        let Ok(written) = write_record(free, &record, whole, copy) else {
             return false;
         };
         if wraps {

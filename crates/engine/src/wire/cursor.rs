@@ -28,6 +28,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// `bytes`: at most `on_wire` of them; `at`: bytes before them.
+    #[inline(always)]
+    pub(super) const fn from_parts(bytes: &'a [u8], on_wire: usize, at: usize) -> Self {
+        Self { bytes, on_wire, at }
+    }
+
     /// Bytes from the frame's start to here.
     #[must_use]
     pub fn position(&self) -> usize {

@@ -86,6 +86,10 @@ impl<'a> Header<'a> {
         cursor.take().map(Self)
     }
 
+    pub(super) const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
+        Self(bytes)
+    }
+
     /// Destination address.
     #[must_use]
     pub fn destination(&self) -> MacAddr {
@@ -236,6 +240,16 @@ pub struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
+    /// Of Ethernet II without tags.
+    #[inline(always)]
+    pub(super) fn untagged(header: Header<'a>) -> Self {
+        Self {
+            header,
+            tags: Tags::default(),
+            carries: Some(Carries::Type(EtherType(header.length_or_type()))),
+        }
+    }
+
     /// Reads the link layer and leaves `cursor` at the network layer. With a
     /// readable MAC header the first part is there whatever follows; the second
     /// says what was wrong after it.

@@ -41,6 +41,14 @@ impl<'a> Header<'a> {
         Ok(header)
     }
 
+    /// `fixed`: what [`Header::parse`] would accept, without options.
+    pub(super) const fn without_options(fixed: &'a [u8; MIN_HEADER_LEN]) -> Self {
+        Self {
+            fixed,
+            options: &[],
+        }
+    }
+
     /// Header with options, in bytes: 20..=60.
     #[must_use]
     pub fn header_len(&self) -> usize {

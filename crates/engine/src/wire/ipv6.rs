@@ -32,6 +32,11 @@ impl<'a> Header<'a> {
         Ok(Self(fixed))
     }
 
+    /// `bytes`: what [`Header::parse`] would accept.
+    pub(super) const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
+        Self(bytes)
+    }
+
     /// Traffic class: DSCP and ECN.
     #[must_use]
     pub fn traffic_class(&self) -> u8 {
@@ -132,16 +137,21 @@ pub struct Extensions {
 }
 
 impl Extensions {
+    /// A chain of none.
+    pub(super) const fn none(upper: Protocol) -> Self {
+        Self {
+            count: 0,
+            fragment: None,
+            upper,
+        }
+    }
+
     /// Walks the chain that starts with `first`, leaving `cursor` at the upper
     /// layer, or where the walk had to end. The first part holds what was
     /// walked, whatever comes second.
     #[must_use]
     pub fn walk(first: Protocol, cursor: &mut Cursor<'_>) -> (Self, Option<Defect>) {
-        let mut chain = Self {
-            count: 0,
-            fragment: None,
-            upper: first,
-        };
+        let mut chain = Self::none(first);
         loop {
             match chain.step(cursor) {
                 Ok(true) => {}

@@ -20,6 +20,7 @@
 //! has often verified them.
 
 mod cursor;
+mod usual;
 
 pub mod arp;
 pub mod checksum;
@@ -34,6 +35,7 @@ use core::net::IpAddr;
 
 pub use cursor::Cursor;
 pub use ethernet::{Carries, EtherType, MacAddr};
+use usual::{Ip, Upper, Usual};
 
 /// How many first bytes of a frame are worth gathering for [`dissect`]: link
 /// layer with four tags (30), IPv6 (40), some extension headers, TCP (60).
@@ -194,6 +196,20 @@ pub struct Dissected<'a> {
 #[must_use]
 pub fn dissect(bytes: &[u8], frame_len: u32) -> Dissected<'_> {
     let on_wire = usize::try_from(frame_len).unwrap_or(usize::MAX);
+    let bytes = bytes.get(..on_wire).unwrap_or(bytes);
+    match Usual::read(bytes, on_wire) {
+        Some(usual) => Dissected::usual(usual),
+        None => dissect_by_layers(bytes, frame_len),
+    }
+}
+
+/// As [`dissect`], whatever the frame, and without its shortcut for the usual
+/// ones: what that is held against.
+#[must_use]
+#[cold]
+#[inline(never)]
+pub fn dissect_by_layers(bytes: &[u8], frame_len: u32) -> Dissected<'_> {
+    let on_wire = usize::try_from(frame_len).unwrap_or(usize::MAX);
     let mut frame = Dissected {
         link: None,
         network: Network::None,
@@ -212,6 +228,26 @@ pub fn dissect(bytes: &[u8], frame_len: u32) -> Dissected<'_> {
 type Stop = (Layer, Defect);
 
 impl<'a> Dissected<'a> {
+    #[inline(always)]
+    fn usual(usual: Usual<'a>) -> Self {
+        let (upper, transport) = match usual.upper {
+            Upper::Tcp(header) => (Protocol::TCP, Transport::Tcp(header)),
+            Upper::Udp(header) => (Protocol::UDP, Transport::Udp(header)),
+        };
+        Self {
+            link: Some(ethernet::Link::untagged(usual.mac)),
+            network: match usual.ip {
+                Ip::V4(ip) => Network::Ipv4(ip),
+                Ip::V6(ip) => Network::Ipv6(ip, ipv6::Extensions::none(upper)),
+            },
+            transport,
+            payload: usual.payload,
+            fault: None,
+            network_at: ethernet::HEADER_LEN,
+            transport_at: usual.transport_at,
+        }
+    }
+
     /// Source and destination, where the network layer is IP.
     #[must_use]
     pub fn ip_addresses(&self) -> Option<(IpAddr, IpAddr)> {

@@ -63,6 +63,11 @@ impl<'a> Header<'a> {
         Ok(Self { fixed, options })
     }
 
+    /// `fixed` and `options`: what [`Header::parse`] would accept.
+    pub(super) const fn of(fixed: &'a [u8; MIN_HEADER_LEN], options: &'a [u8]) -> Self {
+        Self { fixed, options }
+    }
+
     /// Header with options, in bytes: 20..=60.
     #[must_use]
     pub fn header_len(&self) -> usize {

@@ -23,6 +23,11 @@ impl<'a> Header<'a> {
         Ok(header)
     }
 
+    /// `bytes`: what [`Header::parse`] would accept.
+    pub(super) const fn of(bytes: &'a [u8; HEADER_LEN]) -> Self {
+        Self(bytes)
+    }
+
     /// Source port; 0 when none.
     #[must_use]
     pub fn source_port(&self) -> u16 {
