@@ -1,0 +1,181 @@
+//! Overlapped I/O with completion routines: an operation names what is called
+//! when it is done.
+//!
+//! The routine is called on the thread that started the operation, and only
+//! while that thread is in an alertable wait: so between two waits nothing else
+//! runs, and what only this thread touches needs no lock. The routine starts the
+//! next operation and returns; one that is done at once does not call its routine
+//! from there, but in the next wait, so the stack doesn't grow.
+//!
+//! The limits: a thread has to be in an alertable wait at all times it does
+//! nothing else, and one thread does everything, however many cores there are:
+//! an operation's routine can't be called by another thread. `AcceptEx` takes no
+//! routine, so accepting has an event, which the same wait waits for; it returns
+//! for either.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::windows::io::OwnedSocket;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::Error;
+use crate::counters::{Counters, End};
+use crate::error::Failed;
+use crate::raw::accept::{self, Accept};
+use crate::raw::event::{self, Event, Until, Woken};
+use crate::raw::flight::{EventOp, Flight, Landed};
+use crate::raw::routine::{self, Routine, RoutineOp};
+use crate::server::Job;
+use crate::turn::{Next, Turn};
+
+/// After an accept that failed for want of something, all would fail.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What all connections share, without a lock: all of it is one thread's.
+struct Shared {
+    sockets: RefCell<HashMap<u64, Arc<OwnedSocket>>>,
+    stopping: Cell<bool>,
+    counters: Arc<Counters>,
+}
+
+impl Shared {
+    fn ended(&self, id: u64, end: Option<End>) {
+        // A statement of its own: a call on a socket may be alertable too, and a
+        // routine called from within it would find the map borrowed.
+        let socket = self.sockets.borrow_mut().remove(&id);
+        if let (Some(socket), Some(End::Finished)) = (socket, end) {
+            let _gone = SockRef::from(&*socket).shutdown(Shutdown::Write);
+        }
+        self.counters.ended(end);
+    }
+}
+
+/// A connection: what its one operation carries.
+struct Connection {
+    id: u64,
+    turn: Turn,
+    shared: Rc<Shared>,
+}
+
+impl Routine for Connection {
+    fn completed(mut op: RoutineOp<Self>, result: io::Result<usize>) {
+        let connection = op.context();
+        let shared = Rc::clone(&connection.shared);
+        let id = connection.id;
+        let bytes = match result {
+            _ if shared.stopping.get() => return shared.ended(id, None),
+            Ok(bytes) => bytes,
+            Err(error) => return shared.ended(id, Some(End::from(&error))),
+        };
+        if connection.turn.sending() {
+            shared.counters.sent(bytes);
+        } else {
+            shared.counters.received(bytes);
+        }
+        let started = match connection.turn.completed(bytes) {
+            Next::Receive => op.receive(),
+            Next::Send(range) => op.send(range),
+            Next::Finished => return shared.ended(id, Some(End::Finished)),
+        };
+        if let Err((_op, error)) = started {
+            shared.ended(id, Some(End::from(&error)));
+        }
+    }
+}
+
+pub(crate) fn serve(job: Job) -> Result<(), Error> {
+    let function = Accept::new(&job.listener).failed("WSAIoctl")?;
+    let listener = Arc::new(OwnedSocket::from(job.listener));
+    let stop = Arc::new(Event::new().failed("CreateEvent")?);
+    let set = Arc::clone(&stop);
+    job.stop.on_stop(move || set.set());
+    job.counters.thread();
+
+    let shared = Rc::new(Shared {
+        sockets: RefCell::default(),
+        stopping: Cell::new(false),
+        counters: Arc::clone(&job.counters),
+    });
+    let mut next_id = 0;
+    let served = loop {
+        if job.stop.is_asked() {
+            break Ok(());
+        }
+        match accept_one(&function, &listener, &stop) {
+            Ok(Some(socket)) => {
+                job.counters.accepted();
+                next_id += 1;
+                connected(&shared, next_id, socket, job.options.buffer);
+            }
+            Ok(None) => {}
+            Err(e) => {
+                job.counters.accept_error();
+                if End::from(&e) != End::Reset {
+                    thread::sleep(PAUSE);
+                }
+            }
+        }
+    };
+    // Each operation in flight has an Rc of what is shared; its routine has to
+    // be called, in an alertable wait, before this thread may end.
+    shared.stopping.set(true);
+    let sockets: Vec<_> = shared.sockets.borrow().values().cloned().collect();
+    for socket in &sockets {
+        let _gone = SockRef::from(&**socket).shutdown(Shutdown::Write);
+        routine::cancel(socket);
+    }
+    let never = [Arc::new(Event::new().failed("CreateEvent")?)];
+    while Rc::strong_count(&shared) > 1 {
+        event::wait(&never, Until::EventOrRoutine).failed("WSAWaitForMultipleEvents")?;
+    }
+    served
+}
+
+/// A new connection: its first receive. From here on it goes by itself.
+fn connected(shared: &Rc<Shared>, id: u64, socket: OwnedSocket, buffer: usize) {
+    let socket = Arc::new(socket);
+    let connection = Connection {
+        id,
+        turn: Turn::default(),
+        shared: Rc::clone(shared),
+    };
+    let op = RoutineOp::new(Arc::clone(&socket), buffer, connection);
+    shared.sockets.borrow_mut().insert(id, socket);
+    if let Err((_op, error)) = op.receive() {
+        shared.ended(id, Some(End::from(&error)));
+    }
+}
+
+/// Waits for a connection, or for `stop`; then there is none. The routines of
+/// all connections are called from within this wait.
+fn accept_one(
+    function: &Accept,
+    listener: &Arc<OwnedSocket>,
+    stop: &Arc<Event>,
+) -> io::Result<Option<OwnedSocket>> {
+    let done = Arc::new(Event::new()?);
+    let socket = function.socket()?;
+    let op = EventOp::new(Arc::clone(listener), accept::BUFFER, Arc::clone(&done), ());
+    let mut flight: Flight<()> = op.accept(function, &socket)?;
+    let events = [Arc::clone(stop), done];
+    loop {
+        match event::wait(&events, Until::EventOrRoutine)? {
+            Woken::Routine | Woken::None => continue,
+            // The flight is cancelled by being dropped.
+            Woken::Event(0) => return Ok(None),
+            Woken::Event(_) => {}
+        }
+        match flight.land() {
+            Landed::Done(_op, _bytes) => return accept::finish(socket, &**listener).map(Some),
+            Landed::Failed(error) => return Err(error),
+            Landed::Flying(still) => flight = still,
+        }
+    }
+}

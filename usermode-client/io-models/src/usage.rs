@@ -1,0 +1,122 @@
+//! What a process costs: processor time and memory.
+
+use std::io;
+use std::time::Duration;
+
+/// What a process has used up to now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time of all its threads, in user mode and in the kernel.
+    pub cpu: Duration,
+    /// Bytes of memory that only it has: private pages on Windows, resident ones
+    /// not of a file on Linux.
+    pub memory: u64,
+}
+
+impl Usage {
+    /// What the process with this id has used.
+    ///
+    /// # Errors
+    /// There is no such process, or it may not be asked.
+    pub fn of(process: u32) -> io::Result<Usage> {
+        system::usage(process)
+    }
+
+    /// What this process has used.
+    ///
+    /// # Errors
+    /// The system doesn't tell.
+    pub fn own() -> io::Result<Usage> {
+        Usage::of(std::process::id())
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    use super::{Usage, io};
+    use crate::raw::process::Process;
+
+    pub(super) fn usage(process: u32) -> io::Result<Usage> {
+        let process = Process::open(process)?;
+        Ok(Usage {
+            cpu: process.cpu()?,
+            memory: process.memory()?,
+        })
+    }
+}
+
+#[cfg(not(windows))]
+mod system {
+    use super::{Duration, Usage, io};
+    use std::fs;
+
+    /// proc(5): clock ticks are 1/100 s wherever Linux runs programs
+    /// (USER_HZ).
+    const TICK: Duration = Duration::from_millis(10);
+
+    pub(super) fn usage(process: u32) -> io::Result<Usage> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let strange = || io::Error::new(io::ErrorKind::InvalidData, "proc is not as proc(5) says");
+        Ok(Usage {
+            cpu: cpu(&stat).ok_or_else(strange)?,
+            memory: memory(&status).ok_or_else(strange)?,
+        })
+    }
+
+    /// The 14th and 15th field, user and system time. The second, the name, is
+    /// in parentheses and may have any character in it.
+    fn cpu(stat: &str) -> Option<Duration> {
+        let (_, after) = stat.rsplit_once(')')?;
+        let mut fields = after.split_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse::<u32>().ok();
+        Some(TICK * (ticks()? + ticks()?))
+    }
+
+    /// `RssAnon`, in KiB.
+    fn memory(status: &str) -> Option<u64> {
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        kib.checked_mul(1024)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_name_with_parentheses_hides_no_field() {
+            let stat = "7 (a) (b)) S 1 7 7 0 -1 4 100 0 0 0 250 50 0 0 20 0 1 0 5 1 1";
+            assert_eq!(cpu(stat), Some(Duration::from_secs(3)));
+            assert_eq!(memory("Name:\tx\nRssAnon:\t     12 kB\n"), Some(12 * 1024));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_and_memory_are_seen() {
+        let before = Usage::own().expect("known");
+        let mut held = vec![0_u8; 32 << 20];
+        let mut sum = 0_u64;
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(100) {
+            for (i, byte) in held.iter_mut().enumerate().step_by(512) {
+                *byte = byte.wrapping_add(i as u8);
+                sum = sum.wrapping_add(u64::from(*byte));
+            }
+        }
+        std::hint::black_box(sum);
+        let after = Usage::own().expect("known");
+        // Other tests run beside it, so it is at least that much.
+        assert!(after.cpu > before.cpu, "{before:?} {after:?}");
+        assert!(
+            after.memory >= before.memory + (16 << 20),
+            "{before:?} {after:?}"
+        );
+        drop(held);
+    }
+}
