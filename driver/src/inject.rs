@@ -230,7 +230,10 @@ fn hand_on(frame: &WriteFrame<'_>) -> Result<(), Error> {
         len: u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX),
         checksum_offload: frame.flags.contains(RecordFlags::CHECKSUM_OFFLOAD),
         segment_size: frame.segment_size,
-        tag_beside: None,
+        tag_beside: frame
+            .flags
+            .contains(RecordFlags::TAG_BESIDE)
+            .then_some(true),
     };
     let mut fill = |to: &mut [u8]| {
         let fits = to.len() == frame.bytes.len();
@@ -244,6 +247,7 @@ fn hand_on(frame: &WriteFrame<'_>) -> Result<(), Error> {
         InjectError::NotRunning => Error::NotRunning,
         InjectError::Length => Error::FrameLength,
         InjectError::Source => Error::System(NtStatus::UNSUCCESSFUL),
+        InjectError::UnderWay => Error::TooMany,
         InjectError::NoMemory => Error::System(NtStatus::INSUFFICIENT_RESOURCES),
     })
 }

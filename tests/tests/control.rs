@@ -74,6 +74,7 @@ mod ndis {
         Length,
         Source,
         NoMemory,
+        UnderWay,
     }
 
     /// What was handed on.
@@ -89,6 +90,7 @@ mod ndis {
         match (injection.adapter, injection.len) {
             (3, 0..=1514) => {}
             (3, 1515..=2000) => return Err(InjectError::NoMemory),
+            (3, 2001..=2500) => return Err(InjectError::UnderWay),
             (3, _) => return Err(InjectError::Length),
             (5, _) => return Err(InjectError::NotRunning),
             _ => return Err(InjectError::NoSuchAdapter),

@@ -13,6 +13,7 @@ use weir_abi::{AdapterInfo, AdapterState, AdapterStats, Direction};
 use weir_engine::stats::Counters;
 use zerocopy::FromZeros;
 
+use super::budget::Budget;
 use super::own::{self, Pools};
 use super::sys::{self, NDIS_HANDLE};
 use super::{MAX_ADAPTERS, TAG};
@@ -62,6 +63,8 @@ pub(super) struct Module {
     pub(super) flows: flows::Attached,
     /// What the filter's own lists are made from.
     pub(super) pools: Pools,
+    /// What frames from user mode take.
+    pub(super) budget: Budget,
     /// What the adapter wants of them.
     wishes: Wishes,
     /// Frames handed on that user mode gave, each direction.
@@ -110,6 +113,7 @@ impl Module {
             info: SpinLock::new(info),
             pools,
             flows,
+            budget: Budget::new(),
             wishes: Wishes {
                 mtu: AtomicU32::new(0),
                 data_back_fill: AtomicU32::new(0),

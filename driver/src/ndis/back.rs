@@ -41,7 +41,7 @@ pub(super) unsafe fn sort(
                     module.injected(direction, false);
                 }
                 // SAFETY: from into_raw in `inject.rs`, back now.
-                drop(unsafe { Frame::from_raw(list) });
+                drop(unsafe { Frame::from_raw(module, list) });
                 ended = ended.saturating_add(1);
             }
             Some(Own::Part) => {

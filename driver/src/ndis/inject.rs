@@ -5,24 +5,37 @@
 //! is back it is inside the module's gate, so Pausing waits for it. It goes past
 //! the filter: no rule decides on it, and it is not diverted (again).
 //!
+//! Readers in the capture role are shown it as it is handed on, marked as
+//! injected, so that what they have is what was on the wire or reached the host.
+//! It is in no balance and in no flow: a diverted frame that comes back was in
+//! both when it came the first time. `injected` counts it.
+//!
 //! What a frame that was sent had left to the adapter is done here before it goes
 //! on (`finish.rs`); what an adapter vouched for when it was received is said
 //! again.
 
-use weir_abi::Direction;
-use weir_engine::wire;
+use weir_abi::{Direction, RecordFlags};
+use weir_engine::wire::{self, HEADER_WINDOW};
 
 use super::adapter::{self, Module};
+use super::checksum::Offload;
 use super::finish::{self, Cut};
+use super::inspect::remark_tag;
+use super::nb::NbBytes;
 use super::own::{Data, Frame, Frames};
-use super::{back, checksum, sys, tag};
+use super::sys::{self, NET_BUFFER_LIST};
+use super::{back, checksum, nbl, tag};
+use crate::capture;
+use crate::kernel::status::NtStatus;
+use crate::kernel::time;
 
 /// The least a frame has: an Ethernet header.
 pub(crate) const MIN_FRAME: u32 = 14;
 /// The most: an IP packet of the largest size behind two tags.
 pub(crate) const MAX_FRAME: u32 = 14 + 2 * 4 + 65_535;
-/// Link header with two tags.
-const LINK_HEADER: u32 = 14 + 2 * 4;
+/// A link header, and each tag in it.
+const LINK_HEADER: u32 = 14;
+const TAG: u32 = 4;
 
 /// A frame to be handed on.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +70,20 @@ pub(crate) enum InjectError {
     Source,
     /// No memory, or NDIS had none.
     NoMemory,
+    /// As much as is allowed is under way, on this adapter or on all: see
+    /// `budget.rs`.
+    UnderWay,
+}
+
+impl From<NtStatus> for InjectError {
+    /// Why a frame couldn't be made.
+    fn from(status: NtStatus) -> Self {
+        if status == NtStatus::QUOTA_EXCEEDED {
+            Self::UnderWay
+        } else {
+            Self::NoMemory
+        }
+    }
 }
 
 /// Hands a frame on. `fill` is called once, with `len` zeroed bytes, and says
@@ -85,7 +112,7 @@ fn inject_on(
     }
     // Until the call that hands the frames on has returned, and ...
     let _inside = module.gate.acquire().ok_or(InjectError::NotRunning)?;
-    let mut data = Data::try_new(module, injection.len).map_err(|_| InjectError::NoMemory)?;
+    let mut data = Data::try_new(module, injection.len)?;
     if !fill(data.bytes()) {
         return Err(InjectError::Source);
     }
@@ -97,6 +124,10 @@ fn inject_on(
     hold(module, frames.count())?;
     let count = frames.count();
     let lists = frames.into_raw();
+    if capture::any_reader() {
+        // SAFETY: the filter's own chain, not handed on.
+        unsafe { show(module, injection.direction, lists) };
+    }
     let handle = module.handle();
     match injection.direction {
         Direction::Out => {
@@ -126,7 +157,45 @@ fn hold(module: &Module, lists: u32) -> Result<(), InjectError> {
     Ok(())
 }
 
-fn up(module: &Module, injection: &Injection, mut data: Data) -> Result<Frames, InjectError> {
+/// Shows readers frames that are about to be handed on.
+///
+/// # Safety
+/// `lists` is a chain of valid lists that are the filter's.
+unsafe fn show(module: &Module, direction: Direction, lists: *mut NET_BUFFER_LIST) {
+    let timestamp_100ns = time::system_time_100ns();
+    // SAFETY: the contract is the same.
+    for list in unsafe { nbl::drain(lists) } {
+        // SAFETY: a list of the chain.
+        let list = unsafe { list.as_ref() };
+        let (tag, offload) = (nbl::tag(list), Offload::of(list, direction));
+        for buffer in nbl::buffers(list) {
+            // SAFETY: a buffer of that list, MDLs and data included.
+            let bytes = unsafe { NbBytes::new(buffer, tag) };
+            let len = bytes.len();
+            let mut window = [0u8; HEADER_WINDOW];
+            let got = bytes.copy_to(0, &mut window);
+            let window = window.get(..got).unwrap_or_default();
+            let checks = offload.verify(&wire::dissect(window, len), window, &bytes);
+            capture::on_frame(&capture::Frame {
+                adapter: module.id(),
+                direction,
+                timestamp_100ns,
+                len,
+                flags: RecordFlags::INJECTED | offload.remarks(checks) | remark_tag(tag),
+                rule: None,
+                logged: None,
+                segment_size: 0,
+                bytes: &bytes,
+            });
+        }
+    }
+}
+
+fn up<'a>(
+    module: &'a Module,
+    injection: &Injection,
+    mut data: Data<'a>,
+) -> Result<Frames<'a>, InjectError> {
     let vouched = if injection.checksum_offload {
         checksum::vouched(&wire::dissect(data.bytes(), injection.len))
     } else {
@@ -134,14 +203,18 @@ fn up(module: &Module, injection: &Injection, mut data: Data) -> Result<Frames, 
     };
     let mut frame = finish_frame(module, injection, data)?;
     frame.set_info(sys::TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO, vouched);
-    let mut frames = Frames::new();
+    let mut frames = Frames::new(module);
     frames.push(frame);
     Ok(frames)
 }
 
-fn down(module: &Module, injection: &Injection, mut data: Data) -> Result<Frames, InjectError> {
-    let longest = longest(module);
-    let mut frames = Frames::new();
+fn down<'a>(
+    module: &'a Module,
+    injection: &Injection,
+    mut data: Data<'a>,
+) -> Result<Frames<'a>, InjectError> {
+    let longest = longest(module, data.bytes());
+    let mut frames = Frames::new(module);
     let cut = (injection.checksum_offload && injection.segment_size != 0)
         .then(|| Cut::of(data.bytes(), injection.segment_size));
     let Some(cut) = cut.flatten() else {
@@ -159,7 +232,7 @@ fn down(module: &Module, injection: &Injection, mut data: Data) -> Result<Frames
         if len > longest {
             return Err(InjectError::Length);
         }
-        let mut segment = Data::try_new(module, len).map_err(|_| InjectError::NoMemory)?;
+        let mut segment = Data::try_new(module, len)?;
         if !cut.write(data.bytes(), index, segment.bytes()) {
             return Err(InjectError::Length);
         }
@@ -169,24 +242,30 @@ fn down(module: &Module, injection: &Injection, mut data: Data) -> Result<Frames
 }
 
 /// Makes a frame of its bytes, the tag where it belongs.
-fn finish_frame(
-    module: &Module,
+fn finish_frame<'a>(
+    module: &'a Module,
     injection: &Injection,
-    mut data: Data,
-) -> Result<Frame, InjectError> {
+    mut data: Data<'a>,
+) -> Result<Frame<'a>, InjectError> {
     let beside = injection.tag_beside.unwrap_or(module.takes_tags());
     let tag = if beside { data.take_tag() } else { None };
-    let mut frame = Frame::try_new(module, data).map_err(|_| InjectError::NoMemory)?;
+    let mut frame = Frame::try_new(module, data)?;
     if let Some(tag) = tag {
         frame.set_info(sys::IEEE_8021Q_NET_BUFFER_LIST_INFO, tag::beside(tag));
     }
     Ok(frame)
 }
 
-/// The longest frame that the adapter sends.
-fn longest(module: &Module) -> u32 {
-    match module.mtu() {
-        0 => MAX_FRAME,
-        mtu => mtu.saturating_add(LINK_HEADER).min(MAX_FRAME),
+/// The longest frame with this one's tags that the adapter sends: what it says is
+/// the longest packet.
+fn longest(module: &Module, frame: &[u8]) -> u32 {
+    let mtu = module.mtu();
+    if mtu == 0 {
+        return MAX_FRAME;
     }
+    let headers = wire::dissect(frame, u32::try_from(frame.len()).unwrap_or(u32::MAX));
+    let tags = headers.link.map_or(0, |link| link.tags.len());
+    let tags = u32::try_from(tags).unwrap_or(0).saturating_mul(TAG);
+    let link_header = LINK_HEADER.saturating_add(tags);
+    mtu.saturating_add(link_header).min(MAX_FRAME)
 }

@@ -14,8 +14,9 @@ use weir_engine::{Meta, path};
 use super::adapter::Module;
 use super::checksum::Offload;
 use super::nb::NbBytes;
-use super::sys::{self, NET_BUFFER, NET_BUFFER_LIST};
-use super::{nbl, tag};
+use super::nbl;
+use super::notes::{Note, Notes};
+use super::sys::{NET_BUFFER, NET_BUFFER_LIST};
 use crate::capture;
 use crate::kernel::time;
 use crate::rules::{self, InForce};
@@ -27,6 +28,15 @@ pub(super) enum Fate {
     On,
     /// It was dropped, or given to a reader, and has been counted.
     Stopped,
+}
+
+/// When readers are shown a frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    /// With its verdict.
+    Now,
+    /// When it is known what becomes of the others of its list.
+    Later,
 }
 
 /// Looks at the frames of one chain, counts them, and decides on them.
@@ -45,6 +55,8 @@ pub(super) struct Inspector<'a> {
     batch: Counters,
     /// Frames that are to go on, and their bytes, of the list that is looked at.
     going: (u64, u64),
+    /// What is to be shown of it.
+    notes: Notes,
     /// Frames that go on, of all lists that have been settled.
     gone: u64,
 }
@@ -60,6 +72,7 @@ impl<'a> Inspector<'a> {
             time_100ns: time::system_time_100ns(),
             batch: Counters::ZERO,
             going: (0, 0),
+            notes: Notes::new(),
             gone: 0,
         }
     }
@@ -72,8 +85,13 @@ impl<'a> Inspector<'a> {
         self.direction
     }
 
-    /// Decides on a frame, after its flow has seen it. If it is to go on,
-    /// [`Inspector::settle`] counts it.
+    /// Whether a frame may be stopped: there are rules.
+    pub(super) fn may_stop(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    /// Decides on a frame of a list whose other frames go its way, after its flow
+    /// has seen it. If it is to go on, [`Inspector::settle`] counts it.
     ///
     /// A frame that a rule diverts passes when nobody diverts its adapter. One
     /// that goes to a reader is the reader's even if the reader has no room for
@@ -86,7 +104,33 @@ impl<'a> Inspector<'a> {
         list: &NET_BUFFER_LIST,
         buffer: NonNull<NET_BUFFER>,
     ) -> Fate {
-        let tag = tag::on_wire(nbl::info(list, sys::IEEE_8021Q_NET_BUFFER_LIST_INFO));
+        // SAFETY: the contract is the same.
+        unsafe { self.decide(list, buffer, Show::Now) }
+    }
+
+    /// The same for a frame of a list that may be divided: readers are shown it
+    /// by [`Inspector::show`], before [`Inspector::notes_are_full`].
+    ///
+    /// # Safety
+    /// As [`Inspector::frame`].
+    pub(super) unsafe fn frame_of_several(
+        &mut self,
+        list: &NET_BUFFER_LIST,
+        buffer: NonNull<NET_BUFFER>,
+    ) -> Fate {
+        // SAFETY: the contract is the same.
+        unsafe { self.decide(list, buffer, Show::Later) }
+    }
+
+    /// # Safety
+    /// As [`Inspector::frame`].
+    unsafe fn decide(
+        &mut self,
+        list: &NET_BUFFER_LIST,
+        buffer: NonNull<NET_BUFFER>,
+        show: Show,
+    ) -> Fate {
+        let tag = nbl::tag(list);
         // SAFETY: the filter's, MDLs and data included.
         let bytes = unsafe { NbBytes::new(buffer, tag) };
         let len = bytes.len();
@@ -124,7 +168,7 @@ impl<'a> Inspector<'a> {
             direction: self.direction,
             timestamp_100ns: self.time_100ns,
             len,
-            flags: RecordFlags::empty(),
+            flags: offload.remarks(checks) | remark_tag(tag),
             rule: seen.decision.rule,
             logged: seen.decision.log,
             segment_size: offload.segment_size(),
@@ -133,8 +177,11 @@ impl<'a> Inspector<'a> {
         let verdict = match seen.decision.action {
             Action::Drop => Verdict::Drop,
             Action::Divert => {
-                frame.flags = offload.remarks(checks) | RecordFlags::DIVERTED;
-                if capture::divert(&frame) {
+                let diverted = capture::Frame {
+                    flags: frame.flags | RecordFlags::DIVERTED,
+                    ..frame
+                };
+                if capture::divert(&diverted) {
                     Verdict::Divert
                 } else {
                     Verdict::Pass
@@ -143,8 +190,13 @@ impl<'a> Inspector<'a> {
             Action::Pass | Action::Log | Action::Count => Verdict::Pass,
         };
         if self.shown {
-            frame.flags = offload.remarks(checks) | remark(verdict);
-            capture::on_frame(&frame);
+            frame.flags |= remark(verdict);
+            match show {
+                Show::Now => capture::on_frame(&frame),
+                Show::Later => self
+                    .notes
+                    .add(Note::new(frame.flags, frame.rule, frame.logged)),
+            }
         }
         if verdict != Verdict::Pass {
             self.batch.balance.enter(verdict, len);
@@ -155,8 +207,66 @@ impl<'a> Inspector<'a> {
         Fate::On
     }
 
+    /// Whether what was noted is to be shown before the next frame.
+    pub(super) fn notes_are_full(&self) -> bool {
+        self.notes.are_full()
+    }
+
+    /// Shows readers the frames of the list that they haven't been shown.
+    /// `lost`: those that were to go on don't.
+    ///
+    /// # Safety
+    /// `list` is the filter's.
+    pub(super) unsafe fn show(&mut self, list: &NET_BUFFER_LIST, lost: bool) {
+        let (before, notes) = self.notes.all();
+        if notes.is_empty() {
+            return;
+        }
+        let tag = nbl::tag(list);
+        let segment_size = Offload::of(list, self.direction).segment_size();
+        for (buffer, note) in nbl::buffers(list).skip(before).zip(notes) {
+            // SAFETY: a buffer of a list that is the filter's, MDLs and data
+            // included.
+            let bytes = unsafe { NbBytes::new(buffer, tag) };
+            let mut flags = note.flags;
+            if lost && note.was_to_go_on() {
+                flags |= RecordFlags::LOST;
+            }
+            capture::on_frame(&capture::Frame {
+                adapter: self.module.id(),
+                direction: self.direction,
+                timestamp_100ns: self.time_100ns,
+                len: bytes.len(),
+                flags,
+                rule: note.rule(),
+                logged: note.logged(),
+                segment_size,
+                bytes: &bytes,
+            });
+        }
+        self.notes.shown();
+    }
+
+    /// Counts the frame that was decided on last as lost for want of memory: it
+    /// was to go on.
+    ///
+    /// # Safety
+    /// `buffer` is that frame, of a list that is the filter's.
+    pub(super) unsafe fn lose(&mut self, list: &NET_BUFFER_LIST, buffer: NonNull<NET_BUFFER>) {
+        // SAFETY: the filter's, MDLs and data included.
+        let len = unsafe { NbBytes::new(buffer, nbl::tag(list)) }.len();
+        let (frames, sum) = self.going;
+        self.going = (frames.saturating_sub(1), sum.saturating_sub(u64::from(len)));
+        let lost = Verdict::Lost(Loss::Resources);
+        self.batch.balance.enter(lost, len);
+        if let Some(note) = self.notes.last() {
+            note.flags |= RecordFlags::LOST;
+        }
+    }
+
     /// Counts the frames of a list that were to go on: as passed, or as lost.
     pub(super) fn settle(&mut self, lost: Option<Loss>) {
+        self.notes.reset();
         let (frames, bytes) = core::mem::take(&mut self.going);
         let balance = &mut self.batch.balance;
         let term = match lost {
@@ -170,6 +280,16 @@ impl<'a> Inspector<'a> {
             Some(Loss::Other) => &mut balance.lost_other,
         };
         *term = term.wrapping_add(frames);
+    }
+
+    /// Counts the frames of a list as lost because the module is being paused, as
+    /// [`refuse`] does.
+    ///
+    /// # Safety
+    /// The list is the filter's.
+    pub(super) unsafe fn refuse(&mut self, list: &NET_BUFFER_LIST) {
+        // SAFETY: the contract is the same.
+        unsafe { count_refused(&mut self.batch, list) };
     }
 
     /// Enters what has been counted so far. Says how many frames go on. Before
@@ -190,7 +310,16 @@ fn remark(verdict: Verdict) -> RecordFlags {
     match verdict {
         Verdict::Drop => RecordFlags::DROPPED,
         Verdict::Divert => RecordFlags::DIVERTED,
-        Verdict::Pass | Verdict::Lost(_) => RecordFlags::empty(),
+        Verdict::Lost(_) => RecordFlags::LOST,
+        Verdict::Pass => RecordFlags::empty(),
+    }
+}
+
+/// What a record of a frame remarks about its tag.
+pub(super) fn remark_tag(beside: Option<[u8; 4]>) -> RecordFlags {
+    match beside {
+        Some(_) => RecordFlags::TAG_BESIDE,
+        None => RecordFlags::empty(),
     }
 }
 
@@ -206,20 +335,27 @@ pub(super) unsafe fn refuse(module: &Module, direction: Direction, lists: *mut N
     for list in unsafe { nbl::drain(lists) } {
         // SAFETY: a list of the chain, the filter's while this runs.
         let list = unsafe { list.as_ref() };
-        let tag = tag::on_wire(nbl::info(list, sys::IEEE_8021Q_NET_BUFFER_LIST_INFO));
-        for buffer in nbl::buffers(list) {
-            // SAFETY: a buffer of that list, MDLs and data included.
-            let bytes = unsafe { NbBytes::new(buffer, tag) };
-            let len = bytes.len();
-            let mut window = [0u8; HEADER_WINDOW];
-            let got = bytes.copy_to(0, &mut window);
-            let headers = wire::dissect(window.get(..got).unwrap_or_default(), len);
-            batch.balance.see(len);
-            batch.protocols.count(&headers, false);
-            batch.balance.enter(Verdict::Lost(Loss::Paused), len);
-        }
+        // SAFETY: as above.
+        unsafe { count_refused(&mut batch, list) };
     }
     module.enter(direction, &batch);
+}
+
+/// # Safety
+/// `list` is the filter's.
+unsafe fn count_refused(batch: &mut Counters, list: &NET_BUFFER_LIST) {
+    let tag = nbl::tag(list);
+    for buffer in nbl::buffers(list) {
+        // SAFETY: a buffer of that list, MDLs and data included.
+        let bytes = unsafe { NbBytes::new(buffer, tag) };
+        let len = bytes.len();
+        let mut window = [0u8; HEADER_WINDOW];
+        let got = bytes.copy_to(0, &mut window);
+        let headers = wire::dissect(window.get(..got).unwrap_or_default(), len);
+        batch.balance.see(len);
+        batch.protocols.count(&headers, false);
+        batch.balance.enter(Verdict::Lost(Loss::Paused), len);
+    }
 }
 
 /// A number of frames as a difference.

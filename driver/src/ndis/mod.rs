@@ -83,6 +83,7 @@
 
 mod adapter;
 mod back;
+mod budget;
 mod checksum;
 mod divide;
 mod filter;
@@ -91,6 +92,7 @@ mod inject;
 mod inspect;
 pub(crate) mod nb;
 mod nbl;
+mod notes;
 mod oid;
 mod own;
 mod part;

@@ -4,11 +4,22 @@
 
 use core::ptr::{self, NonNull};
 
-use super::sys::{NDIS_STATUS, NET_BUFFER, NET_BUFFER_LIST};
+use super::sys::{self, NDIS_STATUS, NET_BUFFER, NET_BUFFER_LIST};
+use super::tag;
 
 /// How many frames a list has.
 pub(super) fn frames_of(list: &NET_BUFFER_LIST) -> u64 {
     buffers(list).fold(0, |n, _| n.saturating_add(1))
+}
+
+/// Whether a list has more than one.
+pub(super) fn has_several(list: &NET_BUFFER_LIST) -> bool {
+    buffers(list).nth(1).is_some()
+}
+
+/// The 802.1Q tag beside the frames of a list, as it is on the wire.
+pub(super) fn tag(list: &NET_BUFFER_LIST) -> Option<[u8; 4]> {
+    tag::on_wire(info(list, sys::IEEE_8021Q_NET_BUFFER_LIST_INFO))
 }
 
 /// A chain being put together from lists that are the filter's.

@@ -9,6 +9,7 @@ use core::ptr::{self, NonNull};
 
 use super::TAG;
 use super::adapter::Module;
+use super::budget::Share;
 use super::nbl::{self, Queue};
 use super::sys::{self, NDIS_HANDLE, NDIS_OBJECT_HEADER, NET_BUFFER, NET_BUFFER_LIST};
 use crate::kernel::pool::KBuf;
@@ -135,13 +136,14 @@ pub(super) fn own(module: &Module, list: &NET_BUFFER_LIST) -> Option<Own> {
 }
 
 /// A frame of the filter's own, not handed on.
-pub(super) struct Frame {
+pub(super) struct Frame<'a> {
     list: NonNull<NET_BUFFER_LIST>,
+    module: &'a Module,
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     /// A frame with these bytes. `IRQL <= DISPATCH_LEVEL`.
-    pub(super) fn try_new(module: &Module, mut data: Data) -> Result<Self> {
+    pub(super) fn try_new(module: &'a Module, mut data: Data<'a>) -> Result<Self> {
         let (start, len, offset) = (data.buffer.as_mut_ptr(), data.buffer.len(), data.offset);
         let mdl_len = u32::try_from(len).map_err(|_| NtStatus::INVALID_PARAMETER)?;
         let frame_len = mdl_len.saturating_sub(offset);
@@ -170,9 +172,9 @@ impl Frame {
         };
         // SAFETY: the list just made, which nobody else knows.
         unsafe { (*list.as_ptr()).SourceHandle = module.handle() };
-        // The MDL knows where they are.
+        // The MDL knows where they are, and what they cost.
         core::mem::forget(data);
-        Ok(Self { list })
+        Ok(Self { list, module })
     }
 
     /// The list, to hand on: whoever gets it back calls [`Frame::from_raw`].
@@ -185,9 +187,10 @@ impl Frame {
     /// Takes back what [`Frame::into_raw`] gave.
     ///
     /// # Safety
-    /// `list` is from `into_raw`, is the filter's, and is taken back once.
-    pub(super) unsafe fn from_raw(list: NonNull<NET_BUFFER_LIST>) -> Self {
-        Self { list }
+    /// `list` is from `into_raw` of a frame of this module's, is the filter's,
+    /// and is taken back once.
+    pub(super) unsafe fn from_raw(module: &'a Module, list: NonNull<NET_BUFFER_LIST>) -> Self {
+        Self { list, module }
     }
 
     /// Sets one entry of what goes beside the frame.
@@ -204,7 +207,7 @@ impl Frame {
     }
 }
 
-impl Drop for Frame {
+impl Drop for Frame<'_> {
     fn drop(&mut self) {
         // Whoever had the list has put its buffer and MDL back as they were.
         let mdl = self.buffer().map(|buffer| {
@@ -235,23 +238,28 @@ impl Drop for Frame {
             // SAFETY: the block that try_new put under the MDL, from a KBuf of
             // this length and tag, given up there and taken back once.
             drop(unsafe { KBuf::from_raw(start, len, TAG) });
+            drop(self.module.budget.forgotten(ByteCount));
         }
     }
 }
 
 /// Frames of the filter's own in a chain, not handed on.
-pub(super) struct Frames {
+pub(super) struct Frames<'a> {
     chain: Queue,
+    module: &'a Module,
 }
 
-impl Frames {
-    pub(super) const fn new() -> Self {
+impl<'a> Frames<'a> {
+    /// None yet.
+    pub(super) const fn new(module: &'a Module) -> Self {
         Self {
             chain: Queue::new(),
+            module,
         }
     }
 
-    pub(super) fn push(&mut self, frame: Frame) {
+    /// Appends one, of the same module.
+    pub(super) fn push(&mut self, frame: Frame<'a>) {
         // SAFETY: the filter's own list, in no other chain.
         unsafe { self.chain.push(frame.into_raw()) };
     }
@@ -269,7 +277,7 @@ impl Frames {
     }
 }
 
-impl Drop for Frames {
+impl Drop for Frames<'_> {
     fn drop(&mut self) {
         let chain = core::mem::replace(&mut self.chain, Queue::new());
         let Some((head, _)) = chain.finish() else {
@@ -278,25 +286,30 @@ impl Drop for Frames {
         // SAFETY: the filter's own lists, each until it is yielded.
         for list in unsafe { nbl::drain(head) } {
             // SAFETY: from into_raw in push, not handed on.
-            drop(unsafe { Frame::from_raw(list) });
+            drop(unsafe { Frame::from_raw(self.module, list) });
         }
     }
 }
 
 /// The bytes of a frame to be, with room before them.
-pub(super) struct Data {
+pub(super) struct Data<'a> {
     buffer: KBuf,
     offset: u32,
+    /// After the memory, which is freed before it is given back.
+    _share: Share<'a>,
 }
 
-impl Data {
-    /// Room for `len` bytes, zero. `IRQL <= DISPATCH_LEVEL`.
-    pub(super) fn try_new(module: &Module, len: u32) -> Result<Self> {
+impl<'a> Data<'a> {
+    /// Room for `len` bytes, zero. `QUOTA_EXCEEDED`: too much is under way on
+    /// the adapter, or on all. `IRQL <= DISPATCH_LEVEL`.
+    pub(super) fn try_new(module: &'a Module, len: u32) -> Result<Self> {
         let offset = module.data_back_fill();
-        let size = usize::try_from(len.saturating_add(offset)).unwrap_or(0);
+        let size = len.saturating_add(offset);
+        let share = module.budget.take(size).ok_or(NtStatus::QUOTA_EXCEEDED)?;
         Ok(Self {
-            buffer: KBuf::try_zeroed(size, TAG)?,
+            buffer: KBuf::try_zeroed(usize::try_from(size).unwrap_or(0), TAG)?,
             offset,
+            _share: share,
         })
     }
 
@@ -307,16 +320,21 @@ impl Data {
     }
 
     /// Takes the 802.1Q tag behind the addresses out of the bytes, if there is
-    /// one, and gives its two bytes.
+    /// one, and gives its two bytes. Not one of which nothing would be left
+    /// beside the frame: all its bits are 0; nor from a frame that would end
+    /// before its type.
     pub(super) fn take_tag(&mut self) -> Option<u16> {
         let bytes = self.bytes();
-        let tag = *bytes.get(12..)?.first_chunk::<4>()?;
-        let [0x81, 0x00, high, low] = tag else {
+        let [0x81, 0x00, high, low, _, _] = *bytes.get(12..)?.first_chunk::<6>()? else {
             return None;
         };
+        let tag = u16::from_be_bytes([high, low]);
+        if tag == 0 {
+            return None;
+        }
         bytes.copy_within(..12, 4);
         self.offset = self.offset.saturating_add(4);
-        Some(u16::from_be_bytes([high, low]))
+        Some(tag)
     }
 }
 

@@ -363,12 +363,14 @@ fn the_inject_role_writes_frames() {
     assert_eq!(write(&file, &record(4, 1, 60)).0, NtStatus::NO_SUCH_DEVICE);
     let memory = NtStatus::INSUFFICIENT_RESOURCES;
     assert_eq!(write(&file, &record(3, 1, 1600)), (memory, 0));
+    let quota = NtStatus::QUOTA_EXCEEDED;
+    assert_eq!(write(&file, &record(3, 1, 2100)), (quota, 0));
     ntoskrnl::fail_allocation(Some(0));
     assert_eq!(write(&file, &record(3, 1, 60)), (memory, 0));
     ntoskrnl::fail_allocation(None);
     assert_eq!(injected().len(), 1);
     let stats = reader_stats(&file);
-    assert_eq!((stats.returned, stats.refused), (3, 14));
+    assert_eq!((stats.returned, stats.refused), (3, 15));
 
     close(&file);
     assert_eq!(write(&file, &both), (NtStatus::FILE_CLOSED, 0));
