@@ -52,6 +52,8 @@ pub(crate) struct Stats {
     pub(crate) refused: Amount,
     /// Originated by the filter itself.
     pub(crate) injected: Amount,
+    /// What was beside those: how many had which checksum and tag information.
+    pub(crate) injected_info: BTreeMap<String, u64>,
     /// Went round the filter: none attached, or its handler bypassed.
     pub(crate) bypassed: Amount,
     /// Came out after one that was offered later.
@@ -98,6 +100,7 @@ impl Stats {
             "dropped": self.dropped.json(),
             "refused": self.refused.json(),
             "injected": self.injected.json(),
+            "injected_info": self.injected_info,
             "bypassed": self.bypassed.json(),
             "reordered": self.reordered,
             "hash_in": format!("{:016x}", self.hash_in),

@@ -11,7 +11,7 @@ use super::consts::{
 };
 use super::dump::Dump;
 use super::engine::{State, adapter, call, lock, tables, wait_until};
-use super::frame::Dir;
+use super::frame::{Dir, Info};
 use super::oid::{self, Spec};
 use super::shape::Shape;
 use super::{ends, events, lifecycle, replay, traffic};
@@ -181,8 +181,10 @@ pub(crate) fn take_down(adapter: &Arc<Adapter>) -> Value {
     report
 }
 
-/// `{"adapter", "dir": "up"|"down", "frames": ["hex", ...], "together", "wait"}`:
-/// one call for all frames, or one each; waits until they are home.
+/// `{"adapter", "dir": "up"|"down", "frames": ["hex", ...], "together",
+/// "one_list", "info": {"index": value}, "wait"}`: one call for all frames, or one
+/// each, in one list or in one each; with these entries of `NetBufferListInfo`;
+/// waits until they are home.
 pub(crate) fn inject(request: &Value) -> Result<Value, String> {
     let adapter = named(request)?;
     let dir = match request.get("dir").and_then(Value::as_str) {
@@ -198,18 +200,24 @@ pub(crate) fn inject(request: &Value) -> Result<Value, String> {
         .map(|f| hex(f.as_str().unwrap_or("-")))
         .collect::<Result<_, _>>()?;
     let mut rng = adapter.fork_rng();
-    let groups: Vec<Vec<&[u8]>> = frames.iter().map(|f| vec![f.as_slice()]).collect();
-    let size = if request.get("together").and_then(Value::as_bool) == Some(true) {
+    let says = |key: &str| request.get(key).and_then(Value::as_bool) == Some(true);
+    let info = info_of(request)?;
+    let of_a_list = if says("one_list") { frames.len() } else { 1 };
+    let groups: Vec<Vec<&[u8]>> = frames
+        .chunks(of_a_list.max(1))
+        .map(|list| list.iter().map(Vec::as_slice).collect())
+        .collect();
+    let size = if says("together") {
         groups.len().max(1)
     } else {
         1
     };
     for call in groups.chunks(size) {
-        traffic::offer(&adapter, dir, call, &mut rng);
+        traffic::offer_with(&adapter, dir, call, &info, &mut rng);
     }
     // With "wait" a little longer than a filter may keep them, so that the
     // limit is met first.
-    let limit = if request.get("wait").and_then(Value::as_bool) == Some(true) {
+    let limit = if says("wait") {
         adapter.shape.data_timeout()
     } else {
         Duration::ZERO
@@ -221,6 +229,21 @@ pub(crate) fn inject(request: &Value) -> Result<Value, String> {
             .is_none_or(|m| m.outstanding.load(std::sync::atomic::Ordering::SeqCst) == 0)
     });
     Ok(json!({ "offered": frames.len(), "all_home": home }))
+}
+
+/// `"info"`, in the order of the indexes.
+fn info_of(request: &Value) -> Result<Vec<Info>, String> {
+    let Some(Value::Object(entries)) = request.get("info") else {
+        return Ok(Vec::new());
+    };
+    entries
+        .iter()
+        .map(|(index, value)| {
+            let index = index.parse().map_err(|e| format!("info {index}: {e}"))?;
+            let value = value.as_u64().ok_or("an info entry is a number")?;
+            Ok((index, value as usize))
+        })
+        .collect()
 }
 
 fn pause(request: &Value) -> Result<Value, String> {

@@ -45,6 +45,10 @@ pub(crate) const RECEIVE_SINGLE_ETHER_TYPE: u32 = 0x100;
 /// `NDIS_CLONE_FLAGS_USE_ORIGINAL_MDLS`.
 pub(crate) const CLONE_USE_ORIGINAL_MDLS: u32 = 2;
 
+/// `NDIS_MAC_OPTION_*`.
+pub(crate) const MAC_OPTION_8021P_PRIORITY: u32 = 0x40;
+pub(crate) const MAC_OPTION_8021Q_VLAN: u32 = 0x200;
+
 /// `NDIS_PAUSE_*`.
 pub(crate) const PAUSE_DETACH_FILTER: u32 = 0x20;
 pub(crate) const PAUSE_RESTART_STACK: u32 = 0x40;

@@ -237,6 +237,13 @@ fn leave(
         let mut stats = adapter.stats(dir);
         if sequence.is_none() {
             stats.injected.add(len);
+            for (name, index) in [("checksum", info::CHECKSUM), ("tag", info::IEEE_8021Q)] {
+                let beside = frame::read(nbl).info.get(index).map_or(0, |v| v.addr());
+                *stats
+                    .injected_info
+                    .entry(format!("{name} {beside:#x}"))
+                    .or_default() += 1;
+            }
         }
         stats.exit(digest, len, sequence);
         drop(stats);

@@ -15,7 +15,7 @@ use super::consts::info;
 use super::types::{NetBuffer, NetBufferList};
 use crate::nt::mdl;
 
-pub(crate) use build::build;
+pub(crate) use build::{Info, build};
 
 /// What headroom and tail bytes hold.
 const FILLER: u8 = 0xDB;

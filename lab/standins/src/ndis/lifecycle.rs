@@ -16,8 +16,9 @@ use serde_json::json;
 
 use super::adapter::Adapter;
 use super::consts::{
-    DUPLEX_FULL, MEDIA_CONNECTED, MEDIUM_802_3, PAUSE_RESTART_STACK, PHYSICAL_MEDIUM_802_3,
-    STATUS_PENDING, STATUS_SUCCESS, object, oid as oids,
+    DUPLEX_FULL, MAC_OPTION_8021P_PRIORITY, MAC_OPTION_8021Q_VLAN, MEDIA_CONNECTED, MEDIUM_802_3,
+    PAUSE_RESTART_STACK, PHYSICAL_MEDIUM_802_3, STATUS_PENDING, STATUS_SUCCESS, object,
+    oid as oids,
 };
 use super::engine::{FilterDriver, Module, State, Transition, call, lock, tables, wait_until};
 use super::oid::{self, Spec};
@@ -258,7 +259,11 @@ fn restart_attributes(adapter: &Adapter) -> RestartAttributes {
             max_xmit_link_speed: LINK_SPEED,
             max_rcv_link_speed: LINK_SPEED,
             lookahead_size: adapter.mtu,
-            mac_options: 0,
+            mac_options: if adapter.shape.takes_tags {
+                MAC_OPTION_8021P_PRIORITY | MAC_OPTION_8021Q_VLAN
+            } else {
+                0
+            },
             supported_packet_filters: 0x2F,
             max_multicast_list_size: 32,
             recv_scale_capabilities: ptr::null_mut(),

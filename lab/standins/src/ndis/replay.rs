@@ -235,11 +235,11 @@ fn run(adapter: &Arc<Adapter>, replay: &Replay, frames: &[Captured], speed: Spee
             let mut groups: Vec<Vec<&[u8]>> = Vec::new();
             let start = next;
             for _ in 0..rng.range(1, adapter.shape.max_chain.max(1)) {
-                let most = if dir == Dir::Down {
-                    rng.range(1, adapter.shape.max_nbs.max(1))
-                } else {
-                    1
+                let most = match dir {
+                    Dir::Down => adapter.shape.max_nbs,
+                    Dir::Up => adapter.shape.max_receive_nbs,
                 };
+                let most = rng.range(1, most.max(1));
                 let mut group = Vec::new();
                 while group.len() < most && ready(next) {
                     if let Some(frame) = frames.get(next) {

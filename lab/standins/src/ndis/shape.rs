@@ -13,8 +13,10 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
     /// Most NET_BUFFER_LISTs in one call.
     pub(crate) max_chain: usize,
-    /// Most NET_BUFFERs in one NET_BUFFER_LIST of a send (a receive has one).
+    /// Most NET_BUFFERs in one NET_BUFFER_LIST of a send.
     pub(crate) max_nbs: usize,
+    /// The same of a receive: 1 for an Ethernet miniport.
+    pub(crate) max_receive_nbs: usize,
     /// Most MDLs in one NET_BUFFER.
     pub(crate) max_mdls: usize,
     /// How many frames are cut over several MDLs, one-byte and empty ones included.
@@ -38,6 +40,8 @@ pub(crate) struct Shape {
     pub(crate) checksum_percent: u32,
     /// How many lists carry an 802.1Q tag of their own beside the frame.
     pub(crate) tag_percent: u32,
+    /// Whether the adapter says that it takes and gives 802.1Q tags beside frames.
+    pub(crate) takes_tags: bool,
     /// How many restarts come with a null list of restart attributes.
     pub(crate) restart_attributes_null_percent: u32,
     /// Whether frames are still below and above when `FilterPause` is called.
@@ -67,6 +71,7 @@ impl Default for Shape {
             seed: 1,
             max_chain: 8,
             max_nbs: 4,
+            max_receive_nbs: 1,
             max_mdls: 5,
             split_percent: 40,
             headroom_max: 96,
@@ -78,6 +83,7 @@ impl Default for Shape {
             offload: true,
             checksum_percent: 100,
             tag_percent: 0,
+            takes_tags: false,
             restart_attributes_null_percent: 25,
             inflight_at_pause: true,
             offer_while_pausing: true,

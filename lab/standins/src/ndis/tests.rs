@@ -622,7 +622,7 @@ fn data_comes_in_one_piece_on_request() {
     let shape: super::shape::Shape =
         serde_json::from_value(json!({ "split_percent": 100, "max_mdls": 6 })).expect("a shape");
     for frame in frames(&mut rng, 300) {
-        let list = frame::build(&[&frame], Dir::Up, 0x40, &mut rng, &shape);
+        let list = frame::build(&[&frame], Dir::Up, 0x40, &[], &mut rng, &shape);
         let nb = frame::read(list.nbl()).first_net_buffer;
         let needed = rng.range(1, frame.len());
         let mut storage = vec![0_u8; needed];

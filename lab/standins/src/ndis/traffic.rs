@@ -10,7 +10,7 @@ use super::consts::{
     FLAG_DISPATCH_LEVEL, RECEIVE_RESOURCES, RECEIVE_SINGLE_ETHER_TYPE, SEND_CHECK_FOR_LOOPBACK,
 };
 use super::engine::{Module, call, lock};
-use super::frame::{self, Dir, LabNbl, lists};
+use super::frame::{self, Dir, Info, LabNbl, lists};
 use super::prng::Prng;
 use super::types::NetBufferList;
 use super::{ends, track};
@@ -24,9 +24,19 @@ const LOOP_QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(50);
 
 /// Gives frames to the filter in one call: each group becomes one
-/// NET_BUFFER_LIST with a NET_BUFFER for each frame. (A receive has one frame a
-/// list.) Without a filter, or with its handler bypassed, they go past it.
+/// NET_BUFFER_LIST with a NET_BUFFER for each frame. Without a filter, or with its handler bypassed, they go past it.
 pub(crate) fn offer(adapter: &Arc<Adapter>, dir: Dir, groups: &[Vec<&[u8]>], rng: &mut Prng) {
+    offer_with(adapter, dir, groups, &[], rng);
+}
+
+/// [`offer`], with entries of `NetBufferListInfo` that are not left to chance.
+pub(crate) fn offer_with(
+    adapter: &Arc<Adapter>,
+    dir: Dir,
+    groups: &[Vec<&[u8]>],
+    info: &[Info],
+    rng: &mut Prng,
+) {
     let Some(module) = adapter.module() else {
         return bypass(adapter, dir, groups);
     };
@@ -52,7 +62,7 @@ pub(crate) fn offer(adapter: &Arc<Adapter>, dir: Dir, groups: &[Vec<&[u8]>], rng
     let resources = dir == Dir::Up && (rng.percent(percent) || (first && percent > 0));
     let mut chain = Vec::with_capacity(groups.len());
     for group in groups {
-        let list = frame::build(group, dir, adapter.source, rng, &adapter.shape);
+        let list = frame::build(group, dir, adapter.source, info, rng, &adapter.shape);
         chain.push(list.nbl());
         enter(adapter, &module, list, dir, resources);
     }

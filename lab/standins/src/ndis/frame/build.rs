@@ -9,6 +9,9 @@ use super::super::types::{Mdl, NBL_INFO_COUNT, NetBuffer, NetBufferList};
 use super::{Block, Dir, FILLER, LabNbl, PAGE, digest_of, read};
 use crate::nt::mdl::flags;
 
+/// The longest frame of an adapter with the usual MTU.
+const LONGEST_SENT: usize = 1514;
+
 /// The segments of memory that hold one frame, and where its data begins.
 struct Cut {
     segments: Vec<Vec<u8>>,
@@ -64,14 +67,18 @@ fn cut(bytes: &[u8], rng: &mut Prng, shape: &Shape) -> Cut {
     }
 }
 
+/// One entry of `NetBufferListInfo`: its index, and its value.
+pub(crate) type Info = (usize, usize);
+
 /// Builds one NET_BUFFER_LIST that holds `frames`, one NET_BUFFER each.
 ///
 /// `source` becomes its `SourceHandle`. Offload information is chosen to suit
-/// the direction, as the OS or a NIC would set it.
+/// the direction, as the OS or a NIC would set it, except for what `info` says.
 pub(crate) fn build(
     frames: &[&[u8]],
     dir: Dir,
     source: usize,
+    info: &[Info],
     rng: &mut Prng,
     shape: &Shape,
 ) -> LabNbl {
@@ -131,6 +138,11 @@ pub(crate) fn build(
     head.flags = flags_of(frames.first().copied().unwrap_or(&[]));
     if shape.offload {
         head.info = out_of_band(frames.first().copied().unwrap_or(&[]), dir, rng, shape);
+    }
+    for (index, value) in info {
+        if let Some(entry) = head.info.get_mut(*index) {
+            *entry = ptr::without_provenance_mut(*value);
+        }
     }
     // SAFETY: `nbl` points at a zeroed block of this type's size and alignment.
     unsafe { nbl.write(head) };
@@ -257,7 +269,9 @@ fn out_of_band(
                     | usize::from(v4) << 4
                     | if tcp { 34 << 16 } else { 0 };
             }
-            if checksums && tcp && frame.len() > 1400 && rng.percent(50) {
+            // What no adapter sends in one piece it has to cut.
+            let large = frame.len() > LONGEST_SENT || rng.percent(50);
+            if checksums && tcp && frame.len() > 1400 && large {
                 // LSO version 2: MSS in bits 0-19, header offset from 20, type in 30, IPv6 in 31.
                 values[info::LARGE_SEND] = 1460 | 34 << 20 | 1 << 30 | usize::from(!v4) << 31;
             }
