@@ -79,8 +79,8 @@ statuses! {
         "another handle in the divert role gets the frames of this adapter already",
         "close that one first, or divert another adapter";
     QUOTA_EXCEEDED = 0xC000_0044 "STATUS_QUOTA_EXCEEDED",
-        "as many handles have this role, services run, reads or writes are outstanding on one handle, or bytes of backlog are promised to all readers together, as the driver allows",
-        "close one of them first, let some reads or writes complete, or ask for a smaller backlog";
+        "as many handles have this role, services run, reads or writes are outstanding on one handle, bytes of backlog are promised to all readers together, or written frames are still under way, as the driver allows",
+        "close one of them first, let some reads or writes complete, ask for a smaller backlog, or write frames again when the adapter has sent some";
     UNKNOWN_REVISION = 0xC000_0058 "STATUS_UNKNOWN_REVISION",
         "the rule program has another version than this driver knows; the rules in force stay",
         "compile the rules with the client of the driver's release";
