@@ -62,6 +62,11 @@ pub(crate) enum Command {
     /// Network services inside the kernel
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// An echo server in user mode, in one of Windows' I/O models
+    Serve(crate::commands::serve::ServeArgs),
+    /// Measure echo servers: the models of `serve`, and the driver's
+    #[command(subcommand)]
+    Bench(crate::bench::args::BenchCommand),
     /// Releases and contract versions of weirctl and the driver
     Version,
     /// Requests as raw bytes, for diagnosis
@@ -118,7 +123,7 @@ fn backlog() -> RangedI64ValueParser<u32> {
     within(limits::MIN_BACKLOG..=limits::MAX_BACKLOG)
 }
 
-fn seconds(text: &str) -> Result<std::time::Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<std::time::Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
@@ -397,7 +402,7 @@ impl ListenArgs {
 }
 
 /// The kernel has no resolver, so a name is no address.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "not an IP address and a port, as 127.0.0.1:7 or [::1]:7 (names are not looked up)"
             .to_owned()

@@ -57,6 +57,14 @@ pub(crate) enum CtlError {
         file: String,
         source: weir_rules::ExplainError,
     },
+    #[error(transparent)]
+    Model(#[from] weir_io_models::Error),
+    #[error(transparent)]
+    Load(#[from] weir_io_models::load::Error),
+    #[error("the server by `{command}`: {why}")]
+    Server { command: String, why: String },
+    #[error("what process {pid} costs can't be read: {source}")]
+    Process { pid: u32, source: io::Error },
     #[error("no memory for {0}")]
     Memory(&'static str),
     #[error(transparent)]
@@ -76,6 +84,8 @@ impl CtlError {
         match self {
             // An argument of the command line.
             CtlError::Expression(_) => 2,
+            CtlError::Model(weir_io_models::Error::NotWindows { .. }) => 3,
+            CtlError::Model(weir_io_models::Error::Bound { .. }) => 2,
             CtlError::Client(ClientError::NotPresent { .. } | ClientError::Unsupported) => 3,
             CtlError::Client(ClientError::AccessDenied) => 4,
             CtlError::Client(ClientError::Version { .. }) => 5,

@@ -1,5 +1,6 @@
 //! `weirctl`: the command line of Weir.
 
+mod bench;
 mod cli;
 mod commands;
 mod error;

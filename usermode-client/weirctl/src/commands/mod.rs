@@ -7,6 +7,7 @@ pub(crate) mod divert;
 mod flows;
 pub(crate) mod inject;
 mod rules;
+pub(crate) mod serve;
 mod service;
 pub(crate) mod stats;
 mod status;
@@ -30,6 +31,8 @@ pub(crate) fn run(command: &Command, out: &mut Output<'_>) -> Result<(), CtlErro
         Command::Match(args) => offline::matching(args, out),
         Command::Rules(RulesCommand::Check { file }) => offline::check(file, out),
         Command::Rules(RulesCommand::Explain { file }) => offline::explain(file, out),
+        Command::Serve(args) => serve::run(args, out),
+        Command::Bench(command) => crate::bench::run(command, out),
         command => on_device(command, &Device::open()?, out),
     }
 }
@@ -52,6 +55,8 @@ pub(crate) fn on_device(
         Command::Match(args) => offline::matching(args, out),
         Command::Rules(RulesCommand::Check { file }) => offline::check(file, out),
         Command::Rules(RulesCommand::Explain { file }) => offline::explain(file, out),
+        Command::Serve(args) => serve::run(args, out),
+        Command::Bench(command) => crate::bench::run(command, out),
         Command::Rules(RulesCommand::Load { file }) => rules::load(device, file, out),
         Command::Rules(RulesCommand::Show) => rules::show(device, out),
         Command::Rules(RulesCommand::Stats) => rules::stats(device, out),
