@@ -1,6 +1,6 @@
 //! The control device and its typed calls.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 
 use weir_abi::{
@@ -16,14 +16,37 @@ use crate::capture::{Capture, ReadAhead, Role};
 use crate::channel::{Channel, Connector};
 use crate::error::{Error, Failure};
 use crate::model::{Adapter, DriverStatus, DriverVersion, Service, StartedService};
+use crate::socket::Net;
 use crate::write::{Divert, Injector};
 
 /// Entries a list request leaves room for.
 const ENTRIES: usize = 64;
 
+/// Threads that take completions off the port and wake who waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each core this process may use.
+    #[default]
+    PerCore,
+    /// So many.
+    Exactly(NonZeroUsize),
+}
+
+impl Workers {
+    /// How many.
+    #[must_use]
+    pub fn number(self) -> NonZeroUsize {
+        match self {
+            Workers::PerCore => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            Workers::Exactly(n) => n,
+        }
+    }
+}
+
 /// An open control device.
 pub struct Device {
     connector: Arc<dyn Connector>,
+    net: Net,
     channel: Box<dyn Channel>,
     version: DriverVersion,
 }
@@ -38,15 +61,20 @@ impl std::fmt::Debug for Device {
 
 impl Device {
     /// Opens the device and checks that the driver speaks this version of the
-    /// contract.
+    /// contract. Its handles share a completion port with a worker for each core.
     pub fn open() -> Result<Device, Error> {
-        Self::open_any_version()?.require_version()
+        Self::open_with(Workers::PerCore)
+    }
+
+    /// As [`Device::open`], with so many workers at the completion port.
+    pub fn open_with(workers: Workers) -> Result<Device, Error> {
+        Self::connect_any_version(platform_connector(workers)?)?.require_version()
     }
 
     /// Opens the device whatever version the driver speaks. Then only
     /// [`Device::version`] and [`Device::channel`] are sure to work.
     pub fn open_any_version() -> Result<Device, Error> {
-        Self::connect_any_version(platform_connector()?)
+        Self::connect_any_version(platform_connector(Workers::default())?)
     }
 
     /// As [`Device::open`], over a way of the caller's.
@@ -72,6 +100,7 @@ impl Device {
             .into();
         tracing::debug!(%version, "device opened");
         Ok(Device {
+            net: Net::new(Arc::clone(&connector)),
             connector,
             channel,
             version,
@@ -98,6 +127,11 @@ impl Device {
     #[must_use]
     pub fn channel(&self) -> &dyn Channel {
         &*self.channel
+    }
+
+    /// Where its sockets come from.
+    pub(crate) const fn net(&self) -> &Net {
+        &self.net
     }
 
     /// How the driver is.
@@ -231,12 +265,13 @@ impl Device {
 }
 
 #[cfg(windows)]
-fn platform_connector() -> Result<Arc<dyn Connector>, Error> {
-    Ok(Arc::new(crate::windows::WindowsConnector::new()?))
+fn platform_connector(workers: Workers) -> Result<Arc<dyn Connector>, Error> {
+    let connector = crate::windows::WindowsConnector::new(workers.number())?;
+    Ok(Arc::new(connector))
 }
 
 #[cfg(not(windows))]
-fn platform_connector() -> Result<Arc<dyn Connector>, Error> {
+fn platform_connector(_: Workers) -> Result<Arc<dyn Connector>, Error> {
     Err(Error::Unsupported)
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use weir_abi::{ABI_VERSION, RecordError, status};
 
 use crate::DriverVersion;
+use crate::kind::Doing;
 
 /// An NTSTATUS. Shown by name where the contract gives it a meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +55,14 @@ pub struct Failure {
     pub win32: u32,
 }
 
+impl Failure {
+    /// Whether it ended because that was asked for.
+    #[must_use]
+    pub const fn is_cancelled(&self) -> bool {
+        self.status.0 == status::CANCELLED
+    }
+}
+
 /// Why a call failed. Each message says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -95,6 +104,51 @@ pub enum Error {
         /// With which status.
         failure: Failure,
     },
+    /// An operation of a socket failed.
+    #[error("{}", refusal(&doing.to_string(), failure))]
+    Socket {
+        /// What was being done.
+        doing: Doing,
+        /// How it ended.
+        failure: Failure,
+    },
+    /// The time an operation was given is over.
+    #[error(
+        "{doing}: nothing happened for {:.1} seconds; see whether the peer is up and reachable, \
+         or give it more time", after.as_secs_f64()
+    )]
+    TimedOut {
+        /// What was being done.
+        doing: Doing,
+        /// How long it was given.
+        after: std::time::Duration,
+    },
+    /// A write after the end of what this side sends.
+    #[error("this side of the connection was shut down; write nothing after that")]
+    AfterShutdown,
+    /// A datagram longer than any.
+    #[error(
+        "a datagram of {len} bytes can't be sent: at most {} go into one; send less at once",
+        weir_abi::limits::MAX_DATAGRAM
+    )]
+    DatagramTooLong {
+        /// Bytes it has.
+        len: usize,
+    },
+    /// A name that can't be one.
+    #[error("\"{name}\" can't be looked up: {why}")]
+    BadName {
+        /// The name.
+        name: String,
+        /// What is wrong with it, and what to do.
+        why: &'static str,
+    },
+    /// A name without an address.
+    #[error("{name} has no address; look at the name, or give an address")]
+    NoAddress {
+        /// The name.
+        name: String,
+    },
     /// A rule program longer than any driver takes.
     #[error("the rule program has {len} bytes, at most {most} are taken; use fewer rules")]
     ProgramTooLong {
@@ -132,7 +186,7 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> Option<NtStatus> {
         match self {
-            Error::Refused { failure, .. } => Some(failure.status),
+            Error::Refused { failure, .. } | Error::Socket { failure, .. } => Some(failure.status),
             _ => None,
         }
     }
@@ -143,7 +197,11 @@ impl Error {
         match self {
             Error::NotPresent { win32 } => Some(*win32),
             Error::AccessDenied => Some(5),
-            Error::Refused { failure, .. } if failure.win32 != 0 => Some(failure.win32),
+            Error::Refused { failure, .. } | Error::Socket { failure, .. }
+                if failure.win32 != 0 =>
+            {
+                Some(failure.win32)
+            }
             Error::System { source, .. } => source
                 .raw_os_error()
                 .and_then(|code| u32::try_from(code).ok()),

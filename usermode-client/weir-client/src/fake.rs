@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use weir_abi::record::FrameMeta;
@@ -23,8 +24,10 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 use crate::channel::{Channel, Completion, Connector, Pending};
 use crate::error::{Error, Failure, NtStatus};
 
+mod net;
 mod steer;
 
+use net::{FakeSocket, Network, Op};
 use steer::Steering;
 pub use steer::Written;
 
@@ -48,6 +51,8 @@ struct State {
     readers: BTreeMap<u32, Reader>,
     handles: u32,
     next_id: u32,
+    /// Started with the first socket.
+    network: Option<Arc<Network>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,6 +292,7 @@ impl Connector for FakeDriver {
         Ok(Box::new(FakeChannel {
             driver: self.clone(),
             reader: Mutex::new(None),
+            socket: Arc::default(),
         }))
     }
 }
@@ -294,6 +300,8 @@ impl Connector for FakeDriver {
 struct FakeChannel {
     driver: FakeDriver,
     reader: Mutex<Option<u32>>,
+    /// The socket whose role this handle has.
+    socket: Arc<Mutex<Option<Arc<FakeSocket>>>>,
 }
 
 fn list<H: IntoBytes + Immutable, E: IntoBytes + Immutable>(
@@ -370,6 +378,7 @@ impl FakeChannel {
                 ndis_version: 6 << 16 | 85,
                 diverters: state.in_role(Role::Divert),
                 writers: state.in_role(Role::Inject),
+                sockets: state.network.as_ref().map_or(0, |n| n.len() as u32),
                 rules: state.steering.rules(),
                 rules_generation: state.steering.generation(),
                 flows: state.steering.flows(),
@@ -489,6 +498,7 @@ impl FakeChannel {
                 state.steering.flow_stats(adapter)
             }
             Command::AlarmList { since } => state.steering.list_alarms(since, room),
+            // On their way since before: each may take its time.
             Command::SocketOpen(_)
             | Command::SocketAccept { .. }
             | Command::SocketShutdown(_)
@@ -496,7 +506,7 @@ impl FakeChannel {
             | Command::SocketGetOption(_)
             | Command::SocketInfo
             | Command::SocketList { .. }
-            | Command::Resolve => return Err(status::NOT_SUPPORTED),
+            | Command::Resolve => return Err(status::INVALID_DEVICE_REQUEST),
             Command::ServiceStart(spec) => start_service(&mut state, &spec)?.as_bytes().to_vec(),
             Command::ServiceList { start } => {
                 list(&state.services, start, room, |header, total, count| {
@@ -521,13 +531,28 @@ impl FakeChannel {
 }
 
 impl Channel for FakeChannel {
-    fn control(&self, code: u32, input: &[u8], room: usize) -> Result<Vec<u8>, Failure> {
+    fn start_control(
+        &self,
+        code: u32,
+        input: &[u8],
+        room: usize,
+    ) -> Result<Box<dyn Pending>, Failure> {
         let command = Command::decode(code, input, room).map_err(|e| failure(e.status()))?;
+        if let Some(started) = self.start_socket(&command, input, room) {
+            return started.map_err(failure);
+        }
         let program = RulesLoadRequest::program(input);
-        self.run(command, program, room).map_err(failure)
+        let reply = self.run(command, program, room).map_err(failure)?;
+        let (op, pending) = Op::new(Vec::new(), None);
+        op.reply(&reply);
+        Ok(pending)
     }
 
     fn read(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
+        if let Some(socket) = self.socket() {
+            let (op, pending) = Op::new(buffer, Some(&socket));
+            return socket.read(op).map(|()| pending as _).map_err(failure);
+        }
         let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let id = role.ok_or(failure(status::INVALID_DEVICE_STATE))?;
         let state = self.driver.lock();
@@ -545,13 +570,22 @@ impl Channel for FakeChannel {
     }
 
     fn write(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
+        if let Some(socket) = self.socket() {
+            let (op, pending) = Op::new(buffer, Some(&socket));
+            return socket.write(op).map(|()| pending as _).map_err(failure);
+        }
         let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let id = role.ok_or(failure(status::INVALID_DEVICE_STATE))?;
-        let result = self.driver.lock().write(id, &buffer).map_err(failure);
-        Ok(Box::new(FakeWrite(Some(Completion { result, buffer }))))
+        let result = self.driver.lock().write(id, &buffer);
+        let (op, pending) = Op::new(buffer, None);
+        op.complete(result);
+        Ok(pending)
     }
 
     fn cancel(&self) {
+        if let Some(socket) = self.socket() {
+            return socket.cancel(None);
+        }
         let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = role
             && let Some(reader) = self.driver.lock().readers.get_mut(&id)
@@ -560,10 +594,17 @@ impl Channel for FakeChannel {
         }
         self.driver.0.changed.notify_all();
     }
+
+    /// A socket closes when it is idle, as it does on a drop; there is nothing
+    /// else a fake handle would wait for.
+    fn close_soon(self: Box<Self>) {}
 }
 
 impl Drop for FakeChannel {
     fn drop(&mut self) {
+        if let Some(socket) = self.socket() {
+            socket.close();
+        }
         let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.driver.lock();
         state.handles -= 1;
@@ -571,15 +612,6 @@ impl Drop for FakeChannel {
             state.readers.remove(&id);
         }
         self.driver.0.changed.notify_all();
-    }
-}
-
-/// A write that is over.
-struct FakeWrite(Option<Completion>);
-
-impl Pending for FakeWrite {
-    fn wait(&mut self, _timeout: Option<Duration>) -> Option<Completion> {
-        self.0.take()
     }
 }
 
@@ -592,6 +624,21 @@ struct FakeRead {
 }
 
 impl Pending for FakeRead {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<Completion> {
+        // Captures are read by threads; a task would have to be woken.
+        match self.wait(Some(Duration::ZERO)) {
+            Some(completion) => Poll::Ready(completion),
+            None => unreachable!("a capture's read is waited for by a thread"),
+        }
+    }
+
+    fn cancel(&self) {
+        if let Some(reader) = self.driver.lock().readers.get_mut(&self.reader) {
+            reader.cancels += 1;
+        }
+        self.driver.0.changed.notify_all();
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> Option<Completion> {
         let end = timeout.map(|t| Instant::now() + t);
         let shared = Arc::clone(&self.driver.0);

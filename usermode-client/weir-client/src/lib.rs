@@ -3,20 +3,32 @@
 //! [`Device::open`] opens the control device for overlapped I/O and checks that
 //! both sides speak the same version of the contract. Its calls are typed;
 //! [`Device::open_capture`] gives a [`Capture`] that keeps several reads
-//! outstanding. Errors keep the NTSTATUS and the Win32 code, and say what to do.
+//! outstanding. [`net`] has the kernel's sockets for programs that wait, [`aio`]
+//! for tasks. Errors keep the NTSTATUS and the Win32 code, and say what to do.
 //!
 //! The driver runs on Windows only. Everything here but the `windows` module is
 //! portable and is tested on any host against a channel in memory; elsewhere
 //! [`Device::open`] returns [`Error::Unsupported`].
 
+pub mod aio;
+mod buffers;
 mod capture;
 pub mod channel;
 mod device;
 mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod kind;
+mod lock;
 mod model;
+pub mod net;
 pub mod owners;
+// Nobody has operations without a system and without a driver in memory.
+#[cfg(any(windows, test, feature = "fake"))]
+mod slot;
+mod socket;
+#[cfg(test)]
+mod socket_tests;
 mod steer;
 #[cfg(test)]
 mod steer_tests;
@@ -27,8 +39,9 @@ mod windows;
 mod write;
 
 pub use capture::{Batch, Capture, Frame, ReadAhead};
-pub use device::Device;
+pub use device::{Device, Workers};
 pub use error::{Error, Failure, NtStatus};
+pub use kind::{Doing, ErrorKind};
 pub use model::{Adapter, DriverStatus, DriverVersion, Service, StartedService, filetime};
 pub use steer::{Alarm, Flow, LoadedRules, RuleCounters, RulesInForce};
 pub use weir_abi as abi;

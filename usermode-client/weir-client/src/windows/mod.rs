@@ -1,11 +1,11 @@
-//! The device on Windows: overlapped I/O on a completion port with a worker.
+//! The device on Windows: overlapped I/O on a completion port with workers.
 //!
 //! Who owns what: an [`op::Operation`] (its `OVERLAPPED`, buffers, and the slot
 //! for its result) belongs to the kernel from the moment it is started until
 //! its completion packet is taken off the port; nobody else holds a reference
-//! to it. The worker takes it back from the packet, puts the result in the
-//! slot, and frees it. A handle counts its operations and is closed only when
-//! none is outstanding; the port outlives every handle.
+//! to it. A worker takes it back from the packet, puts the result in the
+//! slot, and frees it. An operation holds its handle open, so a handle is
+//! closed only when none is outstanding; the port outlives every handle.
 //!
 //! Calls go to `NtDeviceIoControlFile` and `NtReadFile` (MSDN, winternl.h)
 //! because `DeviceIoControl` and `ReadFile` fold an immediate failure's NTSTATUS
@@ -18,6 +18,7 @@ pub(crate) mod sockets;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::OwnedHandle;
 use std::sync::Arc;
@@ -35,9 +36,9 @@ pub(crate) struct WindowsConnector {
 }
 
 impl WindowsConnector {
-    /// A connector with its port and worker; opens nothing yet.
-    pub(crate) fn new() -> Result<Self, Error> {
-        let port = Port::new().map_err(|source| Error::System {
+    /// A connector with its port and so many workers; opens nothing yet.
+    pub(crate) fn new(workers: NonZeroUsize) -> Result<Self, Error> {
+        let port = Port::new(workers).map_err(|source| Error::System {
             what: "making a completion port",
             source,
         })?;

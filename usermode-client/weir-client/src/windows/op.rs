@@ -1,13 +1,17 @@
 //! One operation, owned by the kernel while it is in flight.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{NTSTATUS, RtlNtStatusToDosError};
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
+use super::handle::Shared;
 use crate::channel::{Completion, Pending};
 use crate::error::{Failure, NtStatus};
+use crate::lock::lock;
+use crate::slot::Slot;
 
 /// The failure Windows reports as `status`.
 pub(super) fn failure(status: NTSTATUS) -> Failure {
@@ -15,52 +19,6 @@ pub(super) fn failure(status: NTSTATUS) -> Failure {
         status: NtStatus(status),
         // SAFETY: takes any NTSTATUS by value and touches no memory of ours.
         win32: unsafe { RtlNtStatusToDosError(status) },
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while holding these locks; the values are whole anyway.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Where the result of an operation is put.
-#[derive(Default)]
-pub(super) struct Slot {
-    done: Mutex<Option<Completion>>,
-    changed: Condvar,
-}
-
-impl Slot {
-    /// Waits for the completion, at most for `timeout`.
-    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Completion> {
-        let deadline = timeout.map(|t| Instant::now() + t);
-        let mut done = lock(&self.done);
-        loop {
-            if done.is_some() {
-                return done.take();
-            }
-            done = match deadline {
-                None => self
-                    .changed
-                    .wait(done)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    self.changed
-                        .wait_timeout(done, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
-        }
-    }
-
-    fn put(&self, completion: Completion) {
-        *lock(&self.done) = Some(completion);
-        self.changed.notify_all();
     }
 }
 
@@ -93,14 +51,29 @@ impl Flight {
     }
 }
 
+/// What an operation shares with who waits for it.
+#[derive(Default)]
+pub(super) struct Ticket {
+    slot: Slot,
+    /// The operation's address while the kernel may still know it by that.
+    /// [`Operation::finish`] clears it before the memory can be anything else,
+    /// so who holds the lock and finds an address can cancel by it.
+    address: Mutex<Option<Address>>,
+}
+
+/// The address of an `OVERLAPPED`, to be compared and never followed.
+#[derive(Clone, Copy)]
+struct Address(usize);
+
 /// An operation. `overlapped` comes first, so its address is the operation's.
 #[repr(C)]
 pub(super) struct Operation {
     overlapped: OVERLAPPED,
     input: Vec<u8>,
     buffer: Vec<u8>,
-    slot: Arc<Slot>,
-    flight: Arc<Flight>,
+    ticket: Arc<Ticket>,
+    // Keeps the handle open until the operation has ended.
+    handle: Arc<Shared>,
 }
 
 const _: () = assert!(std::mem::offset_of!(Operation, overlapped) == 0);
@@ -120,14 +93,14 @@ pub(super) struct Parts {
 }
 
 impl Operation {
-    /// An operation with these buffers, for a handle with this count.
-    pub(super) fn new(input: Vec<u8>, buffer: Vec<u8>, flight: &Arc<Flight>) -> Box<Self> {
+    /// An operation with these buffers, on this handle.
+    pub(super) fn new(input: Vec<u8>, buffer: Vec<u8>, handle: &Arc<Shared>) -> Box<Self> {
         Box::new(Operation {
             overlapped: OVERLAPPED::default(),
             input,
             buffer,
-            slot: Arc::default(),
-            flight: Arc::clone(flight),
+            ticket: Arc::default(),
+            handle: Arc::clone(handle),
         })
     }
 
@@ -135,10 +108,10 @@ impl Operation {
     /// flight and its result will be in the slot; on failure it is over.
     pub(super) fn start(
         self: Box<Self>,
-        start: impl FnOnce(&Parts) -> NTSTATUS,
-    ) -> Result<Arc<Slot>, Failure> {
-        let slot = Arc::clone(&self.slot);
-        let flight = Arc::clone(&self.flight);
+        start: impl FnOnce(&Shared, &Parts) -> NTSTATUS,
+    ) -> Result<PendingIo, Failure> {
+        let ticket = Arc::clone(&self.ticket);
+        let handle = Arc::clone(&self.handle);
         let len = |v: &Vec<u8>| u32::try_from(v.len()).unwrap_or(u32::MAX);
         let raw = Box::into_raw(self);
         // SAFETY: `raw` came from a Box just now, so it is valid and nobody
@@ -152,17 +125,20 @@ impl Operation {
             buffer: this.buffer.as_mut_ptr(),
             buffer_len: len(&this.buffer),
         };
-        flight.take_off();
-        let status = start(&parts);
+        *lock(&ticket.address) = Some(Address(parts.overlapped.addr()));
+        handle.flight.take_off();
+        let status = start(&handle, &parts);
         if weir_abi::status::is_error(status) {
             // SAFETY: an NT_ERROR status means that no completion packet comes
             // (MSDN "I/O Completion Ports"; warnings and informational statuses
             // queue one), so the kernel is done with it and it is ours again.
             let over = unsafe { Box::from_raw(raw) };
-            over.flight.land();
+            drop(over);
+            handle.flight.land();
             return Err(failure(status));
         }
-        Ok(slot)
+        let handle = Arc::downgrade(&handle);
+        Ok(PendingIo { ticket, handle })
     }
 
     /// Takes an operation back from its completion packet and files the result.
@@ -175,11 +151,14 @@ impl Operation {
         // Box::into_raw (OVERLAPPED is the first field of a repr(C) struct),
         // and its one completion gives the ownership back once.
         let op = unsafe { Box::from_raw(overlapped.cast::<Operation>()) };
+        // Whoever cancels by this address holds the lock meanwhile, and the
+        // memory isn't free yet.
+        *lock(&op.ticket.address) = None;
         let Operation {
             overlapped,
             buffer,
-            slot,
-            flight,
+            ticket,
+            handle,
             ..
         } = *op;
         // Internal holds the NTSTATUS, 32 bits in a pointer's width.
@@ -189,16 +168,39 @@ impl Operation {
         } else {
             Err(failure(status))
         };
-        slot.put(Completion { result, buffer });
+        let flight = Arc::clone(&handle.flight);
+        // First the handle, so that it is closed by the time its last owner's
+        // last result is seen; the landing last, so that the results are there
+        // when nothing is in flight.
+        drop(handle);
+        ticket.slot.put(Completion { result, buffer });
         flight.land();
     }
 }
 
-/// A read or a write in flight.
-pub(super) struct PendingIo(pub(super) Arc<Slot>);
+/// An operation in flight.
+pub(super) struct PendingIo {
+    ticket: Arc<Ticket>,
+    // Gone when the handle is: then there is nothing to cancel.
+    handle: Weak<Shared>,
+}
 
 impl Pending for PendingIo {
     fn wait(&mut self, timeout: Option<Duration>) -> Option<Completion> {
-        self.0.wait(timeout)
+        self.ticket.slot.wait(timeout)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Completion> {
+        self.ticket.slot.poll(cx)
+    }
+
+    fn cancel(&self) {
+        let Some(handle) = self.handle.upgrade() else {
+            return;
+        };
+        let address = lock(&self.ticket.address);
+        if let Some(Address(at)) = *address {
+            handle.cancel_one(std::ptr::without_provenance(at));
+        }
     }
 }

@@ -1,6 +1,7 @@
-//! The completion port and the thread that serves it.
+//! The completion port and the threads that serve it.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,26 +16,32 @@ use super::op::Operation;
 
 /// Key of the packets of device handles.
 const KEY_DEVICE: usize = 0;
-/// Key of the packet that ends the worker.
+/// Key of the packet that ends a worker.
 const KEY_STOP: usize = 1;
 /// No time limit (MSDN "GetQueuedCompletionStatusEx function").
 const INFINITE: u32 = u32::MAX;
-/// Packets taken at once.
+/// Packets taken at once. Few, where several workers share them.
 const BATCH: usize = 16;
 
-/// A completion port with its worker. Dropped when no handle uses it any more.
+/// A completion port with its workers. Dropped when no handle uses it any more.
 pub(super) struct Port {
     handle: Arc<OwnedHandle>,
-    worker: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Port {
-    /// A port with nothing on it.
-    pub(super) fn new() -> io::Result<Port> {
+    /// A port with nothing on it, served by so many workers.
+    pub(super) fn new(workers: NonZeroUsize) -> io::Result<Port> {
+        let threads = u32::try_from(workers.get()).unwrap_or(u32::MAX);
         // SAFETY: INVALID_HANDLE_VALUE and no existing port ask for a new
         // port; no pointer is passed.
         let raw = unsafe {
-            CreateIoCompletionPort(INVALID_HANDLE_VALUE, std::ptr::null_mut(), KEY_DEVICE, 1)
+            CreateIoCompletionPort(
+                INVALID_HANDLE_VALUE,
+                std::ptr::null_mut(),
+                KEY_DEVICE,
+                threads,
+            )
         };
         if raw.is_null() {
             return Err(io::Error::last_os_error());
@@ -42,14 +49,18 @@ impl Port {
         // SAFETY: the call above succeeded, so this is a handle that is open
         // and that nobody else closes.
         let handle = Arc::new(unsafe { OwnedHandle::from_raw_handle(raw) });
-        let served = Arc::clone(&handle);
-        let worker = std::thread::Builder::new()
-            .name("weir-completions".to_owned())
-            .spawn(move || serve(&served))?;
-        Ok(Port {
+        let mut port = Port {
             handle,
-            worker: Some(worker),
-        })
+            workers: Vec::new(),
+        };
+        for _ in 0..workers.get() {
+            let served = Arc::clone(&port.handle);
+            let worker = std::thread::Builder::new()
+                .name("weir-completions".to_owned())
+                .spawn(move || serve(&served))?;
+            port.workers.push(worker);
+        }
+        Ok(port)
     }
 
     /// Makes the completions of `device` come to this port.
@@ -70,20 +81,31 @@ impl Port {
     }
 }
 
+/// Tells one worker to end, whichever takes it; whether that went.
+fn post_stop(port: &OwnedHandle) -> bool {
+    // SAFETY: the port is open, and this key's packets carry no pointer.
+    let posted =
+        unsafe { PostQueuedCompletionStatus(port.as_raw_handle(), 0, KEY_STOP, std::ptr::null()) };
+    if posted == 0 {
+        tracing::error!(error = %io::Error::last_os_error(), "a completion worker stays");
+    }
+    posted != 0
+}
+
 impl Drop for Port {
     fn drop(&mut self) {
-        // SAFETY: the port is open, and this key's packets carry no pointer.
-        let posted = unsafe {
-            PostQueuedCompletionStatus(self.handle.as_raw_handle(), 0, KEY_STOP, std::ptr::null())
-        };
-        if posted == 0 {
-            // The worker keeps its own reference to the port and sleeps on.
-            tracing::error!(error = %io::Error::last_os_error(), "the completion worker stays");
+        if !self.workers.iter().all(|_| post_stop(&self.handle)) {
+            // The workers keep their own reference to the port and sleep on.
             return;
         }
-        if let Some(worker) = self.worker.take() {
-            // It can't have panicked: it would have ended the process.
-            let _ = worker.join();
+        let here = std::thread::current().id();
+        for worker in self.workers.drain(..) {
+            // A worker that closed the last handle can't wait for itself; it
+            // ends after this.
+            if worker.thread().id() != here {
+                // It can't have panicked: it would have ended the process.
+                let _ = worker.join();
+            }
         }
     }
 }
@@ -112,10 +134,10 @@ fn serve(port: &OwnedHandle) {
             tracing::error!(error = %io::Error::last_os_error(), "the completion port failed");
             std::process::abort();
         }
-        let mut stop = false;
+        let mut stops = 0;
         for entry in entries.iter().take(count as usize) {
             if entry.lpCompletionKey == KEY_STOP {
-                stop = true;
+                stops += 1;
                 continue;
             }
             // SAFETY: handles are associated with this port only by
@@ -123,7 +145,11 @@ fn serve(port: &OwnedHandle) {
             // the kernel queues one packet for each operation.
             unsafe { Operation::finish(entry.lpOverlapped) };
         }
-        if stop {
+        if stops > 0 {
+            // One packet ends one worker: what was taken for others goes back.
+            for _ in 1..stops {
+                post_stop(port);
+            }
             return;
         }
     }

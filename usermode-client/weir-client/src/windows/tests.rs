@@ -2,6 +2,7 @@
 //! Windows, and Wine, has.
 
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::{FromRawHandle as _, OwnedHandle};
 use std::ptr::null;
@@ -58,7 +59,7 @@ fn pipe(port: &Arc<Port>) -> (DeviceHandle, std::fs::File) {
 }
 
 fn port() -> Arc<Port> {
-    Arc::new(Port::new().expect("a port"))
+    Arc::new(Port::new(NonZeroUsize::new(3).expect("three")).expect("a port"))
 }
 
 fn start(device: &DeviceHandle, len: usize) -> Box<dyn Pending> {
@@ -109,6 +110,81 @@ fn closing_a_handle_ends_its_reads() {
     assert!(completion.result.is_err());
     drop(client);
     drop(port);
+}
+
+#[test]
+fn one_read_is_cancelled_and_the_others_go_on() {
+    let (device, mut client) = pipe(&port());
+    let mut reads: Vec<_> = (0..3).map(|_| start(&device, 3)).collect();
+    reads[1].cancel();
+    let completion = reads[1].wait(SOON).expect("a completion");
+    let failure = completion.result.expect_err("cancelled");
+    assert_eq!(failure.status, NtStatus(status::CANCELLED));
+    // It is over: this must find nothing, whatever has its address now.
+    reads[1].cancel();
+    client.write_all(b"onetwo").expect("writes");
+    assert_eq!(bytes(reads[0].wait(SOON)), b"one");
+    assert_eq!(bytes(reads[2].wait(SOON)), b"two");
+}
+
+#[test]
+fn a_handle_let_go_of_closes_with_its_last_operation() {
+    let port = port();
+    let (device, mut client) = pipe(&port);
+    let mut read = start(&device, 2);
+    let forgotten = start(&device, 2);
+    drop(forgotten);
+    let device: Box<dyn Channel> = Box::new(device);
+    device.close_soon();
+    client
+        .write_all(b"ok")
+        .expect("writes: the other end is open");
+    assert_eq!(bytes(read.wait(SOON)), b"ok");
+    client
+        .write_all(b"so")
+        .expect("writes: a read is outstanding yet");
+    // The last completion closes the pipe; a worker does that.
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while client.write_all(b"no").is_ok() {
+        assert!(std::time::Instant::now() < end, "the pipe stays open");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(port);
+}
+
+#[test]
+fn a_worker_may_close_the_last_handle() {
+    for _ in 0..20 {
+        let port = port();
+        let (device, mut client) = pipe(&port);
+        let mut read = start(&device, 2);
+        drop(port);
+        (Box::new(device) as Box<dyn Channel>).close_soon();
+        client.write_all(b"ok").expect("writes");
+        assert_eq!(bytes(read.wait(SOON)), b"ok");
+    }
+}
+
+#[test]
+fn tasks_are_woken() {
+    let (device, mut client) = pipe(&port());
+    let (tell, told) = std::sync::mpsc::channel();
+    struct Tell(std::sync::mpsc::Sender<()>);
+    impl std::task::Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Tell(tell)));
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut read = start(&device, 4);
+    assert!(read.poll(&mut cx).is_pending());
+    client.write_all(b"wake").expect("writes");
+    told.recv_timeout(Duration::from_secs(10)).expect("woken");
+    let std::task::Poll::Ready(completion) = read.poll(&mut cx) else {
+        panic!("woken too early");
+    };
+    assert_eq!(bytes(Some(completion)), b"wake");
 }
 
 #[test]

@@ -1,0 +1,434 @@
+//! A TCP stream: bytes both ways, for threads and for tasks.
+//!
+//! At most one read is outstanding. It belongs to the stream, not to who waits:
+//! a future that is dropped leaves it, and what it brings is there for the next.
+//! Writes are taken into buffers of the stream and done in order, a window of
+//! them outstanding at once, so that a write doesn't wait for the peer's
+//! acknowledgement before the next starts; what fails is told by the next write,
+//! or by a flush.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use weir_abi::{ShutdownHow, SocketShutdownRequest, status};
+
+use super::call::Call;
+use super::{Socket, failed, linger};
+use crate::buffers::LARGE;
+use crate::channel::{Completion, Pending};
+use crate::error::{Error, Failure};
+use crate::kind::Doing;
+use crate::lock::lock;
+
+/// Writes outstanding at once.
+const WINDOW: usize = 16;
+/// Bytes of these; one write may always be outstanding.
+const WINDOW_BYTES: usize = 256 * 1024;
+
+/// A connected stream.
+pub(crate) struct Stream {
+    socket: Socket,
+    reading: Mutex<Reading>,
+    writing: Mutex<Writing>,
+    /// Nothing is left to be said to the peer: shut down and ended, or aborted.
+    over: AtomicBool,
+}
+
+#[derive(Default)]
+struct Reading {
+    pending: Option<Box<dyn Pending>>,
+    /// What came and nobody has taken yet: `ready[at..len]`.
+    ready: Vec<u8>,
+    at: usize,
+    len: usize,
+    /// The peer has sent all it had to send.
+    ended: bool,
+}
+
+#[derive(Default)]
+struct Writing {
+    flight: VecDeque<(Box<dyn Pending>, usize)>,
+    bytes: usize,
+    failure: Option<Failure>,
+    /// A shutdown under way.
+    closing: Option<Call<SocketShutdownRequest>>,
+    shut: bool,
+}
+
+impl Reading {
+    /// Moves what is there to `buf`.
+    fn take(&mut self, socket: &Socket, buf: &mut [u8]) -> Option<usize> {
+        let there = self.ready.get(self.at..self.len)?;
+        if there.is_empty() {
+            return None;
+        }
+        let n = there.len().min(buf.len());
+        let (to, from) = (buf.get_mut(..n)?, there.get(..n)?);
+        to.copy_from_slice(from);
+        self.at += n;
+        if self.at == self.len {
+            (self.at, self.len) = (0, 0);
+            socket.buffers().give_back(std::mem::take(&mut self.ready));
+        }
+        Some(n)
+    }
+
+    /// What can be answered at once, else the read that is outstanding.
+    fn begin(&mut self, socket: &Socket, buf: &mut [u8]) -> Result<Begun<'_>, Error> {
+        // The driver refuses a read of nothing: its answer would be the end's.
+        if buf.is_empty() {
+            return Ok(Begun::Done(0));
+        }
+        if let Some(n) = self.take(socket, buf) {
+            return Ok(Begun::Done(n));
+        }
+        if self.ended {
+            return Ok(Begun::Done(0));
+        }
+        if self.pending.is_none() {
+            let buffer = socket.buffers().take(buf.len());
+            let read = socket.channel()?.read(buffer);
+            self.pending = Some(read.map_err(|e| failed(Doing::Receiving, e))?);
+        }
+        self.pending
+            .as_mut()
+            .map(Begun::Wait)
+            .ok_or(Error::AfterShutdown)
+    }
+
+    /// Takes the end of the read.
+    fn settle(&mut self, socket: &Socket, completion: Completion) -> Result<(), Error> {
+        self.pending = None;
+        match completion.result {
+            Ok(len) => {
+                tracing::trace!(id = socket.id(), len, "received");
+                self.ended = len == 0;
+                (self.at, self.len) = (0, len.min(completion.buffer.len()));
+                self.ready = completion.buffer;
+                Ok(())
+            }
+            Err(failure) => {
+                socket.buffers().give_back(completion.buffer);
+                Err(failed(Doing::Receiving, failure))
+            }
+        }
+    }
+}
+
+enum Begun<'a> {
+    Done(usize),
+    Wait(&'a mut Box<dyn Pending>),
+}
+
+impl Writing {
+    /// Whether another write of `len` bytes may start.
+    fn has_room(&self, len: usize) -> bool {
+        self.flight.is_empty()
+            || (self.flight.len() < WINDOW && self.bytes.saturating_add(len) <= WINDOW_BYTES)
+    }
+
+    /// Takes the end of the oldest write.
+    fn settle(&mut self, socket: &Socket, completion: Completion) {
+        let Some((_, len)) = self.flight.pop_front() else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(len);
+        socket.buffers().give_back(completion.buffer);
+        match completion.result {
+            Ok(done) if done == len => tracing::trace!(id = socket.id(), len, "sent"),
+            Ok(done) => {
+                tracing::error!(id = socket.id(), len, done, "a write was cut short");
+                self.failure = self.failure.or(Some(Failure {
+                    status: crate::NtStatus(status::UNSUCCESSFUL),
+                    win32: 0,
+                }));
+            }
+            // The first failure says why; those after it only that it did.
+            Err(failure) => self.failure = self.failure.or(Some(failure)),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match self.failure {
+            Some(failure) => Err(failed(Doing::Sending, failure)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        self.check()?;
+        if self.shut || self.closing.is_some() {
+            return Err(Error::AfterShutdown);
+        }
+        Ok(())
+    }
+
+    /// Starts a write of the start of `buf`; there is room.
+    fn begin(&mut self, socket: &Socket, buf: &[u8]) -> Result<usize, Error> {
+        let n = buf.len().min(LARGE);
+        let mut buffer = socket.buffers().take(n);
+        let (Some(to), Some(from)) = (buffer.get_mut(..n), buf.get(..n)) else {
+            return Ok(0);
+        };
+        to.copy_from_slice(from);
+        let started = socket.channel()?.write(buffer);
+        let write = started.map_err(|failure| {
+            self.failure = self.failure.or(Some(failure));
+            failed(Doing::Sending, failure)
+        })?;
+        self.flight.push_back((write, n));
+        self.bytes += n;
+        Ok(n)
+    }
+
+    /// Takes what has ended by now.
+    fn reap(&mut self, socket: &Socket) {
+        while let Some((oldest, _)) = self.flight.front_mut()
+            && let Some(completion) = oldest.wait(Some(Duration::ZERO))
+        {
+            self.settle(socket, completion);
+        }
+    }
+
+    /// Waits until `enough`, the oldest first. False when the time is over.
+    fn wait_until(
+        &mut self,
+        socket: &Socket,
+        deadline: Option<Instant>,
+        enough: impl Fn(&Self) -> bool,
+    ) -> bool {
+        self.reap(socket);
+        while !enough(self) {
+            let Some((oldest, _)) = self.flight.front_mut() else {
+                return true;
+            };
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            match oldest.wait(left) {
+                Some(completion) => self.settle(socket, completion),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn poll_until(
+        &mut self,
+        socket: &Socket,
+        cx: &mut Context<'_>,
+        enough: impl Fn(&Self) -> bool,
+    ) -> Poll<()> {
+        self.reap(socket);
+        while !enough(self) {
+            let Some((oldest, _)) = self.flight.front_mut() else {
+                break;
+            };
+            let completion = ready!(oldest.poll(cx));
+            self.settle(socket, completion);
+        }
+        Poll::Ready(())
+    }
+}
+
+fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|t| Instant::now().checked_add(t))
+}
+
+fn too_late(doing: Doing, timeout: Option<Duration>) -> Error {
+    Error::TimedOut {
+        doing,
+        after: timeout.unwrap_or_default(),
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(socket: Socket) -> Stream {
+        Stream {
+            socket,
+            reading: Mutex::default(),
+            writing: Mutex::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Reads; 0 is the end. When the time is over the read is cancelled, and if
+    /// it brought something all the same, that is the answer.
+    pub(crate) fn read(&self, buf: &mut [u8], timeout: Option<Duration>) -> Result<usize, Error> {
+        let mut reading = lock(&self.reading);
+        let (completion, late) = match reading.begin(&self.socket, buf)? {
+            Begun::Done(n) => return Ok(n),
+            Begun::Wait(pending) => match pending.wait(timeout) {
+                Some(completion) => (completion, false),
+                None => {
+                    pending.cancel();
+                    loop {
+                        if let Some(completion) = pending.wait(None) {
+                            break (completion, true);
+                        }
+                    }
+                }
+            },
+        };
+        match reading.settle(&self.socket, completion) {
+            Ok(()) => Ok(reading.take(&self.socket, buf).unwrap_or(0)),
+            Err(Error::Socket { failure, .. }) if late && failure.is_cancelled() => {
+                Err(too_late(Doing::Receiving, timeout))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Stream::read`], for a task.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<Result<usize, Error>> {
+        let mut reading = lock(&self.reading);
+        let completion = match reading.begin(&self.socket, buf)? {
+            Begun::Done(n) => return Poll::Ready(Ok(n)),
+            Begun::Wait(pending) => ready!(pending.poll(cx)),
+        };
+        reading.settle(&self.socket, completion)?;
+        Poll::Ready(Ok(reading.take(&self.socket, buf).unwrap_or(0)))
+    }
+
+    /// Takes bytes to be sent; waits while the window is full. When the time is
+    /// over none of `buf` was taken.
+    pub(crate) fn write(&self, buf: &[u8], timeout: Option<Duration>) -> Result<usize, Error> {
+        let mut writing = lock(&self.writing);
+        writing.check_open()?;
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let len = buf.len().min(LARGE);
+        if !writing.wait_until(&self.socket, deadline(timeout), |w| w.has_room(len)) {
+            return Err(too_late(Doing::Sending, timeout));
+        }
+        writing.check()?;
+        writing.begin(&self.socket, buf)
+    }
+
+    /// As [`Stream::write`], for a task.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<Result<usize, Error>> {
+        let mut writing = lock(&self.writing);
+        writing.check_open()?;
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let len = buf.len().min(LARGE);
+        ready!(writing.poll_until(&self.socket, cx, |w| w.has_room(len)));
+        writing.check()?;
+        Poll::Ready(writing.begin(&self.socket, buf))
+    }
+
+    /// Waits until the transport has taken all that was written.
+    pub(crate) fn flush(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        let mut writing = lock(&self.writing);
+        let all = |w: &Writing| w.flight.is_empty();
+        if !writing.wait_until(&self.socket, deadline(timeout), all) {
+            return Err(too_late(Doing::Sending, timeout));
+        }
+        writing.check()
+    }
+
+    /// As [`Stream::flush`], for a task.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut writing = lock(&self.writing);
+        ready!(writing.poll_until(&self.socket, cx, |w| w.flight.is_empty()));
+        Poll::Ready(writing.check())
+    }
+
+    /// Ends the sending direction after all that was written; what the peer
+    /// sends may still be read. Done again, it does nothing.
+    pub(crate) fn shutdown(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.flush(timeout)?;
+        let mut writing = lock(&self.writing);
+        if writing.shut {
+            return Ok(());
+        }
+        let mut call = self.closing(&mut writing)?;
+        let result = call.wait_or_cancel(timeout);
+        self.shut(&mut writing, result.map(drop))
+    }
+
+    /// As [`Stream::shutdown`], for a task.
+    pub(crate) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.poll_flush(cx))?;
+        let mut writing = lock(&self.writing);
+        if writing.shut {
+            return Poll::Ready(Ok(()));
+        }
+        let mut call = self.closing(&mut writing)?;
+        match call.poll(cx) {
+            Poll::Ready(result) => Poll::Ready(self.shut(&mut writing, result.map(drop))),
+            Poll::Pending => {
+                writing.closing = Some(call);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The shutdown under way, started if there is none.
+    fn closing(&self, writing: &mut Writing) -> Result<Call<SocketShutdownRequest>, Error> {
+        if let Some(call) = writing.closing.take() {
+            return Ok(call);
+        }
+        let request = SocketShutdownRequest::new(ShutdownHow::Send);
+        Call::start(self.socket.channel()?, &request, Doing::ShuttingDown)
+    }
+
+    fn shut(&self, writing: &mut Writing, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_ok() {
+            writing.shut = true;
+            tracing::debug!(id = self.socket.id(), "shut down");
+        }
+        result
+    }
+
+    /// Ends the connection at once with a reset; what is under way is lost.
+    pub(crate) fn abort(&self) -> Result<(), Error> {
+        self.over.store(true, Ordering::Relaxed);
+        let request = SocketShutdownRequest::new(ShutdownHow::Abort);
+        let call: Result<Call<SocketShutdownRequest>, Error> =
+            Call::start(self.socket.channel()?, &request, Doing::ShuttingDown);
+        call?.wait_or_cancel(None)?;
+        tracing::debug!(id = self.socket.id(), "aborted");
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let reading = std::mem::take(&mut *lock(&self.reading));
+        let mut writing = std::mem::take(&mut *lock(&self.writing));
+        let Some(channel) = self.socket.take_channel() else {
+            return;
+        };
+        writing.reap(&self.socket);
+        let over = self.over.load(Ordering::Relaxed) || writing.failure.is_some();
+        if over || (writing.shut && reading.ended) {
+            channel.cancel();
+            channel.close_soon();
+            return;
+        }
+        let flight = writing.flight.into_iter().map(|(write, _)| write).collect();
+        linger::end(linger::Ending::new(
+            channel,
+            flight,
+            reading.pending,
+            writing.shut,
+            self.socket.id(),
+        ));
+    }
+}
