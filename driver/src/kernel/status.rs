@@ -34,12 +34,18 @@ impl NtStatus {
     pub(crate) const FILE_FORCED_CLOSED: Self = code(0xC000_00B6);
     pub(crate) const NOT_SUPPORTED: Self = code(0xC000_00BB);
     pub(crate) const REQUEST_NOT_ACCEPTED: Self = code(0xC000_00D0);
+    pub(crate) const IO_TIMEOUT: Self = code(0xC000_00B5);
     pub(crate) const CANCELLED: Self = code(0xC000_0120);
     pub(crate) const FILE_CLOSED: Self = code(0xC000_0128);
+    pub(crate) const REMOTE_DISCONNECT: Self = code(0xC000_013C);
+    pub(crate) const LINK_TIMEOUT: Self = code(0xC000_013F);
     pub(crate) const INVALID_ADDRESS_COMPONENT: Self = code(0xC000_0207);
     pub(crate) const INVALID_ADDRESS: Self = code(0xC000_0141);
     pub(crate) const INVALID_DEVICE_STATE: Self = code(0xC000_0184);
     pub(crate) const ADDRESS_ALREADY_EXISTS: Self = code(0xC000_020A);
+    pub(crate) const CONNECTION_DISCONNECTED: Self = code(0xC000_020C);
+    pub(crate) const CONNECTION_RESET: Self = code(0xC000_020D);
+    pub(crate) const CONNECTION_ABORTED: Self = code(0xC000_0241);
     pub(crate) const NOT_FOUND: Self = code(0xC000_0225);
     pub(crate) const ADDRESS_ALREADY_ASSOCIATED: Self = code(0xC000_0238);
 

@@ -54,9 +54,12 @@
 //! file, each service's `live` for its connections or buffers, a UDP echo's
 //! `calls` for calls on its socket.
 
-mod echo;
+mod counters;
 mod health;
+mod list;
 mod table;
+mod tcp;
+mod udp;
 
 use core::net::SocketAddr;
 
@@ -65,11 +68,17 @@ use weir_abi::{
 };
 
 use crate::kernel::lock::SpinLock;
-use crate::kernel::pool::KBox;
+use crate::kernel::pool::{KBox, Tag};
 use crate::kernel::rundown::Rundown;
 use crate::kernel::status::{NtStatus, Result};
-use echo::{Counts, TcpEcho, UdpEcho};
+use counters::Counts;
 use table::{NoPlace, Table};
+use tcp::TcpService;
+use tcp::state::Kind;
+use udp::UdpService;
+
+/// The pool tag of everything a service allocates itself.
+const TAG: Tag = Tag::new(*b"WrSv");
 
 static TABLE: SpinLock<Table<Service>> = SpinLock::new(Table::new());
 
@@ -78,44 +87,48 @@ static CALLS: Rundown = Rundown::new();
 
 /// A running service.
 enum Service {
-    TcpEcho(KBox<TcpEcho>),
-    UdpEcho(KBox<UdpEcho>),
+    Tcp(KBox<TcpService>),
+    Udp(KBox<UdpService>),
 }
 
 impl Service {
     fn start(spec: &ServiceSpec) -> Result<(Self, SocketAddr)> {
-        match (spec.kind, spec.transport) {
-            (ServiceKind::Echo, Transport::Tcp) => {
-                let (echo, bound) = TcpEcho::start(spec.address)?;
-                Ok((Self::TcpEcho(echo), bound))
+        let kind = match spec.kind {
+            ServiceKind::Echo => Kind::Echo,
+            ServiceKind::Discard => Kind::Discard,
+            ServiceKind::Relay => Kind::Relay,
+        };
+        match spec.transport {
+            Transport::Tcp => {
+                let (service, bound) = TcpService::start(kind, spec.address, spec.target)?;
+                Ok((Self::Tcp(service), bound))
             }
-            (ServiceKind::Echo, Transport::Udp) => {
-                let (echo, bound) = UdpEcho::start(spec.address)?;
-                Ok((Self::UdpEcho(echo), bound))
+            Transport::Udp => {
+                let (service, bound) = UdpService::start(kind, spec.address, spec.target)?;
+                Ok((Self::Udp(service), bound))
             }
-            (ServiceKind::Discard | ServiceKind::Relay, _) => Err(NtStatus::NOT_SUPPORTED),
         }
     }
 
     fn stop(self) {
         match self {
-            Self::TcpEcho(echo) => TcpEcho::stop(echo),
-            Self::UdpEcho(echo) => UdpEcho::stop(echo),
+            Self::Tcp(service) => TcpService::stop(service),
+            Self::Udp(service) => UdpService::stop(service),
         }
     }
 
     fn counts(&self) -> Counts {
         match self {
-            Self::TcpEcho(echo) => echo.counters().read(),
-            Self::UdpEcho(echo) => echo.counters().read(),
+            Self::Tcp(service) => service.counters().read(),
+            Self::Udp(service) => service.counters().read(),
         }
     }
 
     /// The NTSTATUS it failed with, none while it runs.
     fn failure(&self) -> Option<i32> {
         match self {
-            Self::TcpEcho(echo) => echo.health().failure(),
-            Self::UdpEcho(echo) => echo.health().failure(),
+            Self::Tcp(service) => service.health().failure(),
+            Self::Udp(service) => service.health().failure(),
         }
     }
 }
@@ -266,11 +279,11 @@ fn info(id: u32, spec: &ServiceSpec, service: &Service) -> ServiceInfo {
         state: state.into(),
         status,
         target: spec.target.into(),
-        finished: 0,
-        target_refused: 0,
-        reset_by_client: 0,
-        reset_by_target: 0,
-        timed_out: 0,
-        failed: 0,
+        finished: counts.finished,
+        target_refused: counts.target_refused,
+        reset_by_client: counts.reset_by_client,
+        reset_by_target: counts.reset_by_target,
+        timed_out: counts.timed_out,
+        failed: counts.failed,
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Op {
     part: UnsafeCell<sys::WskBuf>,
     /// Where bytes that were moved are added up, if anywhere.
     meter: *const AtomicU64,
+    /// Signals that are raised as well if a call fails or moves less than asked.
+    urgent: u32,
 }
 
 // SAFETY: the IRP's state is atomic; `part` is written by whoever has armed the
@@ -63,6 +65,7 @@ impl Op {
                 length: 0,
             }),
             meter: ptr::null(),
+            urgent: 0,
         })
     }
 
@@ -94,16 +97,39 @@ impl Op {
         self.meter = meter;
     }
 
+    /// Has these signals raised as well when a call fails or moves less than it
+    /// was asked to.
+    pub(crate) fn urgent(&mut self, signals: u32) {
+        self.urgent = signals;
+    }
+
     /// Makes a call: `call` gets the IRP and must hand it to one function of
     /// the provider. `Ok` means that the end will be told, once; `Err` that no
     /// call was made.
     pub(super) fn issue(&self, call: impl FnOnce(*mut sys::Irp)) -> Result<()> {
+        let nothing = sys::WskBuf {
+            mdl: ptr::null_mut(),
+            offset: 0,
+            length: 0,
+        };
+        self.issue_with(nothing, |_, irp| call(irp))
+    }
+
+    fn issue_with(
+        &self,
+        part: sys::WskBuf,
+        call: impl FnOnce(*const sys::WskBuf, *mut sys::Irp),
+    ) -> Result<()> {
         if matches!(self.tell, Tell::Nobody) {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
         let own = ptr::from_ref(self).cast_mut().cast::<c_void>();
         let irp = self.irp.arm(ended, own)?;
-        call(irp);
+        let place = self.part.get();
+        // SAFETY: the IRP is armed and not yet the provider's, so nobody else
+        // reads or writes the description.
+        unsafe { *place = part };
+        call(place.cast_const(), irp);
         Ok(())
     }
 
@@ -113,13 +139,7 @@ impl Op {
         span: Span,
         call: impl FnOnce(*const sys::WskBuf, *mut sys::Irp),
     ) -> Result<()> {
-        let part = self.part.get();
-        self.issue(|irp| {
-            // SAFETY: the IRP is armed and not yet the provider's, so nobody else
-            // reads or writes the description.
-            unsafe { *part = span.raw() };
-            call(part.cast_const(), irp);
-        })
+        self.issue_with(span.raw(), call)
     }
 
     /// Asks the provider to end the pending call soon, if there is one. Its end
@@ -148,26 +168,18 @@ impl Op {
 /// It has, nobody has been told yet, and who binds it keeps their promises.
 /// Nothing of the operation is touched afterwards.
 unsafe fn tell(op: *const Op) {
-    let (told, meter) = {
+    let (told, urgent) = {
         // SAFETY: alive until its end has been told, which happens below; the
         // reference ends here.
         let op = unsafe { &*op };
-        (op.tell, op.meter)
+        (op.tell, if op.count() { 0 } else { op.urgent })
     };
-    // SAFETY: as above.
-    let outcome = unsafe { (*op).irp.outcome() };
-    // SAFETY: null, or good for as long as calls may end (Op::meter).
-    if let Some(meter) = unsafe { meter.as_ref() }
-        && let Ok(bytes) = outcome.value()
-    {
-        meter.fetch_add(u64::try_from(bytes).unwrap_or(0), Ordering::Relaxed);
-    }
     match told {
         Tell::Nobody => {}
         Tell::Signal { task, signal } => {
             // SAFETY: the promise of `bind` keeps the task alive until it has
             // the signal.
-            unsafe { pump::signal(task, signal) };
+            unsafe { pump::signal(task, signal | urgent) };
         }
         Tell::Call { routine, context } => {
             // SAFETY: alive until the routine begins (bind_call).
@@ -175,6 +187,28 @@ unsafe fn tell(op: *const Op) {
             // SAFETY: bound with this context, which is good (bind_call).
             unsafe { routine(context, outcome) };
         }
+    }
+}
+
+impl Op {
+    /// Adds up what the call that has ended moved; true if it did all it was
+    /// asked to.
+    fn count(&self) -> bool {
+        let Ok(bytes) = self.irp.outcome().value() else {
+            return false;
+        };
+        // SAFETY: the call has ended and nobody has been told yet, so nobody
+        // writes the description.
+        let part = unsafe { *self.part.get() };
+        if part.mdl.is_null() {
+            return true;
+        }
+        // SAFETY: null, or good for as long as calls may end (Op::meter).
+        if let Some(meter) = unsafe { self.meter.as_ref() } {
+            // usize has 64 bits here.
+            meter.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        bytes == part.length
     }
 }
 

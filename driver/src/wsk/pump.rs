@@ -11,8 +11,13 @@
 //! are made by a handful of work items that drain a queue of tasks: no
 //! recursion, a bounded number of steps before others get their turn, and calls
 //! for one task never overlap. The price is a work item's latency (tens of
-//! microseconds) for each operation of an idle connection; under load the queue
-//! is drained in batches.
+//! microseconds) for each operation that an idle connection has to go on after;
+//! under load the queue is drained in batches, by no more workers than it takes.
+//!
+//! To pay that price once a message and not twice, a step says which signals it
+//! has to be woken for. The end of a send, say, with a receive pending beside
+//! it, changes nothing that can't be seen to when the next data come: its signal
+//! is kept until then.
 //!
 //! # Tasks
 //! A [`Task`] is a part of whatever it works for (a connection, say). Signals
@@ -43,6 +48,9 @@ use crate::kernel::workitem::WorkItem;
 /// all other work items of the system.
 const MAX_WORKERS: usize = 8;
 
+/// Tasks in the queue for each worker that runs before one more is woken.
+const TASKS_A_WORKER: usize = 4;
+
 /// Steps a work item takes before it queues itself again, so that work items of
 /// others get their turn.
 const STEPS_IN_A_ROW: usize = 256;
@@ -50,12 +58,16 @@ const STEPS_IN_A_ROW: usize = 256;
 /// What becomes of a task after its step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It waits for signals.
-    Keep,
+    /// It waits for one of these signals. Others that are raised meanwhile are
+    /// kept, and given to the step with the first of these.
+    Keep { waking: u32 },
     /// It is not the pump's any more; it may be freed already. Signals raised
     /// on it from now on do nothing.
     Gone,
 }
+
+/// Every signal, for [`Next::Keep`].
+pub(crate) const ALL: u32 = u32::MAX;
 
 /// A step: the owner given to [`Task::bind`], and the bits raised.
 pub(crate) type Step = unsafe fn(owner: *mut c_void, signals: u32) -> Next;
@@ -73,6 +85,8 @@ struct State {
     next: *const Task,
     /// Raised, and not yet given to a step.
     signals: u32,
+    /// Those that put the task in the queue.
+    waking: u32,
     /// In the queue, or its step is running, or gone.
     busy: bool,
 }
@@ -86,6 +100,7 @@ impl Task {
             state: UnsafeCell::new(State {
                 next: ptr::null(),
                 signals: 0,
+                waking: ALL,
                 busy: false,
             }),
         }
@@ -106,6 +121,10 @@ impl Task {
 struct Queue {
     first: *const Task,
     last: *const Task,
+    /// Tasks in the queue.
+    length: usize,
+    /// Workers that are queued or running.
+    running: usize,
     workers: [Worker; MAX_WORKERS],
 }
 
@@ -122,6 +141,8 @@ unsafe impl Send for Queue {}
 static QUEUE: SpinLock<Queue> = SpinLock::new(Queue {
     first: ptr::null(),
     last: ptr::null(),
+    length: 0,
+    running: 0,
     workers: [const {
         Worker {
             item: None,
@@ -149,10 +170,17 @@ impl Queue {
             unsafe { (*state).next = task };
         }
         self.last = task;
+        self.length = self.length.saturating_add(1);
         self.wake();
     }
 
+    /// Wakes one more worker, unless those that run will soon be done with what
+    /// there is. Steps don't wait, and are shorter than waking a thread takes; so
+    /// a worker for each task would cost more time than it saves.
     fn wake(&mut self) {
+        if self.length <= self.running.saturating_mul(TASKS_A_WORKER) {
+            return;
+        }
         let idle = self
             .workers
             .iter_mut()
@@ -164,6 +192,7 @@ impl Queue {
             return;
         }
         worker.running = true;
+        self.running = self.running.saturating_add(1);
         // SAFETY: not queued: `running` was clear, which only the item's own
         // callback does.
         unsafe { item.queue() };
@@ -179,6 +208,7 @@ impl Queue {
         let state = unsafe { (*task).state.get() };
         // SAFETY: the lock is held, so this is the one reference to the state.
         let state = unsafe { &mut *state };
+        self.length = self.length.saturating_sub(1);
         self.first = state.next;
         if self.first.is_null() {
             self.last = ptr::null();
@@ -237,7 +267,7 @@ pub(crate) unsafe fn signal(task: *const Task, signals: u32) {
     // SAFETY: the lock is held, so this is the one reference to the state.
     let state = unsafe { &mut *state };
     state.signals |= signals;
-    if !state.busy {
+    if !state.busy && state.signals & state.waking != 0 {
         state.busy = true;
         // SAFETY: bound and alive by the caller's promise; wasn't busy, so it
         // isn't in the queue.
@@ -261,9 +291,9 @@ unsafe fn run(context: *mut c_void) {
         // SAFETY: bind's caller keeps the owner good for the step; `busy` keeps
         // a second step of this task away.
         let next = unsafe { step(owner, signals) };
-        if next == Next::Keep {
+        if let Next::Keep { waking } = next {
             // SAFETY: the step kept its task.
-            unsafe { put_back(task) };
+            unsafe { put_back(task, waking) };
         }
     }
     again(index);
@@ -273,10 +303,11 @@ unsafe fn run(context: *mut c_void) {
 fn take(index: usize) -> Option<(*const Task, u32)> {
     let mut queue = QUEUE.lock();
     let taken = queue.pop();
-    if taken.is_none()
-        && let Some(worker) = queue.workers.get_mut(index)
-    {
-        worker.running = false;
+    if taken.is_none() {
+        queue.running = queue.running.saturating_sub(1);
+        if let Some(worker) = queue.workers.get_mut(index) {
+            worker.running = false;
+        }
     }
     taken
 }
@@ -285,13 +316,14 @@ fn take(index: usize) -> Option<(*const Task, u32)> {
 ///
 /// # Safety
 /// The task's step has just returned [`Next::Keep`] to the caller.
-unsafe fn put_back(task: *const Task) {
+unsafe fn put_back(task: *const Task, waking: u32) {
     let mut queue = QUEUE.lock();
     // SAFETY: kept, so alive; the lock is held.
     let state = unsafe { (*task).state.get() };
     // SAFETY: the lock is held, so this is the one reference to the state.
     let state = unsafe { &mut *state };
-    if state.signals == 0 {
+    state.waking = waking;
+    if state.signals & waking == 0 {
         state.busy = false;
     } else {
         // SAFETY: alive, bound, and popped before its step.

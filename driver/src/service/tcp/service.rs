@@ -1,35 +1,40 @@
-//! The TCP echo (RFC 862): a listener and its connections.
+//! A TCP service: a listener and its connections.
 
 use core::ffi::c_void;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use super::TAG;
-use super::connection::{Connection, signal};
-use super::counters::{Counters, bump};
-use super::list::List;
+use super::connection::{Connection, signal, units};
+use super::state::{End, Kind};
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
 use crate::kernel::rundown::Rundown;
 use crate::kernel::status::{NtStatus, Result};
+use crate::service::TAG;
+use crate::service::counters::{Counters, bump};
 use crate::service::health::Health;
+use crate::service::list::List;
 use crate::wsk::pump::{self, Next, Task};
-use crate::wsk::{Accept, Client, Ends, Listener, Options, Refused, Stream};
+use crate::wsk::{Accept, Client, Ends, Listener, Op, Options, Refused, SockAddr, Stream};
 
-/// Most connections of all services together: with their buffers, at most
-/// 256 MiB of non-paged pool. More are refused, and counted.
-const MAX_CONNECTIONS: usize = 16_384;
+/// Most memory of all connections of all services together, in units of 16 KiB
+/// ([`units`]): 256 MiB of non-paged pool. More connections are refused, and
+/// counted.
+const MAX_UNITS: usize = 16_384;
 
 /// Connections that a stop signals before it lets go of their list for a
 /// moment, so that others get at it, and the processor at its DPCs.
 const SIGNALLED_IN_A_ROW: usize = 64;
 
-/// Connections of all services together.
-static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+/// Units that connections of all services together have.
+static UNITS: AtomicUsize = AtomicUsize::new(0);
 
-/// A TCP echo. Its address is in the provider's hands and in its connections'.
-pub(in crate::service) struct TcpEcho {
+/// A TCP service. Its address is in the provider's hands and in its connections'.
+pub(in crate::service) struct TcpService {
+    kind: Kind,
+    /// A relay's: where it connects from and to.
+    target: Option<[SockAddr; 2]>,
     counters: Counters,
     /// Its one part is the listener.
     health: Health,
@@ -43,7 +48,7 @@ pub(in crate::service) struct TcpEcho {
     /// [`ENABLED`] and [`FAILED`]; whoever adds the second signals `failure`.
     listening: AtomicU8,
     /// Keeps the provider captured.
-    _client: Client,
+    client: Client,
 }
 
 /// The call that enables the accept event has returned.
@@ -59,16 +64,23 @@ struct Connections {
 
 // SAFETY: its parts are atomics, locks, and a listener that is set before the
 // service is shared; the task is the pump's to synchronise.
-unsafe impl Sync for TcpEcho {}
+unsafe impl Sync for TcpService {}
 // SAFETY: as above.
-unsafe impl Send for TcpEcho {}
+unsafe impl Send for TcpService {}
 
-impl TcpEcho {
-    /// Starts one on `address`; the address it has got, too. `PASSIVE_LEVEL`.
-    pub(in crate::service) fn start(address: SocketAddr) -> Result<(KBox<Self>, SocketAddr)> {
+impl TcpService {
+    /// Starts one on `address`, a relay to `target`; the address it has got, too.
+    /// `PASSIVE_LEVEL`.
+    pub(in crate::service) fn start(
+        kind: Kind,
+        address: SocketAddr,
+        target: Option<SocketAddr>,
+    ) -> Result<(KBox<Self>, SocketAddr)> {
         let client = Client::acquire()?;
-        let mut echo = KBox::try_new(
+        let mut service = KBox::try_new(
             Self {
+                kind,
+                target: target.map(|to| [SockAddr::any(&to), SockAddr::from(to)]),
                 counters: Counters::default(),
                 health: Health::new(1),
                 connections: SpinLock::new(Connections {
@@ -79,25 +91,30 @@ impl TcpEcho {
                 listener: None,
                 failure: Task::new(listener_failure),
                 listening: AtomicU8::new(0),
-                _client: client,
+                client,
             },
             TAG,
         )?;
-        echo.live.init();
-        let own = echo.as_ptr();
+        service.live.init();
+        let own = service.as_ptr();
         // SAFETY: the service stays where it is until `stop` has seen the task
         // end, which `live` tells it.
-        unsafe { echo.failure.bind(own.cast::<c_void>()) };
+        unsafe { service.failure.bind(own.cast::<c_void>()) };
         // SAFETY: the handler is freed in `stop` only, after closing.
         let listener = unsafe {
-            Listener::open(&echo._client, address, Options::default(), own.cast_const())
+            Listener::open(
+                &service.client,
+                address,
+                Options::default(),
+                own.cast_const(),
+            )
         }?;
-        echo.listener = Some(listener);
+        service.listener = Some(listener);
         // From here on `stop` is the way out.
-        match echo.open_up() {
-            Ok(bound) => Ok((echo, bound)),
+        match service.open_up() {
+            Ok(bound) => Ok((service, bound)),
             Err(status) => {
-                Self::stop(echo);
+                Self::stop(service);
                 Err(status)
             }
         }
@@ -128,18 +145,18 @@ impl TcpEcho {
 
     /// Ends the service: no connection is taken any more, those there are get
     /// reset, and all of it is freed. `PASSIVE_LEVEL`.
-    pub(in crate::service) fn stop(echo: KBox<Self>) {
-        if let Some(listener) = &echo.listener {
+    pub(in crate::service) fn stop(service: KBox<Self>) {
+        if let Some(listener) = &service.listener {
             listener.close();
         }
         {
-            let mut connections = echo.connections.lock();
+            let mut connections = service.connections.lock();
             connections.closing = true;
             connections.list.walk();
         }
-        while echo.stop_some() {}
-        echo.live.wait();
-        drop(echo);
+        while service.stop_some() {}
+        service.live.wait();
+        drop(service);
     }
 
     /// Signals the next few connections of the walk; false at its end.
@@ -166,13 +183,29 @@ impl TcpEcho {
         &self.counters
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Starts to connect to the target.
+    pub(super) fn connect(&self, op: &Op) -> Result<()> {
+        let [from, to] = self.target.as_ref().ok_or(NtStatus::INVALID_DEVICE_STATE)?;
+        // SAFETY: parts of the service, which outlives its connections and so
+        // their operations.
+        unsafe { Stream::start_connected(&self.client, op, from, to) }
+    }
+
     /// Unlinks and frees a connection. The service may be gone when this
     /// returns.
     ///
     /// # Safety
     /// The service is live; the connection is one of its, is called by its own
     /// step, has no operation pending, and isn't used afterwards.
-    pub(super) unsafe fn forget(service: *const Self, connection: *mut Connection) {
+    pub(super) unsafe fn forget(
+        service: *const Self,
+        connection: *mut Connection,
+        end: Option<End>,
+    ) {
         // SAFETY: live, as the connection still holds `live`.
         let service = unsafe { &*service };
         {
@@ -182,10 +215,13 @@ impl TcpEcho {
             unsafe { connections.list.unlink(connection.cast_const()) };
         }
         service.counters.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(end) = end {
+            service.counters.ended(end);
+        }
         // SAFETY: into_raw of `accept`, with its tag; unlinked, so nobody else
         // can find it, and idle.
         drop(unsafe { KBox::from_raw(connection, TAG) });
-        CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
+        UNITS.fetch_sub(units(service.kind), Ordering::Relaxed);
         // The last use of the service: stop may free it from here on.
         service.live.release_raw();
     }
@@ -193,7 +229,8 @@ impl TcpEcho {
     /// Makes a connection's block, links it and starts it.
     fn take(&self, socket: Stream) -> core::result::Result<(), Refused> {
         // SAFETY: the connection holds `live`, which `stop` waits for.
-        let connection = unsafe { Connection::try_new(self, socket) }.map_err(|_| Refused)?;
+        let connection =
+            unsafe { Connection::try_new(self, self.kind, socket) }.map_err(|_| Refused)?;
         let mut connections = self.connections.lock();
         if connections.closing {
             drop(connections);
@@ -214,20 +251,21 @@ impl TcpEcho {
     }
 }
 
-impl Accept for TcpEcho {
+impl Accept for TcpService {
     fn accept(&self, connection: Stream, _ends: &Ends) -> core::result::Result<(), Refused> {
         if !self.live.acquire_raw() {
             bump(&self.counters.dropped, 1);
             return Err(Refused);
         }
-        let others = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let taken = if others < MAX_CONNECTIONS {
+        let units = units(self.kind);
+        let others = UNITS.fetch_add(units, Ordering::Relaxed);
+        let taken = if others.saturating_add(units) <= MAX_UNITS {
             self.take(connection)
         } else {
             Err(Refused)
         };
         if taken.is_err() {
-            CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
+            UNITS.fetch_sub(units, Ordering::Relaxed);
             bump(&self.counters.dropped, 1);
             // The last use of the service, but for the provider's: its close
             // waits for this event to return.
@@ -241,7 +279,7 @@ impl Accept for TcpEcho {
         // The event has no status of its own. This is the one that operations
         // give on a socket that is to be closed (MSDN "Closing a Socket").
         self.health.part_failed(NtStatus::FILE_FORCED_CLOSED.0);
-        log::line(c"tcp echo: its listening socket has failed");
+        log::line(c"tcp service: its listening socket has failed");
         if self.listening.fetch_or(FAILED, Ordering::AcqRel) == ENABLED {
             self.close_listener();
         }
@@ -251,13 +289,13 @@ impl Accept for TcpEcho {
 /// The step of the failure task: runs once.
 ///
 /// # Safety
-/// `owner` is a live [`TcpEcho`] whose `live` was acquired for this step.
+/// `owner` is a live [`TcpService`] whose `live` was acquired for this step.
 unsafe fn listener_failure(owner: *mut c_void, _signals: u32) -> Next {
     // SAFETY: kept by `live` until the last line.
-    let echo = unsafe { &*owner.cast::<TcpEcho>() };
-    if let Some(listener) = &echo.listener {
+    let service = unsafe { &*owner.cast::<TcpService>() };
+    if let Some(listener) = &service.listener {
         listener.close();
     }
-    echo.live.release_raw();
+    service.live.release_raw();
     Next::Gone
 }

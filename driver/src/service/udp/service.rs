@@ -6,15 +6,16 @@ use core::ffi::c_void;
 use core::net::SocketAddr;
 use core::ptr;
 
-use super::TAG;
-use super::counters::Counters;
-use super::state::{self, DatagramAction, DatagramEvent, Failure};
+use super::state::{self, DatagramAction, DatagramEvent, Failure, Fate};
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
 use crate::kernel::rundown::Rundown;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::timer::Timer;
+use crate::service::TAG;
+use crate::service::counters::Counters;
 use crate::service::health::Health;
+use crate::service::tcp::state::Kind;
 use crate::wsk::pump::{self, Next, Task};
 use crate::wsk::{Client, Control, Datagram, IoBuffer, Op, Outcome, Peer, Received};
 
@@ -37,8 +38,9 @@ mod signal {
     pub(super) const RESUME: u32 = 8;
 }
 
-/// A UDP echo. Its address is in its buffers' hands.
-pub(in crate::service) struct UdpEcho {
+/// A UDP service. Its address is in its buffers' hands.
+pub(in crate::service) struct UdpService {
+    kind: Kind,
     counters: Counters,
     /// Its parts are the buffers.
     health: Health,
@@ -55,19 +57,19 @@ pub(in crate::service) struct UdpEcho {
     timer: Option<Timer>,
     buffers: [Option<KBox<Slot>>; BUFFERS],
     /// Keeps the provider captured.
-    _client: Client,
+    client: Client,
 }
 
 // SAFETY: its parts are atomics and rundowns, what is set before the service is
 // shared, and buffers that are touched by their own steps only.
-unsafe impl Sync for UdpEcho {}
+unsafe impl Sync for UdpService {}
 // SAFETY: as above.
-unsafe impl Send for UdpEcho {}
+unsafe impl Send for UdpService {}
 
 /// A buffer with its operation. Touched by its own step only, but for `task`.
 struct Slot {
     task: Task,
-    service: *const UdpEcho,
+    service: *const UdpService,
     state: Cell<state::Datagram>,
     /// The status of the last operation that failed.
     failure: Cell<NtStatus>,
@@ -76,12 +78,21 @@ struct Slot {
     peer: Peer,
 }
 
-impl UdpEcho {
-    /// Starts one on `address`; the address it has got, too. `PASSIVE_LEVEL`.
-    pub(in crate::service) fn start(address: SocketAddr) -> Result<(KBox<Self>, SocketAddr)> {
+impl UdpService {
+    /// Starts one on `address`, a relay to `target`; the address it has got, too.
+    /// `PASSIVE_LEVEL`.
+    pub(in crate::service) fn start(
+        kind: Kind,
+        address: SocketAddr,
+        target: Option<SocketAddr>,
+    ) -> Result<(KBox<Self>, SocketAddr)> {
+        if target.is_some() {
+            return Err(NtStatus::NOT_SUPPORTED);
+        }
         let client = Client::acquire()?;
-        let mut echo = KBox::try_new(
+        let mut service = KBox::try_new(
             Self {
+                kind,
                 counters: Counters::default(),
                 health: Health::new(BUFFERS),
                 socket: None,
@@ -91,21 +102,21 @@ impl UdpEcho {
                 live: Rundown::new(),
                 timer: None,
                 buffers: [const { None }; BUFFERS],
-                _client: client,
+                client,
             },
             TAG,
         )?;
-        echo.calls.init();
-        echo.live.init();
-        let own = echo.as_ptr();
+        service.calls.init();
+        service.live.init();
+        let own = service.as_ptr();
         // SAFETY: the timer is a part of the service, and dropped with it.
-        echo.timer = Some(unsafe { Timer::try_new(resume, own.cast::<c_void>()) }?);
-        for buffer in &mut echo.buffers {
+        service.timer = Some(unsafe { Timer::try_new(resume, own.cast::<c_void>()) }?);
+        for buffer in &mut service.buffers {
             // SAFETY: buffers are parts of the service, and dropped with it.
             *buffer = Some(unsafe { Slot::try_new(own.cast_const()) }?);
         }
         let control = Control::try_new()?;
-        let socket = Datagram::open(&echo._client, &control, &address)?;
+        let socket = Datagram::open(&service.client, &control, &address)?;
         // SAFETY: just opened.
         let bound = unsafe { socket.bind(&control, address) }.and_then(|()| {
             // SAFETY: as above.
@@ -119,41 +130,41 @@ impl UdpEcho {
                 return Err(status);
             }
         };
-        echo.control = Some(control);
-        echo.port = bound.port();
-        echo.socket = Some(socket);
-        for slot in echo.buffers.iter().flatten() {
+        service.control = Some(control);
+        service.port = bound.port();
+        service.socket = Some(socket);
+        for slot in service.buffers.iter().flatten() {
             // Always granted: nobody waits yet.
-            if echo.live.acquire_raw() {
+            if service.live.acquire_raw() {
                 // SAFETY: bound in Slot::try_new; `live` keeps the service, and
                 // so the buffer, until its step has let go of it.
                 unsafe { pump::signal(&raw const slot.task, signal::START) };
             }
         }
-        Ok((echo, bound))
+        Ok((service, bound))
     }
 
     /// Ends the service and frees all of it. Answers that are on their way may
     /// be lost. `PASSIVE_LEVEL`.
-    pub(in crate::service) fn stop(echo: KBox<Self>) {
+    pub(in crate::service) fn stop(service: KBox<Self>) {
         // No step is in a call from here on, nor will be.
-        echo.calls.wait();
-        if let Some(timer) = &echo.timer {
+        service.calls.wait();
+        if let Some(timer) = &service.timer {
             timer.cancel_and_flush();
         }
-        if let (Some(socket), Some(control)) = (&echo.socket, &echo.control) {
+        if let (Some(socket), Some(control)) = (&service.socket, &service.control) {
             // SAFETY: once, and with no calls in progress or to come (`calls`).
             if let Err(status) = unsafe { socket.close_and_wait(control) } {
                 log::status(c"closing a datagram socket", status);
             }
         }
-        for slot in echo.buffers.iter().flatten() {
+        for slot in service.buffers.iter().flatten() {
             // SAFETY: bound; the buffer is freed below, and a task that is gone
             // ignores signals.
             unsafe { pump::signal(&raw const slot.task, signal::STOP) };
         }
-        echo.live.wait();
-        drop(echo);
+        service.live.wait();
+        drop(service);
     }
 
     pub(in crate::service) fn health(&self) -> &Health {
@@ -164,14 +175,18 @@ impl UdpEcho {
         &self.counters
     }
 
-    /// Whether a datagram is answered. Not: one that didn't fit; one sent to
-    /// many, whose answers would add up; one from a port that can't be answered;
-    /// and one from the echo's own port number, because two echoes would never
+    /// What becomes of a datagram. An echo doesn't answer one that didn't fit; one
+    /// sent to many, whose answers would add up; one from a port that can't be
+    /// answered; and one from its own port number, because two echoes would never
     /// stop answering each other.
-    fn answers(&self, received: Received) -> bool {
+    fn fate(&self, received: Received) -> Fate {
         let port = received.address.port();
         let to_many = received.broadcast || received.multicast;
-        !received.truncated && !to_many && port != 0 && port != self.port
+        match self.kind {
+            Kind::Discard => Fate::Discard,
+            _ if received.truncated || to_many || port == 0 || port == self.port => Fate::Drop,
+            _ => Fate::Send,
+        }
     }
 }
 
@@ -180,7 +195,7 @@ impl Slot {
     ///
     /// # Safety
     /// `service` outlives the buffer.
-    unsafe fn try_new(service: *const UdpEcho) -> Result<KBox<Self>> {
+    unsafe fn try_new(service: *const UdpService) -> Result<KBox<Self>> {
         let mut slot = KBox::try_new(
             Self {
                 task: Task::new(step),
@@ -207,7 +222,7 @@ impl Slot {
 
     /// Does what follows from `event`; true if the buffer has retired. `open`
     /// says that calls may be made.
-    fn handle(&self, service: &UdpEcho, open: bool, mut event: DatagramEvent) -> bool {
+    fn handle(&self, service: &UdpService, open: bool, mut event: DatagramEvent) -> bool {
         loop {
             let mut state = self.state.get();
             let (action, tally) = state.on(event);
@@ -246,7 +261,7 @@ impl Slot {
     }
 
     /// What the operation that has ended was.
-    fn ended(&self, service: &UdpEcho) -> DatagramEvent {
+    fn ended(&self, service: &UdpService) -> DatagramEvent {
         let was_send = self.state.get().is_sending();
         match length(self.transfer.finish()) {
             Err((failure, status)) => {
@@ -259,7 +274,7 @@ impl Slot {
                 let received = unsafe { self.peer.last() };
                 DatagramEvent::Received {
                     length,
-                    answer: service.answers(received),
+                    fate: service.fate(received),
                 }
             }
         }
@@ -292,12 +307,12 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
         retired |= slot.handle(service, open, DatagramEvent::Stop);
     }
     if !retired {
-        return Next::Keep;
+        return Next::Keep { waking: pump::ALL };
     }
     // While the socket is open, buffers retire only by an error.
     let failure = slot.failure.get();
     if open && service.health.part_failed(failure.0) {
-        log::status(c"udp echo: its socket has failed", failure);
+        log::status(c"udp service: its socket has failed", failure);
     }
     drop(calls);
     // The last use of the service: stop may free it, and this buffer with it.
@@ -308,10 +323,10 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
 /// The timer's callback, at `DISPATCH_LEVEL`.
 ///
 /// # Safety
-/// `context` is a live [`UdpEcho`].
+/// `context` is a live [`UdpService`].
 unsafe fn resume(context: *mut c_void) {
     // SAFETY: `stop` waits for this callback before it frees the service.
-    let service = unsafe { &*context.cast::<UdpEcho>() };
+    let service = unsafe { &*context.cast::<UdpService>() };
     for slot in service.buffers.iter().flatten() {
         // SAFETY: bound, and freed with the service only.
         unsafe { pump::signal(ptr::from_ref(&slot.task), signal::RESUME) };

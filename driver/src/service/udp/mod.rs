@@ -1,0 +1,6 @@
+//! UDP services: a socket and a fixed number of buffers.
+
+mod service;
+pub(super) mod state;
+
+pub(super) use service::UdpService;
