@@ -1,5 +1,6 @@
 //! `weirctl capture`: frames to a pcapng file.
 
+mod account;
 mod progress;
 pub(crate) mod summary;
 
@@ -19,6 +20,7 @@ use crate::cli::CaptureArgs;
 use crate::error::CtlError;
 use crate::output::{Output, tell};
 use crate::pcapng::{InterfaceStatistics, Writer};
+use account::Account;
 use progress::Progress;
 use summary::{EndedBy, Interface, Summary};
 
@@ -267,11 +269,14 @@ impl Session<'_> {
             } else if lost == 0 && ended_by != EndedBy::Count {
                 stats.accepted = Some(source.written);
                 stats.lost = Some(0);
-            } else if lost > 0 {
-                stats.comment = Some(format!(
-                    "{lost} frames of all interfaces together were lost"
-                ));
             }
+            let account = Account {
+                before: source.at_start.as_ref(),
+                now: now.as_ref(),
+                reader,
+                only: self.only.is_some(),
+            };
+            stats.comment = Some(account.to_string());
             self.writer.statistics(*id, &stats)?;
             interfaces.push(Interface::new(*id, &source.adapter.name, &stats));
         }
