@@ -1,6 +1,7 @@
 //! What several of the end-to-end tests share.
 
 pub mod accounts;
+pub mod echo;
 pub mod frames;
 pub mod inf;
 pub mod lab;

@@ -1,0 +1,256 @@
+//! The echo servers of user mode, each in its I/O model, under Wine without a
+//! driver: the suite every echo passes, and the limits of each model.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use weir_tests::echo::{Echo, suite};
+use weir_tests::lab::Fixture;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `weirctl serve`, running.
+struct Served {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Served {
+    fn start(fixture: &Fixture, model: &str, more: &[&str]) -> Served {
+        let fixed = ["serve", "--model", model, "--listen", "127.0.0.1:0"];
+        let mut child = fixture
+            .command(&[&fixed, more, &["--control", "--json"]].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("wine runs");
+        let input = child.stdin.take().expect("a pipe");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut served = Served {
+            child,
+            input,
+            output,
+            address: SocketAddr::from(([0; 4], 0)),
+        };
+        let listening = served.line();
+        let address = listening["address"].as_str().expect("an address");
+        served.address = address.parse().expect("an address");
+        assert_eq!(listening["model"], model);
+        served
+    }
+
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("it says something");
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"))
+    }
+
+    fn stats(&mut self) -> Value {
+        writeln!(self.input, "stats").expect("it listens");
+        self.line()
+    }
+
+    fn number(&mut self, name: &str) -> u64 {
+        let stats = self.stats();
+        let number = stats[name].as_u64();
+        number.unwrap_or_else(|| panic!("no {name} in {stats}"))
+    }
+
+    fn echo(&self) -> Echo {
+        Echo {
+            address: self.address,
+            patience: PATIENCE,
+        }
+    }
+
+    /// Waits until nobody is connected any more.
+    fn until_empty(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.number("connections") != 0 {
+            assert!(Instant::now() < deadline, "{}", self.stats());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Tells it to stop, with clients connected: they see the end, and it ends
+    /// well.
+    fn stop(mut self) {
+        let clients = self.echo().hold(70).expect("70 are answered");
+        writeln!(self.input, "stop").expect("it listens");
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not stop");
+            thread::sleep(Duration::from_millis(10));
+        };
+        assert!(status.success(), "{status}");
+        let last = self.line();
+        assert_eq!(last["connections"], 0, "{last}");
+        for mut client in clients {
+            assert_eq!(client.read(&mut [0]).expect("the end is told"), 0);
+        }
+        let _refused = TcpStream::connect(self.address).expect_err("nobody listens");
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The suite, then so many clients at once: what the model has grown to by then.
+fn model(name: &str, more: &[&str], clients: u32, threads: u64, room: Option<u64>) {
+    let fixture = Fixture::bare(&format!("models-{name}"));
+    let mut served = Served::start(&fixture, name, &[]);
+    suite(served.echo()).unwrap_or_else(|why| panic!("{name}: {why}"));
+    served.until_empty();
+    let stats = served.stats();
+    let number = |field: &str| stats[field].as_u64().expect("a number");
+    assert_eq!(number("failed"), 0, "{stats}");
+    assert_eq!(number("accept_errors"), 0, "{stats}");
+    assert_eq!(
+        number("finished") + number("reset"),
+        number("accepted"),
+        "{stats}"
+    );
+    // Twenty were reset, and of the two that never read there was no end either.
+    assert!(number("reset") >= 20, "{stats}");
+    served.stop();
+
+    let mut served = Served::start(&fixture, name, more);
+    let held = served
+        .echo()
+        .hold(clients)
+        .unwrap_or_else(|why| panic!("{name}: {why}"));
+    let stats = served.stats();
+    assert_eq!(
+        stats["connections"].as_u64(),
+        Some(u64::from(clients)),
+        "{stats}"
+    );
+    assert_eq!(stats["threads"].as_u64(), Some(threads), "{stats}");
+    assert_eq!(stats["room"].as_u64(), room, "{stats}");
+    // The first half goes; those left are moved to other places, and answered.
+    let mut held = held;
+    drop(held.drain(..held.len() / 2));
+    for client in &mut held {
+        client.write_all(b"still there").expect("sends");
+    }
+    for client in &mut held {
+        let mut back = [0; 11];
+        client.read_exact(&mut back).expect("is answered");
+        assert_eq!(&back, b"still there");
+    }
+    // Where others were there is room again: no further thread.
+    let again = served.echo().hold(clients / 2).expect("are answered");
+    assert_eq!(served.number("threads"), threads);
+    drop((held, again));
+    served.until_empty();
+    served.stop();
+}
+
+/// Sets of 64 that grow: the listener, the socket that wakes, and 200.
+#[test]
+fn select_grows_its_sets() {
+    model("select", &[], 200, 1, Some(256));
+}
+
+/// A window a thread; with 50 connections each, 120 want three.
+#[test]
+fn async_select_begins_another_window() {
+    model(
+        "async-select",
+        &["--per-thread", "50"],
+        120,
+        1 + 3,
+        Some(150),
+    );
+}
+
+/// 64 events a thread, one of which wakes it: 130 want three.
+#[test]
+fn event_select_begins_another_thread() {
+    model("event-select", &[], 130, 1 + 3, Some(189));
+}
+
+#[test]
+fn overlapped_event_begins_another_thread() {
+    model("overlapped-event", &[], 130, 1 + 3, Some(189));
+}
+
+/// One thread, whatever comes.
+#[test]
+fn overlapped_routine_has_one_thread() {
+    model("overlapped-routine", &[], 300, 1, None);
+}
+
+/// As many workers as asked for, more clients than accepts in flight.
+#[test]
+fn iocp_has_its_workers() {
+    model("iocp", &["--workers", "3"], 1000, 3, None);
+}
+
+/// The driver's echo passes the suite of the models.
+#[test]
+fn the_kernel_passes_the_same_suite() {
+    let fixture = Fixture::weir("models-kernel");
+    let started = fixture.json(&["service", "start", "echo", "--tcp", "127.0.0.1:0"]);
+    let address = started["address"].as_str().expect("an address");
+    let echo = Echo {
+        address: address.parse().expect("an address"),
+        patience: PATIENCE,
+    };
+    suite(echo).unwrap_or_else(|why| panic!("kernel: {why}"));
+    drop(echo.hold(200).expect("200 are answered"));
+    let id = started["id"].to_string();
+    fixture.json(&["service", "stop", &id]);
+    fixture.unload();
+}
+
+/// One clear error each, and what to do.
+#[test]
+fn what_cannot_be_served_is_told() {
+    let fixture = Fixture::bare("models-wrong");
+    let fails = |arguments: &[&str]| {
+        let (code, said) = fixture.fails(&[&["serve"], arguments].concat());
+        (code, said)
+    };
+    let (code, said) = fails(&["--model", "epoll", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("epoll") && said.contains("overlapped-routine"),
+        "{said}"
+    );
+    let (code, said) = fails(&["--model", "iocp", "--listen", "localhost:7"]);
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = fails(&[
+        "--model",
+        "event-select",
+        "--listen",
+        "127.0.0.1:0",
+        "--per-thread",
+        "64",
+    ]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("1 to 63"), "{said}");
+
+    let served = Served::start(&fixture, "iocp", &[]);
+    let taken = served.address.to_string();
+    let (code, said) = fails(&["--model", "select", "--listen", &taken]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&taken) && said.contains("port 0"), "{said}");
+    let (code, said) = fails(&["--model", "select", "--listen", "203.0.113.1:0"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("one of this host"), "{said}");
+    served.stop();
+}
