@@ -49,12 +49,15 @@ where
 {
     let prefix = view.prefix();
     let window = prefix.get(..wire::HEADER_WINDOW).unwrap_or(prefix);
-    let frame = wire::dissect(window, meta.frame_len);
-    let tracked = track(&frame, meta);
-    let decision = rules.map_or(PASS, |rules| rules.decide(view, meta.direction, hit));
-    Inspected {
-        frame,
-        tracked,
-        decision,
+    // Filled in where it stays: a frame's headers are too many to be moved.
+    let mut inspected = Inspected {
+        frame: wire::dissect(window, meta.frame_len),
+        tracked: None,
+        decision: PASS,
+    };
+    inspected.tracked = track(&inspected.frame, meta);
+    if let Some(rules) = rules {
+        inspected.decision = rules.decide(view, meta.direction, hit);
     }
+    inspected
 }

@@ -173,6 +173,17 @@ fn written() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    /// The scale alone is the scale among all, of any bytes and of options.
+    #[test]
+    fn the_window_scale_alone_reads_the_same(
+        any in prop::collection::vec(prop_oneof![0u8..=8, any::<u8>()], 0..=40),
+        written in written(),
+    ) {
+        for bytes in [&any, &written] {
+            prop_assert_eq!(Options::window_scale(bytes), Options::parse(bytes).window_scale);
+        }
+    }
+
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..=64)) {
         let options = Options::parse(&bytes);

@@ -40,11 +40,10 @@ where
     /// Moves the clock on to a frame's time.
     #[inline]
     pub(super) fn advance(&mut self, now: u64) {
-        if now > self.clock || self.clock.wrapping_sub(now) > LEAP {
-            if now.abs_diff(self.clock) > LEAP {
-                self.leap(now);
-            }
+        if now.wrapping_sub(self.clock) <= LEAP {
             self.clock = now;
+        } else if now.abs_diff(self.clock) > LEAP {
+            self.leap(now);
         }
         if self.clock >= self.due {
             self.age(EACH_FRAME);
@@ -52,6 +51,7 @@ where
     }
 
     /// What was seen before has nothing to do with now.
+    #[cold]
     fn leap(&mut self, now: u64) {
         for slot in 0..self.used {
             let there = self.slots.as_ref().get(slot as usize);
@@ -129,7 +129,8 @@ where
     /// Whether a flow's idle time is over at a frame's time.
     #[inline]
     pub(super) fn is_idle(&self, entry: &Slot, now: u64) -> bool {
-        let quiet = now.saturating_sub(entry.last(self.clock));
+        let last = entry.last(self.clock);
+        let quiet = now.saturating_sub(last);
         // Shorter than any idle time can be.
         if quiet < SECOND {
             return false;
@@ -272,6 +273,9 @@ where
 
     /// A frame changed what its flow is worth.
     pub(super) fn changed(&mut self, slot: u32, before: Standing, after: Standing) {
+        if before == after {
+            return;
+        }
         self.delist(slot, before);
         self.enlist(slot, after);
         if before.half_open && !after.half_open {

@@ -81,6 +81,34 @@ pub(super) fn part_mut<'a>(index: &'a mut [u32], range: &Range<usize>) -> &'a mu
     index.get_mut(range.clone()).unwrap_or_default()
 }
 
+#[inline]
+fn bucket(hash: u32, buckets: usize) -> usize {
+    let scaled = u64::from(hash).wrapping_mul(buckets as u64) >> 32;
+    scaled as usize
+}
+
+/// The slot of a hash's chain that `is_it` takes, of those whose hash may be this.
+#[inline]
+pub(super) fn find(
+    words: &[u32],
+    layout: &Layout,
+    hash: u32,
+    is_it: impl Fn(u32) -> bool,
+) -> Option<u32> {
+    let buckets = layout.buckets.end;
+    let at = |place: usize| Link(words.get(place).copied().unwrap_or(0));
+    let mut link = at(bucket(hash, buckets));
+    // No chain is longer than the table: a damaged one must not hold us.
+    for _ in 0..=words.len() {
+        let slot = link.slot()?;
+        if link.may_be(hash) && is_it(slot) {
+            return Some(slot);
+        }
+        link = at(buckets.saturating_add(slot as usize));
+    }
+    None
+}
+
 /// Buckets and the links between the slots of one bucket: adjoining parts.
 pub(super) struct Chains<'a> {
     words: &'a mut [u32],
@@ -96,10 +124,8 @@ impl<'a> Chains<'a> {
         }
     }
 
-    #[inline]
     fn bucket(&self, hash: u32) -> usize {
-        let scaled = u64::from(hash).wrapping_mul(self.buckets as u64) >> 32;
-        scaled as usize
+        bucket(hash, self.buckets)
     }
 
     #[inline]
@@ -110,21 +136,6 @@ impl<'a> Chains<'a> {
     #[inline]
     fn behind(&self, slot: u32) -> usize {
         self.buckets.saturating_add(slot as usize)
-    }
-
-    /// The slot of a chain that `is_it` takes, of those whose hash may be this.
-    #[inline]
-    pub(super) fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut link = self.at(self.bucket(hash));
-        // No chain is longer than the table: a damaged one must not hold us.
-        for _ in 0..=self.words.len() {
-            let slot = link.slot()?;
-            if link.may_be(hash) && is_it(slot) {
-                return Some(slot);
-            }
-            link = self.at(self.behind(slot));
-        }
-        None
     }
 
     /// Puts a slot that is in no chain at the head of its own.

@@ -8,7 +8,7 @@ use crate::wire::{Dissected, Network, Protocol, Transport};
 /// Addresses, ports, VLAN, protocol and adapter, the same for both directions:
 /// two words for each address (IPv4 in the second), the smaller address and port
 /// first, then the rest in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key(pub(super) [u64; 5]);
 
 // The last word, from its low end: port of the first, port of the second,
@@ -20,41 +20,62 @@ const NO_PORTS: u64 = 1 << 46;
 const PROTOCOL_AT: u32 = 48;
 const ADAPTER_AT: u32 = 56;
 
+impl PartialEq for Key {
+    /// Word by word: a call to compare memory takes longer than this.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let [a, b, c, d, rest] = self.0;
+        let [e, f, g, h, other] = other.0;
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) | (rest ^ other) == 0
+    }
+}
+
+impl Eq for Key {}
+
 impl Key {
     /// The key of a frame with an IP header, and whether its sender is the
     /// second in it. `adapter`: its number in the table.
     #[inline]
     pub(super) fn of(frame: &Dissected<'_>, adapter: u8) -> Option<(Self, bool)> {
-        let (from, to, v6) = match &frame.network {
-            Network::Ipv4(ip) => (
-                [0, u64::from(ip.source().to_bits())],
-                [0, u64::from(ip.destination().to_bits())],
-                0,
-            ),
-            Network::Ipv6(ip, _) => (halves(ip.source()), halves(ip.destination()), IPV6),
-            Network::None | Network::Arp(_) => return None,
-        };
         let (protocol, ports) = Self::transport(frame);
         let (from_port, to_port, no_ports) = match ports {
             Some((from, to)) => (u64::from(from), u64::from(to), 0),
             None => (0, 0, NO_PORTS),
         };
+        let (addresses, ports, swapped) = match &frame.network {
+            Network::Ipv4(ip) => {
+                // Address and port in one word: compared at once.
+                let from = u64::from(ip.source().to_bits()) << 16 | from_port;
+                let to = u64::from(ip.destination().to_bits()) << 16 | to_port;
+                let (first, second) = (from.min(to), from.max(to));
+                let ports = (second & 0xffff) << 16 | first & 0xffff;
+                ([0, first >> 16, 0, second >> 16], ports, from > to)
+            }
+            Network::Ipv6(ip, _) => {
+                let (from, to) = (ip.source().to_bits(), ip.destination().to_bits());
+                let swapped = (from, from_port) > (to, to_port);
+                let (a, b, first, second) = if swapped {
+                    (to, from, to_port, from_port)
+                } else {
+                    (from, to, from_port, to_port)
+                };
+                let ([a, b], [c, d]) = (halves(a), halves(b));
+                ([a, b, c, d], second << 16 | first | IPV6, swapped)
+            }
+            Network::None | Network::Arp(_) => return None,
+        };
         let tag = frame
             .link
+            .as_ref()
             .and_then(|link| link.tags.iter().next())
             .map_or(0, |tag| TAGGED | u64::from(tag.id()) << VLAN_AT);
         let rest = tag
-            | v6
             | no_ports
+            | ports
             | u64::from(protocol.0) << PROTOCOL_AT
             | u64::from(adapter) << ADAPTER_AT;
-        let swapped = (from, from_port) > (to, to_port);
-        let ([a, b], [c, d], first, second) = if swapped {
-            (to, from, to_port, from_port)
-        } else {
-            (from, to, from_port, to_port)
-        };
-        Some((Self([a, b, c, d, rest | second << 16 | first]), swapped))
+        let [a, b, c, d] = addresses;
+        Some((Self([a, b, c, d, rest]), swapped))
     }
 
     #[inline]
@@ -143,8 +164,7 @@ impl Key {
     }
 }
 
-fn halves(address: Ipv6Addr) -> [u64; 2] {
-    let bits = address.to_bits();
+const fn halves(bits: u128) -> [u64; 2] {
     [(bits >> 64) as u64, bits as u64]
 }
 
@@ -180,11 +200,24 @@ impl Hasher {
     #[inline]
     pub(super) fn key(&self, key: &Key) -> u32 {
         let [a, b, c, d, rest] = key.0;
-        // The words that are zero in IPv4 would add nothing.
-        let words = [rest, b, d];
-        let mut sum = self.add(self.start, &words, 0);
+        let [m0, m1, m2, m3, m4, m5, m6, m7, m8, m9] = self.multipliers;
+        let high = |word: u64, by: u64| (word >> 32).wrapping_mul(by);
+        let low = |word: u64, by: u64| (word & 0xffff_ffff).wrapping_mul(by);
+        let mut sum = self
+            .start
+            .wrapping_add(high(rest, m0))
+            .wrapping_add(low(rest, m1))
+            .wrapping_add(low(b, m3))
+            .wrapping_add(low(d, m5));
+        // What is zero in IPv4 would add nothing.
         if key.is_ipv6() {
-            sum = self.add(sum, &[a, c], 6);
+            sum = sum
+                .wrapping_add(high(b, m2))
+                .wrapping_add(high(d, m4))
+                .wrapping_add(high(a, m6))
+                .wrapping_add(low(a, m7))
+                .wrapping_add(high(c, m8))
+                .wrapping_add(low(c, m9));
         }
         (sum >> 32) as u32
     }
@@ -198,17 +231,5 @@ impl Hasher {
                 sum.wrapping_add(u64::from(*word).wrapping_mul(by))
             });
         (sum >> 32) as u32
-    }
-
-    #[inline]
-    fn add(&self, start: u64, words: &[u64], skip: usize) -> u64 {
-        let (pairs, _) = self.multipliers.as_chunks::<2>();
-        words
-            .iter()
-            .zip(pairs.iter().skip(skip >> 1))
-            .fold(start, |sum, (word, [high, low])| {
-                sum.wrapping_add((word >> 32).wrapping_mul(*high))
-                    .wrapping_add((word & 0xffff_ffff).wrapping_mul(*low))
-            })
     }
 }

@@ -25,9 +25,9 @@ const LONGEST: u64 = 120 * SECOND;
 /// Stops the timer that a segment acknowledges, and begins to time the segment
 /// if it is fit for it. It was analysed just before.
 #[inline]
-pub(super) fn note(
+pub(super) fn note<'a>(
     entry: &mut Slot,
-    words: &mut [u32],
+    words: impl FnOnce() -> &'a mut [u32],
     slot: u32,
     second: bool,
     segment: &Segment,
@@ -39,7 +39,17 @@ pub(super) fn note(
         return;
     }
     let (fwd, rev) = entry.split(second);
-    if rev.has(bits::TIMED) && segment.any(Flags::ACK) {
+    let acks = rev.has(bits::TIMED) && segment.any(Flags::ACK);
+    let again = TcpTags::RETRANSMISSION.union(TcpTags::OUT_OF_ORDER);
+    let again = verdict.tags.intersects(again);
+    let cancels = again && fwd.has(bits::TIMED);
+    let starts =
+        !again && verdict.is_new_data && !fwd.has(bits::TIMED) && fwd.contiguous == fwd.next_seq;
+    if !(acks || cancels || starts) {
+        return;
+    }
+    let words = words();
+    if acks {
         let timed = stop(words, slot, !second, segment.ack, now);
         if let Timed::Took(took) = timed
             && took <= LONGEST
@@ -48,13 +58,11 @@ pub(super) fn note(
         }
         rev.put(bits::TIMED, timed == Timed::NotYet);
     }
-    let again = TcpTags::RETRANSMISSION.union(TcpTags::OUT_OF_ORDER);
-    if verdict.tags.intersects(again) {
-        if fwd.has(bits::TIMED) {
-            cancel(words, slot, second);
-            fwd.put(bits::TIMED, false);
-        }
-    } else if verdict.is_new_data && !fwd.has(bits::TIMED) && fwd.contiguous == fwd.next_seq {
+    if cancels {
+        cancel(words, slot, second);
+        fwd.put(bits::TIMED, false);
+    }
+    if starts {
         let started = start(words, slot, second, fwd.next_seq, now);
         fwd.put(bits::TIMED, started);
     }

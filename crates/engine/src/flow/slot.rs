@@ -176,12 +176,38 @@ impl Slot {
 
     #[inline]
     pub(super) fn state(&self) -> State {
-        let at = usize::from(self.state & STATE).wrapping_sub(1);
-        State::ALL.get(at).copied().unwrap_or(State::Active)
+        Self::state_of(self.progress())
+    }
+
+    /// The state as it is kept, to be compared: 0 of an empty slot.
+    #[inline]
+    pub(super) fn progress(&self) -> u8 {
+        self.state & STATE
+    }
+
+    /// What [`Slot::progress`] stands for.
+    pub(super) fn state_of(progress: u8) -> State {
+        match progress {
+            2 => State::SynSent,
+            3 => State::SynReceived,
+            4 => State::Established,
+            5 => State::FinWait,
+            6 => State::HalfClosed,
+            7 => State::Closing,
+            8 => State::LastAck,
+            9 => State::TimeWait,
+            10 => State::Reset,
+            _ => State::Active,
+        }
     }
 
     pub(super) fn set_state(&mut self, state: State) {
-        self.state = self.state & !STATE | (state as u8).saturating_add(1) & STATE;
+        self.state = self.state & !STATE | progress_of(state);
+    }
+
+    #[inline]
+    pub(super) fn is(&self, state: State) -> bool {
+        self.progress() == progress_of(state)
     }
 
     /// Whether the second end began.
@@ -265,6 +291,10 @@ impl Slot {
         let [a, b, c] = self.counts.map(u16::from);
         (a | (b & 0xf) << 8, b >> 4 | c << 4)
     }
+}
+
+const fn progress_of(state: State) -> u8 {
+    (state as u8).wrapping_add(1) & STATE
 }
 
 /// Units of `other_age`: 0.8 µs, so that it goes to 52 ms.

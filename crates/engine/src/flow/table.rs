@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::index::{self, Chains, Layout, MAX_ADAPTERS, MAX_SLOTS};
+use super::index::{self, Layout, MAX_ADAPTERS, MAX_SLOTS};
 use super::key::{Hasher, Key};
 use super::slot::Slot;
 use super::tcp::{Segment, analysis, state};
@@ -104,11 +104,16 @@ pub(super) enum Class {
 impl Standing {
     #[inline]
     pub(super) fn of(slot: &Slot) -> Self {
-        let state = slot.state();
+        Self::from_parts((slot.progress(), slot.is_one_way()))
+    }
+
+    /// Of [`Slot::progress`] and [`Slot::is_one_way`].
+    fn from_parts((progress, is_one_way): (u8, bool)) -> Self {
+        let state = Slot::state_of(progress);
         let half_open = state.is_half_open();
         let class = if state.is_over() {
             Class::Over
-        } else if half_open || slot.is_one_way() {
+        } else if half_open || is_one_way {
             Class::HalfOpen
         } else {
             Class::Other
@@ -207,10 +212,10 @@ where
     }
 
     #[inline]
-    fn find(&mut self, key: &Key, hash: u32) -> Option<u32> {
+    fn find(&self, key: &Key, hash: u32) -> Option<u32> {
         let slots = self.slots.as_ref();
         let is_it = |slot: u32| slots.get(slot as usize).is_some_and(|s| s.key() == *key);
-        Chains::new(self.index.as_mut(), &self.layout).find(hash, is_it)
+        index::find(self.index.as_ref(), &self.layout, hash, is_it)
     }
 
     /// Whether a frame with a flow's key does not belong to it any more, and
@@ -266,7 +271,7 @@ where
         let Some(entry) = self.slots.as_mut().get_mut(slot as usize) else {
             return TcpTags::empty();
         };
-        let before = Standing::of(entry);
+        let before = (entry.progress(), entry.is_one_way());
         let last = entry.last(clock);
         // Frames of several adapters may come a little out of their order.
         let now = meta.time_100ns.max(last);
@@ -288,7 +293,7 @@ where
         }
         let mut tags = TcpTags::empty();
         if let Some(segment) = segment {
-            if entry.state() == State::Active {
+            if entry.is(State::Active) {
                 // It began with a fragment, which says less.
                 entry.set_state(State::Established);
             }
@@ -305,7 +310,7 @@ where
             }
             super::rtt::note(
                 entry,
-                index::part_mut(self.index.as_mut(), &self.layout.timers),
+                || index::part_mut(self.index.as_mut(), &self.layout.timers),
                 slot,
                 second,
                 &segment,
@@ -313,8 +318,9 @@ where
                 now,
             );
         }
-        let after = Standing::of(entry);
+        let after = (entry.progress(), entry.is_one_way());
         if before != after {
+            let [before, after] = [before, after].map(Standing::from_parts);
             self.changed(slot, before, after);
         }
         tags

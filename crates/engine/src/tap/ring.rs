@@ -1,5 +1,6 @@
 //! Records in memory: how one is written, and where they wait.
 
+use weir_abi::limits::RECORD_ALIGN;
 use weir_abi::{FrameRecord, RecordFlags, record_size};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -36,6 +37,9 @@ pub(super) fn write_record(
     let wanted = usize::try_from(record.captured_len).map_err(|_| no_room)?;
     let size = usize::try_from(record.size).map_err(|_| no_room)?;
     let place = out.get_mut(..size).ok_or(no_room)?;
+    // The padding; what a read reports must not show old memory. What of these
+    // bytes is not padding is written over.
+    *place.last_chunk_mut::<RECORD_ALIGN>().ok_or(no_room)? = [0; RECORD_ALIGN];
     let (header, body) = place.split_at_mut_checked(HEADER).ok_or(no_room)?;
     let copied = copy(body.get_mut(..wanted).ok_or(no_room)?).min(wanted);
 
@@ -50,10 +54,6 @@ pub(super) fn write_record(
             captured_len: short.captured_len,
             size,
         });
-    }
-    // The padding; what a read reports must not show old memory.
-    if let Some(padding) = body.get_mut(wanted..) {
-        padding.fill(0);
     }
     header.copy_from_slice(record.as_bytes());
     Ok(Written {

@@ -4,7 +4,7 @@ pub(super) mod analysis;
 pub(super) mod state;
 
 use super::slot::Side;
-use crate::wire::tcp::{Flags, Header, MIN_HEADER_LEN};
+use crate::wire::tcp::{Flags, Header, MIN_HEADER_LEN, Options};
 use crate::wire::{Defect, Dissected, Fault, Layer, Network, Protocol, Transport};
 
 /// What the analysis needs of a segment.
@@ -60,7 +60,7 @@ impl Segment {
         let flags = header.flags();
         let scale = flags
             .has(Flags::SYN)
-            .then(|| header.parsed_options().window_scale);
+            .then(|| Options::window_scale(header.options()));
         Self {
             seq: header.seq(),
             ack: header.ack(),

@@ -22,11 +22,11 @@ pub(in crate::flow) fn first(segment: &Segment) -> (State, bool) {
 /// Moves the state on by a segment which was analysed just before.
 #[inline]
 pub(in crate::flow) fn advance(slot: &mut Slot, second: bool, segment: &Segment) {
-    let state = slot.state();
     let control = segment.any(Flags::SYN | Flags::FIN | Flags::RST);
-    if state == State::Established && !control {
+    if slot.is(State::Established) && !control {
         return;
     }
+    let state = slot.state();
     let (fwd, rev) = slot.split(second);
     let next = step(state, fwd, rev, segment);
     if next != state {

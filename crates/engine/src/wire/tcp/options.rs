@@ -120,6 +120,31 @@ impl Options {
         options
     }
 
+    /// Only the window scale of what [`Options::parse`] reads: `bytes` are an
+    /// opening segment's, and nobody asks for the rest.
+    #[must_use]
+    pub fn window_scale(bytes: &[u8]) -> Option<u8> {
+        let mut scale = None;
+        let mut rest = bytes;
+        loop {
+            rest = match rest {
+                [NOP, after @ ..] => after,
+                [WINDOW_SCALE, 3, shift, after @ ..] => {
+                    scale = Some(u8::min(*shift, MAX_WINDOW_SCALE));
+                    after
+                }
+                [END, ..] | [] | [_] => return scale,
+                [_, len, after @ ..] => {
+                    let body = usize::from(*len).checked_sub(2);
+                    match body.and_then(|body| after.get(body..)) {
+                        Some(after) => after,
+                        None => return scale,
+                    }
+                }
+            };
+        }
+    }
+
     /// Takes in one option; none when its length is not its kind's.
     fn take(&mut self, kind: u8, body: &[u8]) -> Option<()> {
         match kind {
