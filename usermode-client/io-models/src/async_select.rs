@@ -29,7 +29,7 @@ use crate::echo::{Echo, Wants};
 use crate::error::Failed;
 use crate::raw::event::{FD_ACCEPT, FD_CLOSE, FD_READ, FD_WRITE};
 use crate::raw::window::{Message, Window};
-use crate::server::Job;
+use crate::server::{Job, no_delay};
 
 /// After an accept that failed for want of something, all would fail.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -55,7 +55,7 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
         // One accept a message: it makes Winsock post the next one, if there are
         // more.
         let given = listener.accept().and_then(|(stream, _peer)| {
-            stream.set_nodelay(true)?;
+            no_delay(&stream);
             crew.give(stream)
         });
         match given {

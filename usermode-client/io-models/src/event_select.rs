@@ -22,7 +22,7 @@ use crate::crew::{Crew, Inbox, Wake};
 use crate::echo::{Echo, Wants};
 use crate::error::Failed;
 use crate::raw::event::{self, Event, FD_ACCEPT, FD_CLOSE, FD_READ, FD_WRITE, Until, Woken};
-use crate::server::Job;
+use crate::server::{Job, no_delay};
 
 /// After an accept that failed for want of something, all would fail.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -46,7 +46,7 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
         event::happened(&listener, &arrived).failed("WSAEnumNetworkEvents")?;
         loop {
             let given = listener.accept().and_then(|(stream, _peer)| {
-                stream.set_nodelay(true)?;
+                no_delay(&stream);
                 crew.give(stream)
             });
             match given {

@@ -187,6 +187,7 @@ impl Shared {
         let Ok(socket) = adopted else {
             return self.counters.accept_error();
         };
+        socket.no_delay();
         self.counters.accepted();
         let turn = Turn::default();
         let op = PortOp::new(&socket, self.buffer, Context::Connection { id, turn });

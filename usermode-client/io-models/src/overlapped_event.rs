@@ -28,7 +28,7 @@ use crate::error::Failed;
 use crate::raw::accept::{self, Accept};
 use crate::raw::event::{self, Event, Until, Woken};
 use crate::raw::flight::{EventOp, Flight, Landed};
-use crate::server::Job;
+use crate::server::{Job, no_delay};
 use crate::turn::{Next, Turn};
 
 /// After an accept that failed for want of something, all would fail.
@@ -80,7 +80,9 @@ fn accept_one(
         }
         match flight.land() {
             Landed::Done(_op, _bytes) => {
-                return accept::finish(socket, &**listener).map(|s| Some(s.into()));
+                let stream = TcpStream::from(accept::finish(socket, &**listener)?);
+                no_delay(&stream);
+                return Ok(Some(stream));
             }
             Landed::Failed(error) => return Err(error),
             Landed::Flying(still) => flight = still,

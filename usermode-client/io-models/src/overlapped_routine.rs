@@ -32,7 +32,7 @@ use crate::raw::accept::{self, Accept};
 use crate::raw::event::{self, Event, Until, Woken};
 use crate::raw::flight::{EventOp, Flight, Landed};
 use crate::raw::routine::{self, Routine, RoutineOp};
-use crate::server::Job;
+use crate::server::{Job, no_delay};
 use crate::turn::{Next, Turn};
 
 /// After an accept that failed for want of something, all would fail.
@@ -173,7 +173,11 @@ fn accept_one(
             Woken::Event(_) => {}
         }
         match flight.land() {
-            Landed::Done(_op, _bytes) => return accept::finish(socket, &**listener).map(Some),
+            Landed::Done(_op, _bytes) => {
+                let socket = accept::finish(socket, &**listener)?;
+                no_delay(&socket);
+                return Ok(Some(socket));
+            }
             Landed::Failed(error) => return Err(error),
             Landed::Flying(still) => flight = still,
         }

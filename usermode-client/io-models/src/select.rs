@@ -21,7 +21,7 @@ use crate::counters::End;
 use crate::echo::{Echo, Wants};
 use crate::error::Failed;
 use crate::raw::select::{self, FdSet};
-use crate::server::Job;
+use crate::server::{Job, no_delay};
 
 /// After an accept that failed for want of something, all would fail.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -104,7 +104,7 @@ fn accept(
     loop {
         let accepted = listener.accept().and_then(|(stream, _peer)| {
             stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
+            no_delay(&stream);
             Ok(stream)
         });
         match accepted {

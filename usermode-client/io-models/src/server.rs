@@ -257,6 +257,13 @@ pub(crate) struct Job {
     pub(crate) stop: Stop,
 }
 
+/// Has small answers sent at once. A client that is gone already can't be given
+/// that; its first receive says so.
+#[cfg(windows)]
+pub(crate) fn no_delay(socket: &impl std::os::windows::io::AsSocket) {
+    let _gone = socket2::SockRef::from(socket).set_tcp_nodelay(true);
+}
+
 /// Clients that may wait to be accepted. Winsock takes less where the system
 /// allows less.
 #[cfg(windows)]

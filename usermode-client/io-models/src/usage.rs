@@ -8,8 +8,8 @@ use std::time::Duration;
 pub struct Usage {
     /// Processor time of all its threads, in user mode and in the kernel.
     pub cpu: Duration,
-    /// Bytes of memory that only it has: private pages on Windows, resident ones
-    /// not of a file on Linux.
+    /// Bytes of memory that only it has: private pages on Windows (resident ones
+    /// under Wine), resident ones not of a file on Linux.
     pub memory: u64,
 }
 

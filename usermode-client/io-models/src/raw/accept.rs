@@ -1,7 +1,6 @@
 //! `AcceptEx`: an accept that is an overlapped operation like any other.
 
 use std::io;
-use std::net::TcpStream;
 use std::os::windows::io::{AsRawSocket, OwnedSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -110,7 +109,5 @@ pub(crate) fn finish(
     listener: &impl AsRawSocket,
 ) -> io::Result<OwnedSocket> {
     option::accepted(&accepted, listener)?;
-    let stream = TcpStream::from(accepted);
-    stream.set_nodelay(true)?;
-    Ok(stream.into())
+    Ok(accepted)
 }

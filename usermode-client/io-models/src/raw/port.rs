@@ -61,6 +61,11 @@ impl<C> PortSocket<C> {
         accept::finish(accepted, &*self.socket)
     }
 
+    /// Has small answers sent at once.
+    pub(crate) fn no_delay(&self) {
+        crate::server::no_delay(&*self.socket);
+    }
+
     /// Shuts its sending side down.
     pub(crate) fn shutdown(&self) -> io::Result<()> {
         socket2::SockRef::from(&*self.socket).shutdown(std::net::Shutdown::Write)

@@ -47,7 +47,8 @@ impl Process {
         Ok(Duration::from_nanos((ticks(kernel) + ticks(user)) * 100))
     }
 
-    /// Bytes of memory only it has.
+    /// Bytes of memory only it has; where those are not told (Wine), what of it is
+    /// in memory.
     pub(crate) fn memory(&self) -> io::Result<u64> {
         let mut counters = PROCESS_MEMORY_COUNTERS_EX {
             cb: size_of::<PROCESS_MEMORY_COUNTERS_EX>() as u32,
@@ -61,6 +62,10 @@ impl Process {
         if ok == 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(counters.PrivateUsage as u64)
+        let bytes = match counters.PrivateUsage {
+            0 => counters.WorkingSetSize,
+            private => private,
+        };
+        Ok(bytes as u64)
     }
 }
