@@ -117,6 +117,8 @@ impl Upwards<'_> {
         }
         // SAFETY: the last run of the chain, followed by nothing.
         unsafe { self.lend_run(&mut inspector, &mut run, ptr::null_mut()) };
+        // What none of these calls has entered: nothing of it goes on.
+        inspector.enter();
     }
 
     /// Lends a run of the chain that is followed by `next`, and empties it.
@@ -129,11 +131,11 @@ impl Upwards<'_> {
         run: &mut Run,
         next: *mut NET_BUFFER_LIST,
     ) {
-        let frames = inspector.enter();
         let Run { head, tail, count } = core::mem::replace(run, Run::EMPTY);
         if tail.is_null() {
             return;
         }
+        let frames = inspector.enter();
         // SAFETY: a list of the chain, the filter's.
         unsafe { nbl::set_next(tail, ptr::null_mut()) };
         // SAFETY: the filter's NBLs, lent for the call; inside the gate.
