@@ -17,7 +17,7 @@ use pcap_file::pcapng::blocks::interface_statistics::{
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::pcapng::{PcapNgBlock, PcapNgWriter};
 use pcap_file::{DataLink, Endianness, PcapError};
-use weir_abi::{Direction, Media};
+use weir_abi::{Direction, Media, RecordFlags};
 use weir_client::{Adapter, Frame, filetime};
 
 /// `if_tsresol`: 10 to the power of -7 seconds, the driver's own unit.
@@ -155,6 +155,10 @@ impl<W: Write> Writer<W> {
         if lost > 0 {
             options.push(EnhancedPacketOption::DropCount(lost));
         }
+        let remarks = remarks(record.flags());
+        if !remarks.is_empty() {
+            options.push(EnhancedPacketOption::Comment(remarks.into()));
+        }
         let block = EnhancedPacketBlock {
             interface_id: self.index(record.adapter)?,
             // The block's writer stores the number of nanoseconds as the number
@@ -207,6 +211,24 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// What became of a frame, and what is wrong with it, in words; nothing of one
+/// that passed and is well.
+fn remarks(flags: RecordFlags) -> String {
+    let words = [
+        (RecordFlags::DROPPED, "dropped"),
+        (RecordFlags::DIVERTED, "diverted"),
+        (RecordFlags::INJECTED, "injected"),
+        (RecordFlags::LOST, "lost: no memory"),
+        (RecordFlags::BAD_CHECKSUM, "bad checksum"),
+    ];
+    let said: Vec<&str> = words
+        .into_iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .map(|(_, word)| word)
+        .collect();
+    said.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use pcap_file::pcapng::{Block, PcapNgReader};
@@ -233,10 +255,17 @@ mod tests {
     fn write() -> Vec<u8> {
         let mut writer = Writer::new(Vec::new(), 100).expect("starts");
         writer.interface(&adapter()).expect("describes");
-        let meta = |direction| FrameMeta::new(120, 7, TIME, direction);
-        for (sequence, direction, lost) in [(0, Direction::In, 0), (5, Direction::Out, 4)] {
+        let well = RecordFlags::empty();
+        let other = RecordFlags::INJECTED | RecordFlags::BAD_CHECKSUM;
+        for (sequence, direction, flags, lost) in
+            [(0, Direction::In, well, 0), (5, Direction::Out, other, 4)]
+        {
+            let meta = FrameMeta {
+                flags,
+                ..FrameMeta::new(120, 7, TIME, direction)
+            };
             let frame = Frame {
-                record: meta(direction).record(99, sequence).expect("a record"),
+                record: meta.record(99, sequence).expect("a record"),
                 bytes: &[0x5a; 99],
             };
             writer.frame(&frame, lost).expect("writes");
@@ -285,7 +314,8 @@ mod tests {
             packets[1].options,
             [
                 EnhancedPacketOption::Flags(2),
-                EnhancedPacketOption::DropCount(4)
+                EnhancedPacketOption::DropCount(4),
+                EnhancedPacketOption::Comment("injected, bad checksum".into()),
             ]
         );
         assert_eq!((packets[1].data.len(), packets[1].original_len), (99, 120));
