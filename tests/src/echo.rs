@@ -54,6 +54,9 @@ pub const CHECKS: [Named; 8] = [
     ("clients that come and go", come_and_go),
 ];
 
+/// Connections that all of them make.
+pub const CLIENTS: u64 = 1 + 1 + 4 + 200 + 21 + 8 + 2 + 201;
+
 /// Bytes in which no two stretches are alike.
 #[must_use]
 pub fn pattern(seed: u32, len: usize) -> Vec<u8> {

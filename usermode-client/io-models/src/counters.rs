@@ -17,8 +17,10 @@ pub enum End {
 impl From<&io::Error> for End {
     fn from(error: &io::Error) -> End {
         match error.kind() {
+            // An accept may find nobody connected any more.
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::NotConnected
             | io::ErrorKind::BrokenPipe => End::Reset,
             _ => End::Failed,
         }
