@@ -21,6 +21,21 @@ pub struct Frame {
     pub data: Vec<u8>,
 }
 
+impl Frame {
+    /// One of no time.
+    ///
+    /// # Panics
+    /// When it is too long to be one.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self {
+            time: Duration::ZERO,
+            original: u32::try_from(bytes.len()).expect("a frame"),
+            data: bytes.to_vec(),
+        }
+    }
+}
+
 /// Magic number of gzip, RFC 1952 section 2.3.1.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use weir_lab_harness::{Adapter, Artifacts, Config, Lab, windows_path};
 
 pub use crate::accounts::{Accounts, Balance};
+use crate::frames;
+use crate::packet::Dir;
 
 /// The service the driver is loaded as.
 pub const SERVICE: &str = "weir";
@@ -211,6 +213,41 @@ impl Fixture {
         }))
     }
 
+    /// Gives frames to the filter, all in one chain, and waits until they are back.
+    pub fn offer(&self, way: Dir, frames: &[Vec<u8>]) {
+        let frames: Vec<String> = frames.iter().map(|f| hex(f)).collect();
+        let done = self.ask(&json!({
+            "cmd": "inject", "adapter": ADAPTER, "dir": way.name(), "frames": frames,
+            "together": true, "wait": true,
+        }));
+        assert_eq!(done["all_home"], true, "{done}");
+    }
+
+    /// Has the frames that come out at both ends written to files in this folder.
+    pub fn watch(&self, folder: &Path) {
+        let [up, down] = [Dir::Up, Dir::Down].map(|way| windows_path(&dump(folder, way)));
+        self.ask(&json!({"cmd": "dump", "adapter": ADAPTER, "up": up, "down": down}));
+    }
+
+    /// The frames that came out since [`Fixture::watch`]; ends it for this way.
+    #[must_use]
+    pub fn came_out(&self, folder: &Path, way: Dir) -> Vec<Vec<u8>> {
+        self.ask(&json!({"cmd": "dump", "adapter": ADAPTER, way.name(): false}));
+        let frames = frames::of(&dump(folder, way));
+        frames.into_iter().map(|frame| frame.data).collect()
+    }
+
+    /// Starts weirctl; [`said`] waits for it.
+    ///
+    /// # Panics
+    /// When Wine can't be run.
+    #[must_use]
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped());
+        command.spawn().expect("wine runs")
+    }
+
     /// A number of `weirctl status`.
     #[must_use]
     pub fn status(&self, field: &str) -> u64 {
@@ -284,6 +321,26 @@ impl Fixture {
         let unload = unload.expect("the stand-ins report the unload");
         assert_eq!(unload.0["leaks"], json!([]), "{}", unload.0);
     }
+}
+
+/// The file of [`Fixture::watch`].
+fn dump(folder: &Path, way: Dir) -> PathBuf {
+    folder.join(format!("{}.pcap", way.name()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What a program of [`Fixture::spawn`] printed with `--json`, when it has ended.
+///
+/// # Panics
+/// When it failed.
+#[must_use]
+pub fn said(program: Child) -> Value {
+    let out = program.wait_with_output().expect("it ends");
+    assert!(out.status.success(), "{}", out.status);
+    serde_json::from_slice(&out.stdout).expect("weirctl --json prints JSON")
 }
 
 impl Drop for Fixture {

@@ -5,4 +5,5 @@ pub mod echo;
 pub mod frames;
 pub mod inf;
 pub mod lab;
+pub mod packet;
 pub mod truth;

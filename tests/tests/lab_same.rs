@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 use serde_json::{Value, json};
 use weir_lab_harness::{Shape, windows_path};
 use weir_tests::frames::{self, Frame};
-use weir_tests::lab::{ADAPTER, Accounts, Fixture, SERVICE, capture, config, native, weir_sys};
+use weir_tests::lab::{
+    ADAPTER, Accounts, Fixture, SERVICE, capture, config, ctrl_c, native, said, weir_sys,
+};
+use weir_tests::packet::Dir;
 
 /// Something of everything, in frames of every kind: by tuple, by byte, by
 /// direction, by what is behind a tag or an extension header.
@@ -35,18 +37,6 @@ fn number(value: &Value, path: &str) -> u64 {
         .pointer(path)
         .and_then(Value::as_u64)
         .unwrap_or_else(|| panic!("no {path} in {value}"))
-}
-
-fn weirctl(fixture: &Fixture, arguments: &[&str]) -> Child {
-    let mut command = fixture.command(arguments);
-    command.stdout(std::process::Stdio::piped());
-    command.spawn().expect("weirctl starts")
-}
-
-fn said(child: Child) -> Value {
-    let out = child.wait_with_output().expect("weirctl ends");
-    assert!(out.status.success(), "{}", out.status);
-    serde_json::from_slice(&out.stdout).expect("JSON")
 }
 
 /// What the driver said of the frames, and where they are.
@@ -84,9 +74,9 @@ fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize)
     let count = total.to_string();
     let reader = ["capture", "-i", ADAPTER, "--backlog", "67108864", "--json"];
     let whole = ["-w", &all, "-c", &count, "--duration", "60"];
-    let whole = weirctl(fixture, &[&reader[..], &whole].concat());
+    let whole = fixture.spawn(&[&reader[..], &whole].concat());
     let part = ["--logged", "-w", &some, "--duration", "60"];
-    let part = weirctl(fixture, &[&reader[..], &part].concat());
+    let part = fixture.spawn(&[&reader[..], &part].concat());
     let divert = [
         "divert",
         "--to",
@@ -97,20 +87,17 @@ fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize)
         "60",
         "--json",
     ];
-    let divert = weirctl(fixture, &divert);
+    let divert = fixture.spawn(&divert);
     fixture.until("readers", 2);
     fixture.until("diverters", 1);
-    let (up, down) = (dir.join("up.pcap"), dir.join("down.pcap"));
-    fixture.ask(&json!({
-        "cmd": "dump", "adapter": ADAPTER, "up": windows_path(&up), "down": windows_path(&down),
-    }));
+    fixture.watch(dir);
     let replay = fixture.replay(file);
     assert_eq!(number(&replay, "/sent"), total as u64, "{replay}");
     let whole = said(whole);
     assert_eq!(number(&whole, "/frames"), total as u64, "{whole}");
     // Nobody knows how many frames these two get.
     for reader in [&part, &divert] {
-        weir_tests::lab::ctrl_c(reader);
+        ctrl_c(reader);
     }
     // At once, before idle flows leave the table; but alarms are collected once
     // a second.
@@ -132,7 +119,6 @@ fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize)
     let divert = said(divert);
     Accounts::reader(&divert);
     assert_eq!(number(&divert, "/reader/lost"), 0, "{divert}");
-    fixture.ask(&json!({"cmd": "dump", "adapter": ADAPTER, "up": false, "down": false}));
     let stats = fixture.json(&["stats"]);
     let accounts = Accounts::check(&stats);
     accounts.rules_saw_every_frame();
@@ -144,8 +130,8 @@ fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize)
         host: replay["host_mac"].as_str().expect("a MAC").to_owned(),
         stats,
         flows,
-        up: frames::of(&up).into_iter().map(|f| f.data).collect(),
-        down: frames::of(&down).into_iter().map(|f| f.data).collect(),
+        up: fixture.came_out(dir, Dir::Up),
+        down: fixture.came_out(dir, Dir::Down),
     }
 }
 

@@ -2,19 +2,15 @@
 //! drop, log or divert. What comes out is what was to, in order and unchanged;
 //! the balance closes; nothing is left when the driver unloads.
 
-use std::fs::File;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use pcap_file::DataLink;
-use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
-use pcap_file::pcapng::{Block, PcapNgReader};
 use serde_json::{Value, json};
 use weir_lab_harness::{PointFault, Shape, windows_path};
+use weir_tests::frames::{self, Frame};
 use weir_tests::lab::{ADAPTER, Balance, Fixture, SERVICE, config, weir_sys};
-
-const HOST: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+use weir_tests::packet::{self, Dir, HOST_IP, PEER_IP};
 
 /// Ports whose frames pass, and those of each rule.
 const PASS: u16 = 2000;
@@ -49,64 +45,19 @@ rule drop drop any udp dst port 2003 or (vlan and udp dst port 2003)
 default pass
 ";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Dir {
-    Up,
-    Down,
-}
-
-/// A UDP frame with right checksums, its number in its bytes.
+/// A UDP frame with its number in its bytes.
 fn frame(direction: Dir, port: u16, number: u32, payload: usize) -> Vec<u8> {
-    let (from, to, low) = match direction {
-        Dir::Up => (PEER, HOST, [2, 1]),
-        Dir::Down => (HOST, PEER, [1, 2]),
+    let (from, to) = match direction {
+        Dir::Up => (PEER_IP, HOST_IP),
+        Dir::Down => (HOST_IP, PEER_IP),
     };
     let mut payload = vec![0x5a; payload.max(4)];
     payload[..4].copy_from_slice(&number.to_be_bytes());
     if let Some(deep) = payload.get_mut(250 - 42) {
         *deep = if number.is_multiple_of(2) { 0xa5 } else { 0x11 };
     }
-    let udp_len = u16::try_from(8 + payload.len()).expect("short");
-    let addresses = [10, 0, 0, low[0], 10, 0, 0, low[1]];
-    let mut udp = Vec::new();
-    udp.extend_from_slice(&40_000_u16.to_be_bytes());
-    udp.extend_from_slice(&port.to_be_bytes());
-    udp.extend_from_slice(&udp_len.to_be_bytes());
-    udp.extend_from_slice(&[0, 0]);
-    udp.extend_from_slice(&payload);
-    let mut covered = addresses.to_vec();
-    covered.extend_from_slice(&[0, 17]);
-    covered.extend_from_slice(&udp_len.to_be_bytes());
-    covered.extend_from_slice(&udp);
-    let checksum = match sum(&covered) {
-        0 => 0xffff,
-        other => other,
-    };
-    udp[6..8].copy_from_slice(&checksum.to_be_bytes());
-
-    let id = (number & 0xffff) as u16;
-    let mut ip = vec![0x45, 0];
-    ip.extend_from_slice(&(20 + udp_len).to_be_bytes());
-    ip.extend_from_slice(&id.to_be_bytes());
-    ip.extend_from_slice(&[0x40, 0, 64, 17, 0, 0]);
-    ip.extend_from_slice(&addresses);
-    let checksum = sum(&ip);
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-
-    [&to[..], &from, &[0x08, 0x00], &ip, &udp].concat()
-}
-
-/// RFC 1071, the plain way.
-fn sum(bytes: &[u8]) -> u16 {
-    let mut sum = 0_u32;
-    for pair in bytes.chunks(2) {
-        let word = [pair[0], pair.get(1).copied().unwrap_or(0)];
-        sum += u32::from(u16::from_be_bytes(word));
-    }
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !(sum as u16)
+    let (from, to) = (SocketAddrV4::new(from, 40_000), SocketAddrV4::new(to, port));
+    packet::udp(direction, from, to, (number & 0xffff) as u16, &payload)
 }
 
 /// Some frames of all kinds, both ways.
@@ -144,17 +95,8 @@ impl Traffic {
     }
 
     fn save(&self, file: &Path) {
-        let header = PcapHeader {
-            datalink: DataLink::ETHERNET,
-            ..PcapHeader::default()
-        };
-        let out = File::create(file).expect("a file");
-        let mut writer = PcapWriter::with_header(out, header).expect("a pcap file");
-        for (_, _, bytes) in &self.frames {
-            let len = u32::try_from(bytes.len()).expect("short");
-            let packet = PcapPacket::new(std::time::Duration::ZERO, len, bytes);
-            writer.write_packet(&packet).expect("written");
-        }
+        let frames: Vec<Frame> = self.frames.iter().map(|f| Frame::new(&f.2)).collect();
+        frames::save(file, &frames);
     }
 
     /// The frames of a direction that `keep` says yes to, in order.
@@ -179,13 +121,7 @@ fn dropped(direction: Dir, port: u16, bytes: &[u8]) -> bool {
 }
 
 fn packets(file: &Path) -> Vec<Vec<u8>> {
-    let file = File::open(file).expect("the lab wrote the file");
-    let mut reader = PcapReader::new(file).expect("a pcap file");
-    let mut all = Vec::new();
-    while let Some(packet) = reader.next_packet() {
-        all.push(packet.expect("a whole file").data.into_owned());
-    }
-    all
+    frames::of(file).into_iter().map(|f| f.data).collect()
 }
 
 /// A lab with rules in force, and a folder with the traffic.
@@ -243,10 +179,7 @@ impl Scene {
     }
 
     fn came_out(&self, direction: Dir) -> Vec<Vec<u8>> {
-        let name = match direction {
-            Dir::Up => "up",
-            Dir::Down => "down",
-        };
+        let name = direction.name();
         let end = json!({ "cmd": "dump", "adapter": ADAPTER, name: false });
         self.fixture.ask(&end);
         packets(&self.file(&format!("{name}.pcap")))
@@ -254,17 +187,11 @@ impl Scene {
 
     fn side(&self, direction: Dir) -> Value {
         let adapters = self.fixture.ask(&json!({"cmd": "adapters"}));
-        match direction {
-            Dir::Up => adapters["adapters"][0]["up"].clone(),
-            Dir::Down => adapters["adapters"][0]["down"].clone(),
-        }
+        adapters["adapters"][0][direction.name()].clone()
     }
 
     fn balance(&self, direction: Dir) -> Balance {
-        self.fixture.balance(match direction {
-            Dir::Up => "in",
-            Dir::Down => "out",
-        })
+        self.fixture.balance(direction.weirctl())
     }
 }
 
@@ -344,19 +271,6 @@ fn dropped_frames_are_gone_and_the_rest_keeps_its_order() {
     }
 }
 
-/// Frames to a file, by weirctl's own reading.
-fn captured(file: &Path) -> Vec<Vec<u8>> {
-    let file = File::open(file).expect("weirctl wrote the file");
-    let mut reader = PcapNgReader::new(file).expect("a pcapng file");
-    let mut frames = Vec::new();
-    while let Some(block) = reader.next_block() {
-        if let Block::EnhancedPacket(p) = block.expect("a whole pcapng file") {
-            frames.push(p.data.into_owned());
-        }
-    }
-    frames
-}
-
 fn spawn(fixture: &Fixture, arguments: &[&str]) -> Child {
     let mut command = fixture.command(arguments);
     command.stdout(Stdio::piped()).spawn().expect("it starts")
@@ -388,7 +302,7 @@ fn logged_frames_are_recorded_and_go_on() {
     scene.replay(&traffic);
     let out = child.wait_with_output().expect("weirctl ends");
     assert!(out.status.success(), "{}", out.status);
-    let mut got = numbers(&captured(&file));
+    let mut got = numbers(&packets(&file));
     let mut wanted = numbers(&wanted);
     got.sort_unstable();
     wanted.sort_unstable();

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use weir_client::{Device, Outgoing};
+use weir_engine::wire::dissect;
 
 use super::{ctrl_c, find_adapter};
-use crate::cli::InjectArgs;
+use crate::cli::{DirectionArg, InjectArgs};
 use crate::error::CtlError;
 use crate::file::{self, ETHERNET, Reader, Source};
 use crate::output::{Output, View};
@@ -24,7 +25,8 @@ pub(crate) struct Injected {
     /// Frames the driver took.
     frames: u64,
     bytes: u64,
-    /// Frames of other link types, cut short, or of a length no frame has.
+    /// Frames of other link types, cut short, or of a length no frame has, or
+    /// none that this adapter sends.
     skipped: u64,
 }
 
@@ -38,7 +40,7 @@ impl View for Injected {
         if self.skipped > 0 {
             write!(
                 out,
-                "; {} skipped (not Ethernet, cut short, or too short)",
+                "; {} skipped (not Ethernet, cut short, too short, or too long for the adapter)",
                 self.skipped
             )?;
         }
@@ -80,7 +82,7 @@ pub(crate) fn run(
     let mut injector = device.open_inject(NonZeroU32::new(adapter.id))?;
     let direction = args.direction.into();
     let mut injected = Injected {
-        adapter: adapter.name,
+        adapter: adapter.name.clone(),
         direction: args.direction.name(),
         frames: 0,
         bytes: 0,
@@ -101,6 +103,7 @@ pub(crate) fn run(
             let whole = record.bytes.len() == record.frame_len as usize;
             let fits = record.link_type() == ETHERNET
                 && whole
+                && (args.direction == DirectionArg::In || is_sent(record.bytes, adapter.mtu))
                 && outgoing.inject(adapter.id, direction, record.bytes).is_ok();
             if fits {
                 injected.bytes += record.bytes.len() as u64;
@@ -121,6 +124,18 @@ pub(crate) fn run(
     }
 }
 
+/// Whether an adapter sends so long a frame; the driver refuses it otherwise, and
+/// all that is written with it. What an adapter of no known size does is left to it.
+fn is_sent(frame: &[u8], mtu: u32) -> bool {
+    /// Of Ethernet (IEEE 802.3, clause 3.1.1) and of each 802.1Q tag.
+    const HEADER: usize = 14;
+    const TAG: usize = 4;
+    let headers = dissect(frame, u32::try_from(frame.len()).unwrap_or(u32::MAX));
+    let tags = headers.link.map_or(0, |link| link.tags.len());
+    let longest = (mtu as usize).saturating_add(HEADER + TAG * tags);
+    mtu == 0 || frame.len() <= longest
+}
+
 /// One frame after the other, so many a second.
 struct Pace {
     next: Instant,
@@ -138,5 +153,25 @@ impl Pace {
     fn wait(&mut self) {
         std::thread::sleep(self.next.saturating_duration_since(Instant::now()));
         self.next += self.step;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_do_not_count_as_packet() {
+        let plain = |len| vec![0; len];
+        let mut tagged = vec![0; 1518];
+        tagged[12..14].copy_from_slice(&[0x81, 0x00]);
+        for (frame, mtu, sent) in [
+            (plain(1514), 1500, true),
+            (plain(1515), 1500, false),
+            (tagged, 1500, true),
+            (plain(9000), 0, true),
+        ] {
+            assert_eq!(is_sent(&frame, mtu), sent, "{} of {mtu}", frame.len());
+        }
     }
 }
