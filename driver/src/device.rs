@@ -6,8 +6,8 @@ use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::{
     self, Device, DeviceInit, Request, WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFREQUEST,
 };
-use crate::kernel::workitem;
-use crate::{capture, inject, queue};
+use crate::kernel::{process, workitem};
+use crate::{capture, inject, queue, socket};
 
 /// `FILE_DEVICE_NETWORK`, the device type in every IOCTL code too.
 const DEVICE_TYPE: u32 = weir_abi::ioctl::DEVICE_TYPE;
@@ -59,14 +59,19 @@ pub(crate) fn delete(device: Device) {
 }
 
 /// A handle is being opened; the device's security descriptor has been checked.
+/// In the thread that opens it (MSDN "EVT_WDF_DEVICE_FILE_CREATE").
 unsafe extern "C" fn evt_device_file_create(
     _device: WDFDEVICE,
     request: WDFREQUEST,
-    _file: WDFFILEOBJECT,
+    file: WDFFILEOBJECT,
 ) {
     // SAFETY: the framework hands the create request over here, once.
     let request = unsafe { Request::from_raw(request) };
     handle::opened();
+    if let Some(handle) = handle::of_file(file) {
+        // SAFETY: a file object's context lives at least until its close callback.
+        unsafe { (*handle).set_owner(process::current_id()) };
+    }
     request.complete(NtStatus::SUCCESS, 0);
 }
 
@@ -77,15 +82,20 @@ unsafe extern "C" fn evt_file_cleanup(file: WDFFILEOBJECT) {
         return;
     };
     // SAFETY: a file object's context lives at least until its close callback.
-    let role = unsafe { (*handle).close() };
-    match role {
+    let handle = unsafe { &*handle };
+    match handle.close() {
         Some(Role::Capture(ticket) | Role::Divert(ticket)) => capture::close(ticket),
         Some(Role::Inject(_)) => inject::close(),
-        None => {}
+        // None: there may be a socket that is being opened.
+        Some(Role::Socket) | None => socket::close(handle),
     }
 }
 
 /// The file object goes away; no request of it is left.
-unsafe extern "C" fn evt_file_close(_file: WDFFILEOBJECT) {
+unsafe extern "C" fn evt_file_close(file: WDFFILEOBJECT) {
+    if let Some(handle) = handle::of_file(file) {
+        // SAFETY: the context is good until this callback has returned.
+        socket::forget(unsafe { &*handle });
+    }
     handle::closed();
 }

@@ -1,10 +1,10 @@
 //! Load and unload.
 //!
 //! # Order
-//! Load: readers, writes, rules, control and services are made ready, the device
+//! Load: readers, writes, rules, control, services and sockets are made ready, the device
 //! is created, the flows' timer started, WSK registered, the filter registered
 //! (frames may come from here on), and only then can the device be opened. Unload
-//! goes the other way: no more IOCTLs, no more writes (which put frames on the
+//! goes the other way: no more IOCTLs, no more sockets of handles, no more writes (which put frames on the
 //! data path), no more readers, no more frames, and so nobody who asks for flows
 //! or rules any more, whose tables and programs are gone then; no more services,
 //! no more WSK. The framework deletes the device when [`evt_driver_unload`] has
@@ -23,7 +23,7 @@ use wdk_sys::{_WDF_DRIVER_INIT_FLAGS, DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::WDFDRIVER;
 use crate::kernel::{log, time, wdf, workitem};
-use crate::{capture, control, device, flows, inject, ndis, rules, service, wsk};
+use crate::{capture, control, device, flows, inject, ndis, rules, service, socket, wsk};
 
 /// When the driver was loaded: UTC, in 100 ns since 1601.
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -86,6 +86,7 @@ fn start(driver_object: *mut DRIVER_OBJECT, driver: WDFDRIVER) -> Result<()> {
     rules::start();
     control::start();
     service::open();
+    socket::start();
     let device = device::create(driver)?;
     let up = flows::start()
         .and_then(|()| wsk::start())
@@ -106,6 +107,7 @@ fn start(driver_object: *mut DRIVER_OBJECT, driver: WDFDRIVER) -> Result<()> {
 fn stop() {
     STOPPING.store(true, Ordering::Relaxed);
     control::stop();
+    socket::stop();
     inject::stop();
     capture::stop();
     ndis::stop();

@@ -5,7 +5,7 @@
 //! written in `weir_abi::status`.
 
 use weir_abi::command::CommandError;
-use weir_abi::{WriteError, status};
+use weir_abi::{DatagramError, WriteError, status};
 use weir_engine::rule::ProgramError;
 
 use crate::kernel::status::NtStatus;
@@ -23,6 +23,8 @@ pub(crate) enum Error {
     NoSuchAdapter,
     /// The bytes of a write make no sense.
     Write(WriteError),
+    /// The bytes of a datagram make no sense, or it can't go where it is to.
+    Datagram(DatagramError),
     /// What was to be loaded is no rule program.
     Program(ProgramError),
     /// The rules in force are others than those asked about.
@@ -56,6 +58,7 @@ impl Error {
             Self::Closing => NtStatus::FILE_CLOSED,
             Self::NoSuchAdapter => NtStatus::NO_SUCH_DEVICE,
             Self::Write(error) => NtStatus(error.status()),
+            Self::Datagram(error) => NtStatus(error.status()),
             Self::Program(error) => NtStatus(program_status(error)),
             Self::OtherRules => NtStatus(status::RETRY),
             Self::BeyondProgram => NtStatus(status::INVALID_PARAMETER_2),

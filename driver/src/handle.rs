@@ -9,25 +9,28 @@
 //!                      +-> CAPTURE --+
 //! CONTROL -> CHANGING -+-> DIVERT  --+-> CLOSED
 //!    ^----------'      +-> INJECT  --+
-//!  (opening the role failed)
+//!  (opening the role   +-> SOCKET  --+
+//!   failed)
 //! ```
 //!
 //! `CLOSED` is reached from every state, by the handle's clean-up. Who gives a
 //! role too late finds `CLOSED` there and undoes what it opened.
 
 use core::num::NonZeroU32;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::capture::Ticket;
 use crate::error::Error;
 use crate::kernel::wdf::{self, ContextType, Request, WDFFILEOBJECT};
+use crate::socket::Sock;
 
 const CONTROL: u32 = 0;
 const CHANGING: u32 = 1;
 const CAPTURE: u32 = 2;
 const DIVERT: u32 = 3;
 const INJECT: u32 = 4;
-const CLOSED: u32 = 5;
+const SOCKET: u32 = 5;
+const CLOSED: u32 = 6;
 
 /// The context of a file object. The framework makes it of zeroes, which is a
 /// control handle.
@@ -42,6 +45,11 @@ pub(crate) struct Handle {
     written: AtomicU64,
     /// In the inject role: writes that were refused, or of which a part was.
     refused: AtomicU64,
+    /// The process that opened it.
+    owner: AtomicU32,
+    /// In the role of a socket, or while one is being opened: which. It belongs to
+    /// `socket`, which says when it may be followed.
+    socket: AtomicPtr<Sock>,
 }
 
 /// A role, and what belongs to it.
@@ -53,6 +61,8 @@ pub(crate) enum Role {
     Divert(Ticket),
     /// The one adapter frames may go to; `None` for any.
     Inject(Option<NonZeroU32>),
+    /// The socket is the one the handle shows.
+    Socket,
 }
 
 /// How the framework knows this type.
@@ -129,6 +139,7 @@ impl Handle {
                 self.adapter.store(id, Ordering::Relaxed);
                 INJECT
             }
+            Role::Socket => SOCKET,
         };
         self.change(CHANGING, state).is_ok()
     }
@@ -150,6 +161,7 @@ impl Handle {
                 let id = self.adapter.load(Ordering::Relaxed);
                 Some(Role::Inject(NonZeroU32::new(id)))
             }
+            SOCKET => Some(Role::Socket),
             _ => None,
         }
     }
@@ -158,8 +170,31 @@ impl Handle {
     pub(crate) fn reader(&self) -> Result<Ticket, Error> {
         match self.role()? {
             Role::Capture(ticket) | Role::Divert(ticket) => Ok(ticket),
-            Role::Inject(_) => Err(Error::WrongRole),
+            Role::Inject(_) | Role::Socket => Err(Error::WrongRole),
         }
+    }
+
+    /// Whether the handle is in the role of a socket.
+    pub(crate) fn require_socket(&self) -> Result<(), Error> {
+        match self.role()? {
+            Role::Socket => Ok(()),
+            _ => Err(Error::WrongRole),
+        }
+    }
+
+    /// What the handle shows of a socket.
+    pub(crate) fn socket(&self) -> &AtomicPtr<Sock> {
+        &self.socket
+    }
+
+    /// Notes which process opened the handle.
+    pub(crate) fn set_owner(&self, process: u32) {
+        self.owner.store(process, Ordering::Relaxed);
+    }
+
+    /// The process that opened the handle.
+    pub(crate) fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
     }
 
     /// The reader the handle has or had; for a request that reader accepted.

@@ -115,7 +115,7 @@ fn write(request: &Request, length: usize) -> Result<usize, Error> {
     let writer = match handle.role()? {
         Role::Inject(adapter) => Writer::Inject { handle, adapter },
         Role::Divert(ticket) => Writer::Divert(capture::give_back(ticket)?),
-        Role::Capture(_) => return Err(Error::WrongRole),
+        Role::Capture(_) | Role::Socket => return Err(Error::WrongRole),
     };
     let result = copy(request, length).and_then(|bytes| writer.write_all(&bytes));
     // A part of it is a refusal too.

@@ -31,6 +31,7 @@ mod ndis;
 mod queue;
 mod rules;
 mod service;
+mod socket;
 mod wsk;
 
 use wdk_alloc::WdkAllocator;

@@ -6,10 +6,11 @@
 use crate::capture;
 use crate::control;
 use crate::error::Error;
-use crate::handle;
+use crate::handle::{self, Handle, Role};
 use crate::inject;
 use crate::kernel::status::Result;
 use crate::kernel::wdf::{self, Device, Request, WDFQUEUE, WDFREQUEST};
+use crate::socket;
 
 /// Makes the default queue.
 pub(crate) fn create(device: Device) -> Result<()> {
@@ -17,7 +18,8 @@ pub(crate) fn create(device: Device) -> Result<()> {
     config.EvtIoDeviceControl = Some(evt_io_device_control);
     config.EvtIoRead = Some(evt_io_read);
     config.EvtIoWrite = Some(evt_io_write);
-    // An empty read is a read too small for a record, not a success.
+    // An empty read is a read too small for a record, not a success; an empty
+    // write to a stream is one.
     config.AllowZeroLengthRequests = 1;
     device
         .create_queue(&mut config, &mut wdf::passive_attributes())
@@ -39,6 +41,9 @@ unsafe extern "C" fn evt_io_device_control(
 unsafe extern "C" fn evt_io_read(_queue: WDFQUEUE, request: WDFREQUEST, length: usize) {
     // SAFETY: the framework hands the request over here, once.
     let request = unsafe { Request::from_raw(request) };
+    if has_socket(&request) {
+        return socket::read(request, length);
+    }
     let reader = handle::of_request(&request).ok_or(Error::WrongRole);
     match reader.and_then(|handle| handle.reader()) {
         Ok(ticket) => capture::read(ticket, request, length),
@@ -49,5 +54,13 @@ unsafe extern "C" fn evt_io_read(_queue: WDFQUEUE, request: WDFREQUEST, length: 
 unsafe extern "C" fn evt_io_write(_queue: WDFQUEUE, request: WDFREQUEST, length: usize) {
     // SAFETY: the framework hands the request over here, once.
     let request = unsafe { Request::from_raw(request) };
+    if has_socket(&request) {
+        return socket::write(request, length);
+    }
     inject::dispatch(request, length);
+}
+
+fn has_socket(request: &Request) -> bool {
+    let role = handle::of_request(request).map(Handle::role);
+    matches!(role, Some(Ok(Role::Socket)))
 }

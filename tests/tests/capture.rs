@@ -14,6 +14,10 @@ mod handle;
 #[path = "capture/kernel.rs"]
 #[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod kernel;
+/// A handle may show one.
+mod socket {
+    pub(crate) struct Sock;
+}
 #[path = "capture/ntoskrnl.rs"]
 mod ntoskrnl;
 
@@ -120,7 +124,7 @@ fn submit(file: &UserFile, read: &'static UserCall) {
 fn close(file: &UserFile) {
     match file.handle.close() {
         Some(Role::Capture(ticket) | Role::Divert(ticket)) => capture::close(ticket),
-        Some(Role::Inject(_)) | None => {}
+        Some(Role::Inject(_) | Role::Socket) | None => {}
     }
 }
 

@@ -28,6 +28,10 @@ mod ntoskrnl;
 #[path = "../../driver/src/rules/mod.rs"]
 #[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod rules;
+#[path = "control/socket.rs"]
+mod socket;
+#[path = "control/sockets.rs"]
+mod sockets;
 #[path = "control/steer.rs"]
 mod steer;
 
@@ -299,7 +303,7 @@ fn close(file: &UserFile) {
     match file.handle.close() {
         Some(Role::Capture(ticket) | Role::Divert(ticket)) => capture::close(ticket),
         Some(Role::Inject(_)) => inject::close(),
-        None => {}
+        Some(Role::Socket) | None => {}
     }
 }
 

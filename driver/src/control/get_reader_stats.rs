@@ -11,6 +11,7 @@ pub(super) fn handle(handle: &Handle, reply: Reply<'_>) -> Result<usize, Error> 
     let stats = match handle.role()? {
         Role::Capture(ticket) | Role::Divert(ticket) => capture::stats(ticket)?,
         Role::Inject(_) => inject::stats(handle),
+        Role::Socket => return Err(Error::WrongRole),
     };
     reply.one(&ReaderStatsReply {
         header: ReplyHeader::of::<ReaderStatsReply>(),

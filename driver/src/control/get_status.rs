@@ -4,7 +4,7 @@ use weir_abi::{ReplyHeader, RuleAction, StatusFlags, StatusReply};
 
 use super::reply::Reply;
 use crate::error::Error;
-use crate::{capture, driver, flows, handle, inject, ndis, rules, service, wsk};
+use crate::{capture, driver, flows, handle, inject, ndis, rules, service, socket, wsk};
 
 pub(super) fn handle(reply: Reply<'_>) -> Result<usize, Error> {
     let mut flags = StatusFlags::empty();
@@ -47,6 +47,6 @@ pub(super) fn handle(reply: Reply<'_>) -> Result<usize, Error> {
         flow_memory: memory,
         alarms: flows::alarms::next().saturating_sub(1),
         default_action,
-        sockets: 0,
+        sockets: socket::count(),
     })
 }

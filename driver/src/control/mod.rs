@@ -23,6 +23,8 @@ mod rules_stats;
 mod service_list;
 mod service_start;
 mod service_stop;
+mod socket_list;
+mod socket_option;
 
 use weir_abi::Command;
 
@@ -32,6 +34,7 @@ use crate::kernel::pool::Tag;
 use crate::kernel::rundown::Rundown;
 use crate::kernel::status::NtStatus;
 use crate::kernel::wdf::Request;
+use crate::socket;
 use reply::Reply;
 
 const TAG: Tag = Tag::new(*b"WrCo");
@@ -49,22 +52,31 @@ pub(crate) fn stop() {
     GATE.wait();
 }
 
-/// Does what an IOCTL asks for, and completes it. `PASSIVE_LEVEL`.
+/// Does what an IOCTL asks for, and completes it: at once, or, where it asks for a
+/// socket or a name, when that is there. `PASSIVE_LEVEL`.
 pub(crate) fn dispatch(request: Request, code: u32, input_len: usize, output_len: usize) {
-    match handle(&request, code, input_len, output_len) {
+    let Some(_open) = GATE.acquire() else {
+        return request.complete(Error::Unloading.status(), 0);
+    };
+    let command = match decode(&request, code, input_len, output_len) {
+        Ok(command) => command,
+        Err(error) => return request.complete(error.status(), 0),
+    };
+    match command {
+        Command::SocketOpen(spec) => return socket::open(request, &spec),
+        Command::SocketAccept { listener } => return socket::accept(request, listener),
+        Command::SocketShutdown(how) => return socket::shutdown(request, how),
+        Command::Resolve => return socket::resolve(request),
+        _ => {}
+    }
+    match handle(&request, command) {
         Ok(written) => request.complete(NtStatus::SUCCESS, written),
         Err(error) => request.complete(error.status(), 0),
     }
 }
 
-fn handle(
-    request: &Request,
-    code: u32,
-    input_len: usize,
-    output_len: usize,
-) -> Result<usize, Error> {
-    let _open = GATE.acquire().ok_or(Error::Unloading)?;
-    let command = decode(request, code, input_len, output_len)?;
+/// Does what can be done at once.
+fn handle(request: &Request, command: Command) -> Result<usize, Error> {
     let handle = handle::of_request(request).ok_or(Error::WrongRole)?;
     let program = match command {
         Command::RulesLoad { program_len } => rules_load::program(request, program_len)?,
@@ -89,13 +101,14 @@ fn handle(
         Command::FlowList { adapter, cursor } => flow_list::handle(adapter, cursor, reply),
         Command::FlowStats { adapter } => flow_stats::handle(adapter, reply),
         Command::AlarmList { since } => alarm_list::handle(since, reply),
+        Command::SocketSetOption(setting) => socket_option::set(&setting, handle, reply),
+        Command::SocketGetOption(option) => socket_option::get(option, handle, reply),
+        Command::SocketInfo => socket_list::info(handle, reply),
+        Command::SocketList { cursor } => socket_list::list(cursor, reply),
+        // Taken by dispatch.
         Command::SocketOpen(_)
         | Command::SocketAccept { .. }
         | Command::SocketShutdown(_)
-        | Command::SocketSetOption(_)
-        | Command::SocketGetOption(_)
-        | Command::SocketInfo
-        | Command::SocketList { .. }
         | Command::Resolve => Err(Error::System(NtStatus::NOT_SUPPORTED)),
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod event;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod pool;
+pub(crate) mod process;
 pub(crate) mod rundown;
 pub(crate) mod status;
 pub(crate) mod sys;

@@ -88,6 +88,8 @@ unsafe extern "system" {
     pub(crate) fn KeQueryMaximumProcessorCountEx(group: u16) -> u32;
     pub(crate) fn KeGetCurrentProcessorNumberEx(number: *mut c_void) -> u32;
 
+    pub(crate) fn PsGetCurrentProcessId() -> *mut c_void;
+
     pub(crate) fn IoAllocateWorkItem(device: *mut c_void) -> *mut c_void;
     pub(crate) fn IoQueueWorkItem(
         item: *mut c_void,

@@ -10,7 +10,7 @@
 //! completing it takes it, so that it is completed once.
 
 use core::ffi::c_void;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use wdk_sys::{
     _WDF_DEVICE_IO_TYPE, _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, DEVICE_OBJECT,
@@ -454,6 +454,37 @@ impl Request {
         NtStatus(status)
             .into_result()
             .map(|()| (buffer.cast::<u8>(), len))
+    }
+
+    /// `WdfRequestRetrieveOutputWdmMdl`: the MDL of a direct read's locked pages;
+    /// stays until the request is completed. Not for a request without output.
+    pub(crate) fn output_mdl(&self) -> Result<NonNull<c_void>> {
+        let Some(retrieve) = function!(
+            PFN_WDFREQUESTRETRIEVEOUTPUTWDMMDL,
+            WdfRequestRetrieveOutputWdmMdlTableIndex
+        ) else {
+            return Err(NtStatus(ABSENT));
+        };
+        let mut mdl = ptr::null_mut();
+        // SAFETY: a live request and a place for the answer.
+        let status = unsafe { retrieve(globals(), self.0, &raw mut mdl) };
+        NtStatus(status).into_result()?;
+        NonNull::new(mdl.cast::<c_void>()).ok_or(NtStatus::UNSUCCESSFUL)
+    }
+
+    /// `WdfRequestRetrieveInputWdmMdl`: the same of a direct write's pages.
+    pub(crate) fn input_mdl(&self) -> Result<NonNull<c_void>> {
+        let Some(retrieve) = function!(
+            PFN_WDFREQUESTRETRIEVEINPUTWDMMDL,
+            WdfRequestRetrieveInputWdmMdlTableIndex
+        ) else {
+            return Err(NtStatus(ABSENT));
+        };
+        let mut mdl = ptr::null_mut();
+        // SAFETY: a live request and a place for the answer.
+        let status = unsafe { retrieve(globals(), self.0, &raw mut mdl) };
+        NtStatus(status).into_result()?;
+        NonNull::new(mdl.cast::<c_void>()).ok_or(NtStatus::UNSUCCESSFUL)
     }
 
     /// `WdfRequestMarkCancelableEx`. On an error (cancelled already) `cancel`

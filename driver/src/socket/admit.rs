@@ -1,0 +1,116 @@
+//! Whether a peer's handshake is to be answered, by the rules in force.
+//!
+//! The filter sees every SYN that comes over an adapter, and has dropped those
+//! the rules drop before a listener hears of them; but what a machine sends to
+//! itself passes no adapter. A listener with conditional accept asks the same
+//! rules about the SYN it would have been: Ethernet, IP and TCP headers with the
+//! addresses of both ends. Rules that look at more than these (payload, options,
+//! the link's addresses) find nothing, and so don't match. Only `drop` refuses:
+//! there is no frame to divert.
+
+use core::net::{IpAddr, SocketAddr};
+
+use weir_abi::Direction;
+use weir_engine::rule::{Action, NoFar, View};
+use weir_engine::{Meta, path};
+
+use crate::kernel::time;
+use crate::rules;
+use crate::wsk::Ends;
+
+const ETHERNET: usize = 14;
+const V4: usize = 20;
+const V6: usize = 40;
+const TCP: usize = 20;
+/// The longest of the frames made here.
+const LONGEST: usize = ETHERNET + V6 + TCP;
+
+const PROTOCOL_TCP: u8 = 6;
+/// Data offset of a header without options; SYN.
+const OFFSET_AND_SYN: [u8; 2] = [0x50, 0x02];
+
+/// Whether a peer may connect. `IRQL <= DISPATCH_LEVEL`.
+pub(super) fn peer(ends: &Ends) -> bool {
+    let Some(rules) = rules::current() else {
+        return true;
+    };
+    let (Ok(to), Ok(from)) = (
+        SocketAddr::try_from(&ends.local),
+        SocketAddr::try_from(&ends.remote),
+    ) else {
+        return true;
+    };
+    let mut frame = [0u8; LONGEST];
+    let Some(len) = syn(&mut frame, from, to) else {
+        return true;
+    };
+    let bytes = frame.get(..len).unwrap_or_default();
+    let frame_len = u32::try_from(len).unwrap_or(0);
+    let meta = Meta {
+        adapter: 0,
+        direction: Some(Direction::In),
+        time_100ns: time::system_time_100ns(),
+        frame_len,
+    };
+    let seen = path::inspect(
+        &View::new(bytes, frame_len, frame_len, &NoFar),
+        &meta,
+        Some(rules.rules()),
+        |_, _| None,
+        |_| {},
+    );
+    seen.decision.action != Action::Drop
+}
+
+/// Writes bytes one after another, as far as there is room.
+struct Writer<'a> {
+    room: &'a mut [u8],
+    at: usize,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.at.checked_add(bytes.len())?;
+        self.room.get_mut(self.at..end)?.copy_from_slice(bytes);
+        self.at = end;
+        Some(())
+    }
+}
+
+/// A SYN from `from` to `to`; its length. Addresses of an IPv4 peer on a
+/// dual-stack socket are IPv4's.
+fn syn(room: &mut [u8], from: SocketAddr, to: SocketAddr) -> Option<usize> {
+    let mut frame = Writer { room, at: 0 };
+    // Link addresses of zeroes.
+    frame.put(&[0; 12])?;
+    match (from.ip().to_canonical(), to.ip().to_canonical()) {
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            frame.put(&[0x08, 0x00])?;
+            // Version and length, service, total length; identification, flags;
+            // hops, protocol, checksum.
+            let total = u16::try_from(V4.checked_add(TCP)?).ok()?.to_be_bytes();
+            frame.put(&[0x45, 0])?;
+            frame.put(&total)?;
+            frame.put(&[0, 0, 0, 0, 64, PROTOCOL_TCP, 0, 0])?;
+            frame.put(&source.octets())?;
+            frame.put(&target.octets())?;
+        }
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            frame.put(&[0x86, 0xDD])?;
+            // Version, class, flow label; payload length; next header, hops.
+            frame.put(&[0x60, 0, 0, 0])?;
+            frame.put(&u16::try_from(TCP).ok()?.to_be_bytes())?;
+            frame.put(&[PROTOCOL_TCP, 64])?;
+            frame.put(&source.octets())?;
+            frame.put(&target.octets())?;
+        }
+        _ => return None,
+    }
+    frame.put(&from.port().to_be_bytes())?;
+    frame.put(&to.port().to_be_bytes())?;
+    // Sequence, acknowledgement; offset and flags; window, checksum, urgent.
+    frame.put(&[0; 8])?;
+    frame.put(&OFFSET_AND_SYN)?;
+    frame.put(&[0xFF, 0xFF, 0, 0, 0, 0])?;
+    Some(frame.at)
+}

@@ -1,0 +1,130 @@
+//! Bytes of a TCP stream, and its end.
+
+use weir_abi::limits::MAX_STREAM_IO;
+use weir_abi::{ShutdownHow, SocketKind};
+
+use super::flow::{self, Io, Work};
+use super::sock::{Sock, SockRef, Transport, mark};
+use crate::error::Error;
+use crate::kernel::status::{NtStatus, Result};
+use crate::kernel::wdf::Request;
+use crate::wsk::{Span, Stream};
+
+/// Takes a read of `length` bytes.
+pub(super) fn read(sock: &SockRef, request: Request, length: usize) {
+    // In this order: what is wrong with the read, what has become of the stream.
+    if length == 0 {
+        return request.complete(Error::TooSmall.status(), 0);
+    }
+    if let Some(status) = sock.failure() {
+        return request.complete(status, 0);
+    }
+    if sock.is(mark::PEER_CLOSED) {
+        return request.complete(NtStatus::SUCCESS, 0);
+    }
+    let total = u32::try_from(length).unwrap_or(u32::MAX);
+    let span = request.output_mdl().and_then(|mdl| {
+        // SAFETY: the request's own MDL, locked until it is completed, of
+        // `length` bytes.
+        unsafe { Span::of_mdl(mdl, total, 0, total.min(MAX_STREAM_IO)) }
+    });
+    start(sock, request, span, Work::Receive, |stream, io, span| {
+        // SAFETY: `calls` is held over this, so the socket isn't closed; the
+        // pages are the request's, which is completed after the operation.
+        unsafe { stream.receive(&io.op, span) }
+    });
+}
+
+/// Takes a write of `length` bytes.
+pub(super) fn write(sock: &SockRef, request: Request, length: usize) {
+    if length > usize::try_from(MAX_STREAM_IO).unwrap_or(usize::MAX) {
+        let status = NtStatus(weir_abi::status::INVALID_BUFFER_SIZE);
+        return request.complete(status, 0);
+    }
+    if let Some(status) = sock.failure() {
+        return request.complete(status, 0);
+    }
+    if sock.is(mark::SHUT) {
+        return request.complete(NtStatus::GRACEFUL_DISCONNECT, 0);
+    }
+    if length == 0 {
+        return request.complete(NtStatus::SUCCESS, 0);
+    }
+    let len = u32::try_from(length).unwrap_or(u32::MAX);
+    let span = request.input_mdl().and_then(|mdl| {
+        // SAFETY: the request's own MDL, locked until it is completed, of
+        // `length` bytes.
+        unsafe { Span::of_mdl(mdl, len, 0, len) }
+    });
+    start(
+        sock,
+        request,
+        span,
+        Work::Send { len },
+        |stream, io, span| {
+            // SAFETY: as in read.
+            unsafe { stream.send(&io.op, span) }
+        },
+    );
+}
+
+fn start(
+    sock: &SockRef,
+    request: Request,
+    span: Result<Span>,
+    work: Work,
+    call: impl FnOnce(&Stream, &Io, Span) -> Result<()>,
+) {
+    let span = match span {
+        Ok(span) => span,
+        Err(status) => return request.complete(status, 0),
+    };
+    let submitted = flow::submit(sock, request, work, |sock, io| {
+        call(stream_of(sock)?, io, span)
+    });
+    if let Err((request, error)) = submitted {
+        request.complete(error.status(), 0);
+    }
+}
+
+fn stream_of(sock: &Sock) -> Result<&Stream> {
+    match sock.transport() {
+        Some(Transport::Stream(stream)) => Ok(stream),
+        _ => Err(NtStatus::INVALID_DEVICE_STATE),
+    }
+}
+
+/// SOCKET_SHUTDOWN. `reply` completes a request for which there is nothing to do.
+pub(super) fn shutdown(
+    sock: &SockRef,
+    request: Request,
+    how: ShutdownHow,
+) -> core::result::Result<(), (Request, Error)> {
+    if sock.kind != SocketKind::TcpStream {
+        return Err((request, Error::WrongRole));
+    }
+    let before = sock.mark(mark::SHUT);
+    match how {
+        ShutdownHow::Send => {
+            if let Some(status) = sock.failure() {
+                return Err((request, Error::System(status)));
+            }
+            if before & mark::SHUT != 0 {
+                let len = super::shut_reply(&request);
+                request.complete(NtStatus::SUCCESS, len);
+                return Ok(());
+            }
+        }
+        // From here on reads and writes fail with this.
+        ShutdownHow::Abort => sock.fail(NtStatus::CONNECTION_ABORTED),
+    }
+    flow::submit(sock, request, Work::Shutdown, |sock, io| {
+        let stream = stream_of(sock)?;
+        match how {
+            // SAFETY: `calls` is held over this, so the socket isn't closed.
+            ShutdownHow::Send => unsafe { stream.disconnect(&io.op) },
+            // SAFETY: as above.
+            ShutdownHow::Abort => unsafe { stream.abort(&io.op) },
+        }
+    })
+}
