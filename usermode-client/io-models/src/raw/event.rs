@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Networking::WinSock::{
-    WSA_MAXIMUM_WAIT_EVENTS, WSA_WAIT_FAILED, WSA_WAIT_IO_COMPLETION, WSA_WAIT_TIMEOUT, WSAEVENT,
-    WSAEnumNetworkEvents, WSAEventSelect, WSANETWORKEVENTS, WSAResetEvent, WSASetEvent,
-    WSAWaitForMultipleEvents,
+    FD_CLOSE_BIT, WSA_MAXIMUM_WAIT_EVENTS, WSA_WAIT_FAILED, WSA_WAIT_IO_COMPLETION,
+    WSA_WAIT_TIMEOUT, WSAEVENT, WSAEnumNetworkEvents, WSAEventSelect, WSANETWORKEVENTS,
+    WSAResetEvent, WSASetEvent, WSAWaitForMultipleEvents,
 };
 use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE};
 
@@ -116,13 +116,32 @@ pub(crate) fn watch(socket: &impl AsRawSocket, event: &Event, events: u32) -> io
 }
 
 /// What happened to a socket.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Happened(u32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Happened {
+    events: u32,
+    /// What `FD_CLOSE` came with: 0, or why the connection is gone.
+    close_error: i32,
+}
 
 impl Happened {
+    /// Of `events`, the closing with this error.
+    pub(super) fn new(events: u32, close_error: i32) -> Happened {
+        Happened {
+            events,
+            close_error,
+        }
+    }
+
     /// Whether any of these did.
     pub(crate) fn any(self, events: u32) -> bool {
-        self.0 & events != 0
+        self.events & events != 0
+    }
+
+    /// Whether the peer closed; if so, with which error, if with one.
+    pub(crate) fn closed(self) -> Option<Option<io::Error>> {
+        let error = io::Error::from_raw_os_error(self.close_error);
+        self.any(FD_CLOSE)
+            .then(|| Some(error).filter(|_| self.close_error != 0))
     }
 }
 
@@ -133,7 +152,11 @@ pub(crate) fn happened(socket: &impl AsRawSocket, event: &Event) -> io::Result<H
     // SAFETY: socket and event are borrowed, `events` is ours through the call.
     let done = unsafe { WSAEnumNetworkEvents(number(socket), event.raw(), &mut events) };
     if done == 0 {
-        Ok(Happened(events.lNetworkEvents.cast_unsigned()))
+        let close_error = events.iErrorCode.get(FD_CLOSE_BIT as usize);
+        Ok(Happened::new(
+            events.lNetworkEvents.cast_unsigned(),
+            close_error.copied().unwrap_or(0),
+        ))
     } else {
         Err(last_error())
     }

@@ -14,6 +14,7 @@ use windows_sys::Win32::UI::WindowsAndMessaging::{
 use windows_sys::core::PCWSTR;
 use windows_sys::w;
 
+use super::event::Happened;
 use super::{last_error, number};
 
 /// A message: something happened to a socket.
@@ -26,13 +27,12 @@ const CLASS: PCWSTR = w!("weir-io-models");
 /// What the pump is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// This happened (one of the `FD_` constants) to the socket of this number,
-    /// or to one that had the number before.
+    /// This happened, one thing at a time, to the socket of this number, or to one that had the number before.
     Network {
         /// The socket's number.
         socket: u64,
         /// What happened.
-        event: u32,
+        event: Happened,
     },
     /// Somebody called [`Waker::wake`].
     Wake,
@@ -124,12 +124,13 @@ impl Window {
                 return Err(io::Error::last_os_error());
             }
             match message.message {
-                // WSAGETSELECTEVENT is the low half of lParam. Its high half is
-                // an error, which the next call on the socket gives as well.
+                // WSAGETSELECTEVENT is the low half of lParam, WSAGETSELECTERROR
+                // its high half.
                 NETWORK => {
+                    let both = message.lParam as u32;
                     return Ok(Message::Network {
                         socket: message.wParam as u64,
-                        event: message.lParam as u32 & 0xffff,
+                        event: Happened::new(both & 0xffff, (both >> 16).cast_signed()),
                     });
                 }
                 // Nobody posts WM_QUIT to us; if somebody does, look.
