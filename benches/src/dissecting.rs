@@ -8,10 +8,11 @@ use weir_engine::wire;
 
 use crate::frames::Frames;
 use crate::table::{Table, ratio};
+use crate::time::CpuTime;
 
 const GROUP: &str = "dissect";
 
-pub(crate) fn measure(criterion: &mut Criterion, frames: &Frames) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>, frames: &Frames) {
     let mut group = criterion.benchmark_group(GROUP);
     group.throughput(Throughput::Elements(frames.len() as u64));
     group.bench_function("weir", |bencher| {

@@ -3,9 +3,6 @@
 //! Criterion measures; at the end one table says what a frame costs, and the
 //! ratios. All numbers of one table are of one run, on the same frames.
 
-#[path = "../../crates/engine/tests/rule/assemble.rs"]
-#[allow(dead_code, reason = "the engine's tests use the rest of it")]
-mod assemble;
 mod dissecting;
 mod frames;
 #[path = "../../crates/engine/tests/rule/libpcap.rs"]
@@ -14,6 +11,7 @@ mod libpcap;
 mod rules;
 mod ruling;
 mod table;
+mod time;
 mod tracking;
 mod whole;
 
@@ -26,15 +24,17 @@ use criterion::Criterion;
 use frames::Frames;
 use libpcap::Libpcap;
 use table::Table;
+use time::CpuTime;
 
 fn main() -> Result<()> {
     let quick = std::env::args().any(|arg| arg == "--quick");
     let results = results();
     let mut criterion = Criterion::default()
+        .with_measurement(CpuTime)
         .output_directory(&results)
         .sample_size(20)
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(4))
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
         .configure_from_args();
     let frames = Frames::mixed();
     let libpcap = Libpcap::load();

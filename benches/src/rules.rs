@@ -1,9 +1,10 @@
 //! Rules on five-tuples: as a program of Weir's, and as code of libpcap's.
 
-use weir_engine::rule::format::{ACTION_DROP, ACTION_PASS};
-use weir_engine::rule::{Program, RuleSet};
+use std::fmt::Write;
 
-use crate::assemble::{Draft, Parts};
+use weir_engine::rule::{Program, RuleSet};
+use weir_rules::RuleFile;
+
 use crate::frames::{Addresses, FiveTuple, Frames};
 use crate::libpcap::{Libpcap, Valid};
 
@@ -56,23 +57,20 @@ fn shuffle(items: &mut [FiveTuple]) {
     }
 }
 
-/// The rules as Weir compiles their expressions: `drop`, whichever way a frame
-/// goes.
+/// The rules as Weir loads them, out of the text of a rule file: `drop`,
+/// whichever way a frame goes.
 pub(crate) fn weir(rules: &[FiveTuple]) -> Rules {
-    let drafts: Vec<_> = rules.iter().enumerate().map(draft).collect();
-    let bytes = Parts::new(ACTION_PASS, &drafts).bytes();
-    let words = Program::verify(&bytes).expect("a program").index_len();
-    RuleSet::build(bytes, vec![0; words]).expect("a set of rules")
-}
-
-fn draft((number, rule): (usize, &FiveTuple)) -> Draft {
-    let compiled = weir_rules::compile_expression(&rule.expression()).expect("an expression");
-    assert!(!compiled.tuples().is_empty(), "a five-tuple is looked up");
-    let name = format!("r{number}");
-    Draft {
-        tuples: compiled.tuples().to_vec(),
-        ..Draft::linear(&name, ACTION_DROP, compiled.code().to_vec())
+    let mut text = String::new();
+    for (number, rule) in rules.iter().enumerate() {
+        writeln!(text, "rule r{number} drop any {}", rule.expression()).expect("memory");
     }
+    let file = RuleFile::parse(&text, "bench").unwrap_or_else(|errors| panic!("{errors}"));
+    let bytes = file.compile();
+    let program = Program::verify(&bytes).expect("a program");
+    let looked_up = program.rules().filter(|rule| !rule.is_linear()).count();
+    assert_eq!(looked_up, rules.len(), "a five-tuple is looked up");
+    let words = program.index_len();
+    RuleSet::build(bytes, vec![0; words]).expect("a set of rules")
 }
 
 /// Each rule as a program of its own, for libpcap's machine: run one after the

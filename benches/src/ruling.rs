@@ -9,6 +9,7 @@ use crate::frames::{Frame, Frames};
 use crate::libpcap::{Libpcap, Machine, Valid};
 use crate::rules::{Rules, five_tuples, one_by_one, or_ed, weir};
 use crate::table::{Table, ratio, target};
+use crate::time::CpuTime;
 
 const GROUP: &str = "rules";
 const COUNTS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
@@ -23,7 +24,7 @@ fn stride(rules: usize) -> usize {
     (rules / 10).max(1)
 }
 
-pub(crate) fn measure(criterion: &mut Criterion, frames: &Frames, libpcap: &Libpcap) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>, frames: &Frames, libpcap: &Libpcap) {
     let machine = libpcap.machine();
     let mut group = criterion.benchmark_group(GROUP);
     for count in COUNTS {

@@ -1,9 +1,9 @@
 //! Flows: looked up and inserted, beside hashbrown with the same keys.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
+use criterion::{BenchmarkGroup, Criterion};
 use hashbrown::HashMap;
 use weir_engine::Meta;
 use weir_engine::flow::{Config, Slot, Table as Flows};
@@ -11,6 +11,7 @@ use weir_engine::wire::{self, Dissected};
 use zerocopy::FromZeros;
 
 use crate::table::{Table, ratio};
+use crate::time::{CpuTime, now};
 
 const GROUP: &str = "flows";
 const COUNTS: [usize; 3] = [10_000, 1_000_000, 10_000_000];
@@ -96,9 +97,9 @@ fn key(frame: &Dissected<'_>) -> Option<Key> {
     })
 }
 
-type Weir = Flows<Vec<Slot>, Vec<u32>>;
+type Weir<'a> = Flows<&'a mut [Slot], &'a mut [u32]>;
 
-fn weir_table(slots: Vec<Slot>, index: Vec<u32>) -> Weir {
+fn weir_table<'a>(slots: &'a mut [Slot], index: &'a mut [u32]) -> Weir<'a> {
     Flows::new(slots, index, Config::default()).expect("a table")
 }
 
@@ -109,7 +110,7 @@ fn weir_memory(count: usize) -> (Vec<Slot>, Vec<u32>) {
     (slots, vec![1; Weir::index_len(count)])
 }
 
-pub(crate) fn measure(criterion: &mut Criterion, quick: bool) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>, quick: bool) {
     let mut group = criterion.benchmark_group(GROUP);
     group.sample_size(10);
     for count in counts(quick) {
@@ -129,30 +130,23 @@ pub(crate) fn measure(criterion: &mut Criterion, quick: bool) {
     group.finish();
 }
 
-fn weir(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
-    let mut last = None;
+fn weir(group: &mut BenchmarkGroup<'_, CpuTime>, count: usize) {
+    let (mut slots, mut index) = weir_memory(count);
     group.bench_function(format!("weir-insert-{count}"), |bencher| {
         bencher.iter_custom(|times| {
             let mut spent = Duration::ZERO;
             for _ in 0..times {
-                // One table at a time: ten million flows are large.
-                drop(last.take());
-                let (slots, index) = weir_memory(count);
-                let mut flows = weir_table(slots, index);
-                let start = Instant::now();
-                for number in scattered(count) {
-                    with_frame(number, false, |frame| {
-                        black_box(flows.track(frame, &meta()));
-                    });
-                }
-                spent += start.elapsed();
+                let mut flows = weir_table(&mut slots, &mut index);
+                let start = now();
+                insert(&mut flows, count);
+                spent += now() - start;
                 assert_eq!(usize::try_from(flows.stats().active), Ok(count));
-                last = Some(flows);
             }
             spent
         });
     });
-    let mut flows = last.expect("it was measured");
+    let mut flows = weir_table(&mut slots, &mut index);
+    insert(&mut flows, count);
     group.bench_function(format!("weir-look-up-{count}"), |bencher| {
         let mut numbers = scattered(count).cycle();
         bencher.iter(|| {
@@ -166,35 +160,39 @@ fn weir(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
     assert_eq!(flows.stats().created, count as u64, "all were found");
 }
 
-fn hashbrown(group: &mut BenchmarkGroup<'_, WallTime>, count: usize) {
-    let mut last = None;
+fn insert(flows: &mut Weir<'_>, count: usize) {
+    for number in scattered(count) {
+        with_frame(number, false, |frame| {
+            black_box(flows.track(frame, &meta()));
+        });
+    }
+}
+
+fn hashbrown(group: &mut BenchmarkGroup<'_, CpuTime>, count: usize) {
+    // Filled once before it is measured, so that its memory was touched too.
+    let mut flows: HashMap<Key, Value> = HashMap::with_capacity(count);
+    let fill = |flows: &mut HashMap<Key, Value>| {
+        for number in scattered(count) {
+            with_frame(number, false, |frame| {
+                let value = flows.entry(key(frame).expect("UDP")).or_insert([0; 11]);
+                count_in(value);
+            });
+        }
+    };
+    fill(&mut flows);
     group.bench_function(format!("hashbrown-insert-{count}"), |bencher| {
         bencher.iter_custom(|times| {
             let mut spent = Duration::ZERO;
             for _ in 0..times {
-                drop(last.take());
-                let mut flows: HashMap<Key, Value> = HashMap::with_capacity(count);
-                // Filled once and emptied, so that its memory was touched too.
-                for number in 0..count {
-                    let key = with_frame(number, false, key).expect("UDP");
-                    flows.insert(key, [0; 11]);
-                }
                 flows.clear();
-                let start = Instant::now();
-                for number in scattered(count) {
-                    with_frame(number, false, |frame| {
-                        let value = flows.entry(key(frame).expect("UDP")).or_insert([0; 11]);
-                        count_in(value);
-                    });
-                }
-                spent += start.elapsed();
+                let start = now();
+                fill(&mut flows);
+                spent += now() - start;
                 assert_eq!(flows.len(), count);
-                last = Some(flows);
             }
             spent
         });
     });
-    let mut flows = last.expect("it was measured");
     group.bench_function(format!("hashbrown-look-up-{count}"), |bencher| {
         let mut numbers = scattered(count).cycle();
         bencher.iter(|| {

@@ -18,6 +18,7 @@ use crate::frames::{Frame, Frames};
 use crate::libpcap::Libpcap;
 use crate::rules::{Rules, five_tuples, or_ed, weir};
 use crate::table::{Table, ratio, target};
+use crate::time::CpuTime;
 
 const GROUP: &str = "whole";
 
@@ -29,6 +30,13 @@ const SNAPLEN: u32 = 128;
 
 /// Bytes of one read.
 const READ: usize = 1 << 20;
+
+/// What people ask libpcap beside five-tuples: one clause each.
+const CLAUSES: [(&str, &str); 3] = [
+    ("libpcap-host", "host 10.77.0.1"),
+    ("libpcap-port", "tcp port 443"),
+    ("libpcap-portrange", "portrange 1024-2047"),
+];
 
 /// All that a frame meets on its way.
 struct Way {
@@ -111,7 +119,7 @@ impl Way {
     }
 }
 
-pub(crate) fn measure(criterion: &mut Criterion, frames: &Frames, libpcap: &Libpcap) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>, frames: &Frames, libpcap: &Libpcap) {
     let mut group = criterion.benchmark_group(GROUP);
     group.throughput(Throughput::Elements(frames.len() as u64));
 
@@ -132,6 +140,18 @@ pub(crate) fn measure(criterion: &mut Criterion, frames: &Frames, libpcap: &Libp
             }
         });
     });
+
+    for (name, expression) in CLAUSES {
+        let code = libpcap.compile(expression, true).expect("an expression");
+        let clause = libpcap.valid(code);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for frame in frames.iter() {
+                    black_box(machine.run(&clause, frame.bytes, frame.len));
+                }
+            });
+        });
+    }
 
     // Flows live through all the copies of the capture; the time of one run
     // begins where that of the run before ended.
@@ -154,7 +174,7 @@ pub(crate) fn measure(criterion: &mut Criterion, frames: &Frames, libpcap: &Libp
 }
 
 /// What the steps of the way cost, each alone after the dissection.
-fn steps(criterion: &mut Criterion, frames: &Frames) {
+fn steps(criterion: &mut Criterion<CpuTime>, frames: &Frames) {
     let mut group = criterion.benchmark_group("steps");
     group.throughput(Throughput::Elements(frames.len() as u64));
     group.bench_function("walk", |bencher| {
@@ -220,6 +240,11 @@ pub(crate) fn tell(table: &mut Table, frames: usize) {
     table.row("libpcap, one clause, as compiled", unoptimized, &remark);
     let remark = ratio(whole, clause, "times as much for Weir's whole way");
     table.row("libpcap, one clause, optimized", clause, &remark);
+    for (name, expression) in CLAUSES {
+        let other = table.each(GROUP, name, frames);
+        let remark = ratio(whole, other, "times as much for Weir's whole way");
+        table.row(&format!("libpcap, {expression}"), other, &remark);
+    }
     let reached = whole.zip(clause).map(|(a, b)| a <= b);
     let remark = target(reached, "at most libpcap's machine with one clause");
     table.row("the whole way", whole, &remark);
