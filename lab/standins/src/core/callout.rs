@@ -70,6 +70,11 @@ pub fn call_at<R>(name: &'static str, address: usize, level: u8, f: impl FnOnce(
     call(name, level, f)
 }
 
+/// Whether this thread is in a driver callback.
+pub fn inside() -> bool {
+    NAMES.get().1 > 0
+}
+
 /// The driver callbacks this thread is in, outermost first.
 pub fn names() -> Vec<&'static str> {
     let (names, depth) = NAMES.get();

@@ -6,6 +6,7 @@
 //! digest of the first bytes too. The transfer goes straight between the
 //! socket and the memory that the MDLs describe.
 
+use super::host::IoVec;
 use super::types::WskBuf;
 use crate::core::Rule;
 use crate::nt::active;
@@ -13,7 +14,6 @@ use crate::nt::mdl::{self, flags};
 use crate::nt::types::MDL;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
-use windows_sys::Win32::Networking::WinSock::WSABUF;
 
 const HEADER: usize = size_of::<MDL>();
 /// Longest part of a send that is digested.
@@ -162,25 +162,19 @@ impl Buffer {
         self.length
     }
 
-    /// The memory from `done` bytes on, for Winsock.
-    pub(super) fn wsabufs(&self, done: usize) -> Vec<WSABUF> {
+    /// The memory from `done` bytes on, for the host.
+    pub(super) fn segments(&self, done: usize) -> Vec<IoVec> {
         let mut skip = done;
         let mut out = Vec::with_capacity(self.segments.len());
         for (start, len) in &self.segments {
             let hidden = skip.min(*len);
             skip -= hidden;
             if *len > hidden {
-                out.push(WSABUF {
-                    len: u32::try_from(*len - hidden).unwrap_or(u32::MAX),
-                    buf: start.wrapping_add(hidden),
+                out.push(IoVec {
+                    base: start.wrapping_add(hidden),
+                    len: *len - hidden,
                 });
             }
-        }
-        if out.is_empty() {
-            out.push(WSABUF {
-                len: 0,
-                buf: std::ptr::null_mut(),
-            });
         }
         out
     }
@@ -189,14 +183,14 @@ impl Buffer {
     /// fitted.
     pub(super) fn fill(&self, done: usize, data: &[u8]) -> usize {
         let mut rest = data;
-        for to in self.wsabufs(done) {
-            let part = rest.len().min(to.len as usize);
+        for to in self.segments(done) {
+            let part = rest.len().min(to.len);
             if part == 0 {
                 break;
             }
             let (now, later) = rest.split_at(part);
             // SAFETY: `to` is client memory lent for writing; `now` is ours.
-            unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), to.buf, part) };
+            unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), to.base, part) };
             rest = later;
         }
         data.len() - rest.len()

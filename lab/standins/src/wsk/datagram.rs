@@ -2,23 +2,42 @@
 
 use super::addr::RawAddr;
 use super::buffer::{Buffer, Way};
+use super::host::{self, From, IoVec, Started, control};
 use super::op::{Body, Op, OutAddr, ReceiveFromOut};
-use super::socket::{Category, Phase, Socket, State, Todo, enter};
-use super::types::{Irp, MSG_TRUNC, NtStatus, WSK_EVENT_RECEIVE_FROM, WskBuf, WskSocket};
-use super::winsock::{self, FromOut, Started};
+use super::socket::{Call, Category, Phase, Socket, State, Todo, enter};
+use super::types::{
+    Irp, MSG_BCAST, MSG_CTRUNC, MSG_MCAST, MSG_TRUNC, NtStatus, WSK_EVENT_RECEIVE_FROM, WskBuf,
+    WskBufList, WskSocket,
+};
 use super::{check_flags, fault, status};
 use crate::core::Rule;
-use std::cell::UnsafeCell;
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use windows_sys::Win32::Networking::WinSock::{WSABUF, WSAEMSGSIZE};
 
 /// Largest datagram there is.
 const LARGEST: usize = 65_535;
-/// Datagrams the provider holds for WskReceiveFromEvent before the transport
-/// has to; also the longest list it indicates.
-const AHEAD: usize = 4;
+/// Datagrams the provider holds for WskReceiveFromEvent before the host has
+/// to; also the longest list it indicates.
+const AHEAD: usize = 16;
+/// The longest list of WskSendMessages.
+const MESSAGES: usize = 4096;
+
+thread_local! {
+    /// Where the provider's own receives go first.
+    static OWN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A datagram received and not yet given to the client.
+#[derive(Clone)]
+pub(super) struct Arrived {
+    pub(super) data: Vec<u8>,
+    pub(super) from: Option<RawAddr>,
+    /// Control information as the client wants it.
+    pub(super) control: Vec<u8>,
+    flags: u32,
+}
 
 /// `WskSendTo`.
 pub(super) unsafe extern "system" fn send_to(
@@ -40,33 +59,97 @@ pub(super) unsafe extern "system" fn send_to(
         );
     }
     // SAFETY: the client's WSK_BUF, under the contract of WskSendTo.
-    let buffer = unsafe { Buffer::new(NAME, buffer, Way::FromClient) };
+    let messages = vec![unsafe { Buffer::new(NAME, buffer, Way::FromClient) }];
+    // SAFETY: the client's address and control information.
+    unsafe { send_list(NAME, &call, messages, remote, control_length, control, irp) }
+}
+
+/// `WskSendMessages`: each element of the list is a datagram.
+pub(super) unsafe extern "system" fn send_messages(
+    socket: *mut WskSocket,
+    list: *mut WskBufList,
+    flags: u32,
+    remote: *mut c_void,
+    control_length: u32,
+    control: *mut c_void,
+    irp: *mut Irp,
+) -> NtStatus {
+    const NAME: &str = "WskSendMessages";
+    let call = enter(NAME, socket, &[Category::Datagram]);
+    check_flags(NAME, flags, 0);
+    if list.is_null() || (control_length != 0 && control.is_null()) {
+        violate!(
+            Rule::LabWskNullArgument,
+            "{NAME}: a list at {list:?}, {control_length} bytes of control information at {control:?}"
+        );
+    }
+    let mut messages = Vec::new();
+    let mut now = list;
+    // SAFETY: null, or the client's WSK_BUF_LIST.
+    while let Some(element) = unsafe { now.as_ref() } {
+        if messages.len() == MESSAGES {
+            violate!(Rule::LabWskBuffer, "{NAME}: the WSK_BUF_LIST has no end");
+        }
+        // SAFETY: the WSK_BUF of an element of the client's list.
+        messages.push(unsafe { Buffer::new(NAME, &raw const element.buffer, Way::FromClient) });
+        now = element.next;
+    }
+    // SAFETY: the client's address and control information.
+    unsafe { send_list(NAME, &call, messages, remote, control_length, control, irp) }
+}
+
+/// The rest of both ways to send.
+///
+/// # Safety
+/// The client's part of the contract of `WskSendTo`: `remote` is null or a
+/// SOCKADDR, `control` readable for its length.
+unsafe fn send_list(
+    name: &'static str,
+    call: &Call,
+    messages: Vec<Buffer>,
+    remote: *mut c_void,
+    control_length: u32,
+    control: *mut c_void,
+    irp: *mut Irp,
+) -> NtStatus {
     let to = if remote.is_null() {
         let state = call.socket.state();
         state.fixed_remote.or(state.fixed_sendto).ok_or(None)
     } else {
-        // SAFETY: not null; a SOCKADDR by the client's part of the contract.
+        // SAFETY: not null; a SOCKADDR by the caller's word.
         unsafe { RawAddr::read(remote, call.socket.family) }.map_err(Some)
     };
     let to = match to {
         Ok(to) => to,
         Err(None) => violate!(
             Rule::LabWskNullArgument,
-            "{NAME} without a remote address, and none was fixed for the socket"
+            "{name} without a remote address, and none was fixed for the socket"
         ),
         Err(Some(_)) => {
-            let op = call.socket.begin(NAME, irp, Body::Simple);
+            let op = call.socket.begin(name, irp, Body::Simple);
             return op.deliver(status::INVALID_ADDRESS_COMPONENT, 0);
         }
     };
-    let op = call.socket.begin(NAME, irp, Body::SendTo { buffer, to });
-    if let Some(status) = fault(NAME) {
+    let control = if control_length == 0 {
+        Some(Vec::new())
+    } else {
+        // SAFETY: so many readable bytes, by the caller's word.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(control.cast::<u8>(), control_length as usize) };
+        control::for_host(bytes)
+    };
+    let Some(control) = control else {
+        let op = call.socket.begin(name, irp, Body::Simple);
+        return op.deliver(status::INVALID_PARAMETER, 0);
+    };
+    let body = Body::SendTo {
+        messages,
+        to,
+        control,
+    };
+    let op = call.socket.begin(name, irp, body);
+    if let Some(status) = fault(name) {
         return op.deliver(status, 0);
-    }
-    if control_length != 0 {
-        // Control information that a sender attaches (source address, TTL)
-        // has no counterpart in what this provider can reach.
-        return op.deliver(status::NOT_SUPPORTED, 0);
     }
     let mut todo = Todo::default();
     {
@@ -108,10 +191,10 @@ pub(super) unsafe extern "system" fn receive_from(
         buffer,
         out: ReceiveFromOut {
             remote: OutAddr(remote),
+            control: control.cast(),
             control_length,
             control_flags,
         },
-        from: UnsafeCell::new(FromOut::new()),
     };
     let op = call.socket.begin(NAME, irp, body);
     if let Some(status) = fault(NAME) {
@@ -130,23 +213,6 @@ pub(super) unsafe extern "system" fn receive_from(
     todo.settle(&op)
 }
 
-/// `WskSendMessages`: sending a list of datagrams is not offered.
-pub(super) unsafe extern "system" fn send_messages(
-    socket: *mut WskSocket,
-    _list: *mut c_void,
-    flags: u32,
-    _remote: *mut c_void,
-    _control_length: u32,
-    _control: *mut c_void,
-    irp: *mut Irp,
-) -> NtStatus {
-    const NAME: &str = "WskSendMessages";
-    let call = enter(NAME, socket, &[Category::Datagram]);
-    check_flags(NAME, flags, 0);
-    let op = call.socket.begin(NAME, irp, Body::Simple);
-    op.deliver(status::NOT_SUPPORTED, 0)
-}
-
 impl State {
     pub(super) fn pump_send_to(&mut self, todo: &mut Todo) {
         if self.sending.is_some() || self.closed {
@@ -156,40 +222,45 @@ impl State {
             return;
         };
         self.sending = Some(op.clone());
-        let Body::SendTo { buffer, to } = &op.body else {
-            return;
-        };
-        if op.cancelled.load(Ordering::SeqCst) {
-            todo.finish(op, status::CANCELLED, 0);
-            return;
-        }
-        let (handle, to, segments) = (self.handle, *to, buffer.wsabufs(0));
-        let started = op.start(|overlapped| {
-            // SAFETY: the client lends the memory until its IRP completes; the
-            // OVERLAPPED is the operation's.
-            unsafe { winsock::send_to(handle, &segments, to, overlapped) }
-        });
-        match started {
-            Started::Pending => {}
-            Started::Done(bytes) => {
-                let socket = op.socket.clone();
-                self.send_to_done(&socket, &op, status::SUCCESS, bytes as usize, todo);
-            }
-            Started::Failed(error) => todo.finish(op, status::from_winsock(error), 0),
+        if let Some((status, bytes)) = self.start_send_to(&op) {
+            todo.finish(op, status, bytes);
         }
     }
 
-    pub(super) fn send_to_done(
-        &mut self,
-        socket: &Arc<Socket>,
-        op: &Arc<Op>,
-        status: NtStatus,
-        bytes: usize,
-        todo: &mut Todo,
-    ) {
-        socket.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        let bytes = if status::is_success(status) { bytes } else { 0 };
-        todo.finish(op.clone(), status, bytes);
+    /// A result, if there is one at once.
+    pub(super) fn start_send_to(&mut self, op: &Arc<Op>) -> Option<(NtStatus, usize)> {
+        let Body::SendTo {
+            messages,
+            to,
+            control,
+        } = &op.body
+        else {
+            return Some((status::INVALID_DEVICE_STATE, 0));
+        };
+        if op.cancelled.load(Ordering::SeqCst) {
+            return Some((status::CANCELLED, 0));
+        }
+        let mut control = control.clone();
+        while let Some(message) = messages.get(op.progress()) {
+            let mut segments = message.segments(0);
+            // SAFETY: the client lends the memory until its IRP completes.
+            let started =
+                unsafe { host::send(self.handle, &mut segments, Some(*to), &mut control) };
+            op.waits(&started);
+            match started {
+                Started::Later => return None,
+                Started::Done(bytes) => {
+                    op.socket.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+                    op.done.fetch_add(1, Ordering::Relaxed);
+                }
+                // What a peer said of an earlier datagram is no failure of
+                // this one; it has not been sent yet.
+                Started::Failed(host::errno::ECONNREFUSED) => {}
+                Started::Failed(error) => return Some((status::from_host(error), 0)),
+            }
+        }
+        let bytes = messages.iter().map(Buffer::len).sum();
+        Some((status::SUCCESS, bytes))
     }
 
     /// Starts the next receive: of the client first, else one for its event.
@@ -204,8 +275,8 @@ impl State {
             self.receiving = Some(op.clone());
             if op.cancelled.load(Ordering::SeqCst) {
                 todo.finish(op, status::CANCELLED, 0);
-            } else if let Some((data, from)) = self.datagrams.pop_front() {
-                let (status, bytes) = op.deliver_datagram(&data, from);
+            } else if let Some(arrived) = self.datagrams.pop_front() {
+                let (status, bytes) = op.deliver_datagram(&arrived);
                 todo.finish(op, status, bytes);
             } else if let Some((status, bytes)) = self.start_receive_from(&op) {
                 todo.finish(op, status, bytes);
@@ -214,162 +285,166 @@ impl State {
         if self.enabled & WSK_EVENT_RECEIVE_FROM == 0 || self.paused {
             return;
         }
-        if !self.datagrams.is_empty() && !self.indicating {
-            self.indicating = true;
-            self.callbacks += 1;
-            todo.indicate = true;
-        }
         if self.receiving.is_none() && self.datagrams.len() < AHEAD {
-            let body = Body::FillFrom {
-                data: UnsafeCell::new(vec![0; LARGEST]),
-                from: UnsafeCell::new(FromOut::new()),
-            };
-            let op = Op::own(socket, body);
+            let op = Op::own(socket, Body::FillFrom);
             self.outstanding += 1;
             self.receiving = Some(op.clone());
             if let Some((status, bytes)) = self.start_receive_from(&op) {
                 todo.finish(op, status, bytes);
             }
         }
+        if !self.datagrams.is_empty() && !self.indicating {
+            self.indicating = true;
+            self.callbacks += 1;
+            todo.indicate = true;
+        }
     }
 
-    fn start_receive_from(&mut self, op: &Arc<Op>) -> Option<(NtStatus, usize)> {
-        loop {
-            if op.cancelled.load(Ordering::SeqCst) {
-                return Some((status::CANCELLED, 0));
-            }
-            let handle = self.handle;
-            let Some((segments, from)) = op.receive_from_target() else {
-                return Some((status::INVALID_DEVICE_STATE, 0));
-            };
-            let started = op.start(|overlapped| {
-                // SAFETY: the memory is the client's, lent until its IRP
-                // completes, or the operation's own, as are the rest.
-                unsafe { winsock::receive_from(handle, &segments, from, overlapped) }
-            });
-            let (status, bytes) = match started {
-                Started::Pending => return None,
-                Started::Done(bytes) => (status::SUCCESS, bytes as usize),
-                Started::Failed(WSAEMSGSIZE) => {
-                    let room: usize = segments.iter().map(|s| s.len as usize).sum();
-                    (status::BUFFER_OVERFLOW, room)
+    pub(super) fn start_receive_from(&mut self, op: &Arc<Op>) -> Option<(NtStatus, usize)> {
+        if let Body::ReceiveFrom { buffer, .. } = &op.body {
+            loop {
+                if op.cancelled.load(Ordering::SeqCst) {
+                    return Some((status::CANCELLED, 0));
                 }
-                Started::Failed(error) => (status::from_winsock(error), 0),
-            };
-            if let Some(result) = self.received_from(op, status, bytes) {
-                return Some(result);
+                let mut segments = buffer.segments(0);
+                // SAFETY: the client lends the memory until its IRP completes.
+                let (started, from) = unsafe { host::receive_from(self.handle, &mut segments) };
+                op.waits(&started);
+                match started {
+                    Started::Later => return None,
+                    Started::Done(bytes) if self.is_wanted(&from) => {
+                        op.socket
+                            .received
+                            .fetch_add(bytes as u64, Ordering::Relaxed);
+                        op.write_from(from.address, &self.control_of(&from), flags_of(&from));
+                        return Some((cut(&from), bytes));
+                    }
+                    // Not from the fixed remote address, or what a peer said
+                    // of a datagram that was sent.
+                    Started::Done(_) | Started::Failed(host::errno::ECONNREFUSED) => {}
+                    Started::Failed(error) => return Some((status::from_host(error), 0)),
+                }
             }
         }
+        self.fill_from(op)
     }
 
-    /// What came of a receive; `None` when it has to go on, because the
-    /// datagram was not from the fixed remote address.
-    fn received_from(
-        &mut self,
-        op: &Arc<Op>,
-        status: NtStatus,
-        bytes: usize,
-    ) -> Option<(NtStatus, usize)> {
-        let from = op.from();
-        let truncated = status == status::BUFFER_OVERFLOW;
-        if !status::is_success(status) && !truncated {
-            return Some((status, 0));
+    /// Takes from the host what it has, as much as may be held.
+    fn fill_from(&mut self, op: &Arc<Op>) -> Option<(NtStatus, usize)> {
+        let before = self.datagrams.len();
+        while self.datagrams.len() < AHEAD {
+            let (started, from) = OWN.with_borrow_mut(|scratch| {
+                scratch.resize(LARGEST, 0);
+                let mut segment = [IoVec {
+                    base: scratch.as_mut_ptr(),
+                    len: LARGEST,
+                }];
+                // SAFETY: this thread's own memory.
+                let (started, from) = unsafe { host::receive_from(self.handle, &mut segment) };
+                if let Started::Done(bytes) = started
+                    && self.is_wanted(&from)
+                {
+                    self.datagrams.push_back(Arrived {
+                        data: scratch.iter().take(bytes).copied().collect(),
+                        from: from.address,
+                        control: self.control_of(&from),
+                        flags: flags_of(&from),
+                    });
+                }
+                (started, from)
+            });
+            match started {
+                Started::Later if self.datagrams.len() == before => {
+                    op.waits(&started);
+                    return None;
+                }
+                Started::Later => break,
+                Started::Done(bytes) if self.is_wanted(&from) => {
+                    op.socket
+                        .received
+                        .fetch_add(bytes as u64, Ordering::Relaxed);
+                }
+                Started::Done(_) | Started::Failed(host::errno::ECONNREFUSED) => {}
+                Started::Failed(error) => return Some((status::from_host(error), 0)),
+            }
         }
-        if self.fixed_remote.is_some() && from != self.fixed_remote {
-            return None;
-        }
-        op.socket
-            .received
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-        if let Body::FillFrom { data, .. } = &op.body {
-            // SAFETY: the receive is over: nobody else touches the data.
-            let data = unsafe { &*data.get() };
-            let data = data.get(..bytes).unwrap_or(data).to_vec();
-            self.datagrams.push_back((data, from));
-            return Some((status::SUCCESS, bytes));
-        }
-        op.write_from(from, truncated);
-        Some((status, bytes))
+        Some((status::SUCCESS, 0))
     }
 
-    pub(super) fn receive_from_done(
-        &mut self,
-        _socket: &Arc<Socket>,
-        op: &Arc<Op>,
-        status: NtStatus,
-        bytes: usize,
-        todo: &mut Todo,
-    ) {
-        let result = self
-            .received_from(op, status, bytes)
-            .or_else(|| self.start_receive_from(op));
-        if let Some((status, bytes)) = result {
-            todo.finish(op.clone(), status, bytes);
+    fn is_wanted(&self, from: &From) -> bool {
+        self.fixed_remote.is_none() || from.address == self.fixed_remote
+    }
+
+    /// The control information the client has asked for.
+    fn control_of(&self, from: &From) -> Vec<u8> {
+        from.control.windows(self.packet_info, self.hop_limit)
+    }
+}
+
+/// `ControlFlags` of `WskReceiveFrom`.
+fn flags_of(from: &From) -> u32 {
+    let mut flags = 0;
+    for (is, flag) in [
+        (from.truncated, MSG_TRUNC),
+        (from.control.multicast(), MSG_MCAST),
+        (from.control.broadcast(), MSG_BCAST),
+    ] {
+        if is {
+            flags |= flag;
         }
+    }
+    flags
+}
+
+fn cut(from: &From) -> NtStatus {
+    if from.truncated {
+        status::BUFFER_OVERFLOW
+    } else {
+        status::SUCCESS
     }
 }
 
 impl Op {
-    fn receive_from_target(&self) -> Option<(Vec<WSABUF>, *mut FromOut)> {
-        let (segments, from) = match &self.body {
-            Body::ReceiveFrom { buffer, from, .. } => (buffer.wsabufs(0), from),
-            Body::FillFrom { data, from } => {
-                // SAFETY: no receive is under way: nobody else touches it.
-                let data = unsafe { &mut *data.get() };
-                let segment = WSABUF {
-                    len: u32::try_from(data.len()).unwrap_or(0),
-                    buf: data.as_mut_ptr(),
-                };
-                (vec![segment], from)
-            }
-            _ => return None,
-        };
-        // SAFETY: no receive is under way: nobody else touches it.
-        unsafe { from.get().write(FromOut::new()) };
-        Some((segments, from.get()))
-    }
-
-    /// Where the datagram of a finished receive came from.
-    fn from(&self) -> Option<RawAddr> {
-        let (Body::ReceiveFrom { from, .. } | Body::FillFrom { from, .. }) = &self.body else {
-            return None;
-        };
-        // SAFETY: the receive is over: nobody else touches it.
-        let from = unsafe { &*from.get() };
-        RawAddr::from_bytes(&from.address)
-    }
-
     /// Fills in the out-parameters of a `WskReceiveFrom`.
-    fn write_from(&self, from: Option<RawAddr>, truncated: bool) {
+    fn write_from(&self, from: Option<RawAddr>, control: &[u8], flags: u32) {
         let Body::ReceiveFrom { out, .. } = &self.body else {
             return;
         };
         out.remote.write(from);
+        let mut flags = flags;
         if !out.control_length.is_null() {
             // SAFETY: the client's variable, valid until its IRP completes.
-            // Zero: "there is no control information present".
-            unsafe { out.control_length.write(0) };
+            let room = unsafe { out.control_length.read() } as usize;
+            let fits = control.len() <= room && !out.control.is_null();
+            let length = if fits { control.len() } else { 0 };
+            if length > 0 {
+                // SAFETY: the client's memory, as long as it says.
+                unsafe { std::ptr::copy_nonoverlapping(control.as_ptr(), out.control, length) };
+            } else if !control.is_empty() {
+                flags |= MSG_CTRUNC;
+            }
+            // SAFETY: as above.
+            unsafe { out.control_length.write(length as u32) };
         }
         if !out.control_flags.is_null() {
-            let flags = if truncated { MSG_TRUNC } else { 0 };
             // SAFETY: the client's variable, valid until its IRP completes.
             unsafe { out.control_flags.write(flags) };
         }
     }
 
     /// Gives a datagram that was received already to a `WskReceiveFrom`.
-    fn deliver_datagram(&self, data: &[u8], from: Option<RawAddr>) -> (NtStatus, usize) {
+    fn deliver_datagram(&self, arrived: &Arrived) -> (NtStatus, usize) {
         let Body::ReceiveFrom { buffer, .. } = &self.body else {
             return (status::INVALID_DEVICE_STATE, 0);
         };
-        let taken = buffer.fill(0, data);
-        let truncated = taken < data.len();
-        self.write_from(from, truncated);
-        let status = if truncated {
-            status::BUFFER_OVERFLOW
+        let taken = buffer.fill(0, &arrived.data);
+        let truncated = taken < arrived.data.len();
+        let (status, flag) = if truncated {
+            (status::BUFFER_OVERFLOW, MSG_TRUNC)
         } else {
-            status::SUCCESS
+            (status::SUCCESS, 0)
         };
+        self.write_from(arrived.from, &arrived.control, arrived.flags | flag);
         (status, taken)
     }
 }

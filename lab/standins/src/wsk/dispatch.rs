@@ -4,6 +4,7 @@
 
 use super::addr::RawAddr;
 use super::engine::lock;
+use super::host;
 use super::op::Body;
 use super::sharing::Sharing;
 use super::socket::{ADDRESSES, Call, Category, Phase, Socket, State, enter};
@@ -11,9 +12,7 @@ use super::types::{
     BasicDispatch, ConnectionDispatch, DatagramDispatch, Irp, ListenDispatch, NtStatus, WskBuf,
     WskSocket,
 };
-use super::{
-    check_flags, datagram, events, fault, inspect, listen, options, status, stream, winsock,
-};
+use super::{check_flags, datagram, events, fault, inspect, listen, options, status, stream};
 use crate::core::Rule;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -113,10 +112,11 @@ pub(super) fn bind_to(socket: &Arc<Socket>, address: RawAddr) -> Result<(), NtSt
     };
     let mut table = lock(&ADDRESSES);
     table.check(socket.protocol, address, sharing)?;
-    winsock::bind(state.handle, address).map_err(status::from_winsock)?;
-    let local = winsock::local_address(state.handle).unwrap_or(address);
+    host::bind(state.handle, address, socket.category == Category::Listen)
+        .map_err(status::from_host)?;
+    let local = host::local_address(state.handle).unwrap_or(address);
     if socket.category == Category::Listen {
-        winsock::listen(state.handle).map_err(status::from_winsock)?;
+        host::listen(state.handle).map_err(status::from_host)?;
         state.phase = Phase::Listening;
     } else {
         state.phase = Phase::Bound;

@@ -1,4 +1,4 @@
-//! The provider's engine: one completion port, a few worker threads, and the
+//! The provider's engine: what tells readiness, a few worker threads, and the
 //! seeded choices that make every client see both ways of everything.
 //!
 //! Whatever a WSK function may do at once, it sometimes does at once (the IRP
@@ -8,22 +8,21 @@
 //! to be right for both.
 //!
 //! Locks: a socket's state ([`super::socket::State`]) is the only lock held
-//! around Winsock calls. No lock of any kind is held while client code runs.
+//! around the host's calls. No lock of any kind is held while client code runs.
 
-use super::op::Op;
-use super::winsock::Port;
+use super::host::{Event, Fd, Poll};
+use super::socket::Socket;
 use crate::core::{Rule, callout, config, irql};
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use windows_sys::Win32::System::IO::OVERLAPPED;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-/// Packets of overlapped operations; the OVERLAPPED starts an [`Op`].
-pub(super) const KEY_IO: usize = 1;
-/// Packets of our own; the pointer is a boxed task.
-const KEY_TASK: usize = 2;
 const WORKERS: usize = 4;
 /// Completions nested this deep in one thread go through a worker.
 const INLINE_DEPTH: u32 = 4;
+/// What is ready and taken from the host at a time.
+const BATCH: usize = 8;
 
 static RANDOM: AtomicU64 = AtomicU64::new(1);
 /// Per cent of the calls that could complete at once and do.
@@ -96,50 +95,93 @@ pub(super) fn callback<R>(
     })
 }
 
-/// The completion port; `None` when the host has no more handles.
-pub(super) fn port() -> Option<&'static Port> {
-    static PORT: OnceLock<Option<&'static Port>> = OnceLock::new();
-    *PORT.get_or_init(|| {
-        let port: &'static Port = Box::leak(Box::new(Port::new()?));
+/// Tasks for the workers.
+static TASKS: Mutex<VecDeque<Task>> = Mutex::new(VecDeque::new());
+
+type Watched = Mutex<HashMap<u64, Weak<Socket>>>;
+/// Sockets by the name their descriptor is watched under.
+static WATCHED: LazyLock<[Watched; 16]> = LazyLock::new(Default::default);
+
+thread_local! {
+    /// This thread is a worker, and looks for tasks when it is done.
+    static WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What tells readiness; `None` when the host has no more descriptors.
+pub(super) fn poll() -> Option<&'static Poll> {
+    static POLL: OnceLock<Option<&'static Poll>> = OnceLock::new();
+    *POLL.get_or_init(|| {
+        let poll: &'static Poll = Box::leak(Box::new(Poll::new()?));
         for number in 0..WORKERS {
             std::thread::Builder::new()
                 .name(format!("lab-wsk-{number}"))
-                .spawn(move || work(port))
+                .spawn(move || work(poll))
                 .ok()?;
         }
-        Some(port)
+        Some(poll)
     })
+}
+
+fn watched(name: u64) -> &'static Watched {
+    &WATCHED[(name % 16) as usize]
+}
+
+/// From here on the socket is told when a descriptor of its own is ready.
+pub(super) fn watch(socket: &Arc<Socket>, fd: Fd) -> Result<(), i32> {
+    lock(watched(socket.id)).insert(socket.id, Arc::downgrade(socket));
+    match poll() {
+        Some(poll) => poll.add(fd, socket.id),
+        None => Err(super::host::errno::EMFILE),
+    }
+}
+
+/// The socket has no descriptors any more.
+pub(super) fn unwatch(id: u64) {
+    lock(watched(id)).remove(&id);
 }
 
 /// Runs `task` on a worker, at PASSIVE_LEVEL.
 pub(super) fn post(task: impl FnOnce() + Send + 'static) {
-    let task: Box<Task> = Box::new(Box::new(task));
-    let raw = Box::into_raw(task);
-    let posted = port().is_some_and(|port| port.post(KEY_TASK, raw.cast::<OVERLAPPED>()));
-    if !posted {
-        // Without a port there are no workers: a thread of its own will do.
-        // SAFETY: the pointer came from Box::into_raw and nobody took it.
-        let task = unsafe { Box::from_raw(raw) };
-        std::thread::spawn(task);
+    let waiting = {
+        let mut tasks = lock(&TASKS);
+        tasks.push_back(Box::new(task));
+        tasks.len()
+    };
+    // A worker does it itself before it waits again, unless the client keeps it
+    // or there is more than one thing to do.
+    if (waiting > 1 || !WORKER.get() || callout::inside())
+        && let Some(poll) = poll()
+    {
+        poll.wake();
     }
 }
 
-fn work(port: &'static Port) {
+fn run_tasks(poll: &Poll) {
     loop {
-        let Some(packet) = port.wait() else { continue };
-        match packet.key {
-            KEY_IO => {
-                // SAFETY: packets with this key are those of Op::start, which
-                // gave up one reference for each.
-                let op = unsafe { Arc::from_raw(packet.overlapped.cast::<Op>().cast_const()) };
-                op.packet(packet.bytes);
-            }
-            KEY_TASK => {
-                // SAFETY: packets with this key are those of `post`.
-                let task = unsafe { Box::from_raw(packet.overlapped.cast::<Task>()) };
-                task();
-            }
-            _ => {}
+        let (task, more) = {
+            let mut tasks = lock(&TASKS);
+            (tasks.pop_front(), tasks.len())
+        };
+        let Some(task) = task else { return };
+        if more > 0 {
+            poll.wake();
         }
+        task();
+    }
+}
+
+fn work(poll: &'static Poll) {
+    WORKER.set(true);
+    let mut events = [Event::default(); BATCH];
+    loop {
+        let count = poll.wait(&mut events);
+        for event in events.iter().take(count) {
+            let socket = lock(watched(event.name)).get(&event.name).cloned();
+            if let Some(socket) = socket.and_then(|socket| socket.upgrade()) {
+                socket.ready(event.ready);
+            }
+            run_tasks(poll);
+        }
+        run_tasks(poll);
     }
 }

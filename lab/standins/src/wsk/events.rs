@@ -3,11 +3,12 @@
 //! a client gives back what it kept.
 
 use super::addr::RawAddr;
+use super::datagram::Arrived;
 use super::socket::{Category, Dispatch, Socket, Todo, enter};
 use super::types::{
     NtStatus, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE, WSK_EVENT_RECEIVE_FROM,
-    WSK_FLAG_AT_DISPATCH_LEVEL, WSK_FLAG_RELEASE_ASAP, WskBuf, WskDataIndication,
-    WskDatagramIndication, WskSocket,
+    WSK_EVENT_SEND_BACKLOG, WSK_FLAG_AT_DISPATCH_LEVEL, WSK_FLAG_RELEASE_ASAP, WskBuf,
+    WskDataIndication, WskDatagramIndication, WskSocket,
 };
 use super::{engine, status};
 use crate::core::{Rule, irql};
@@ -23,12 +24,13 @@ const PAGE: usize = 4096;
 struct Piece {
     mdl: MDL,
     remote: Option<RawAddr>,
+    control: Vec<u8>,
     /// Keeps the bytes the MDL describes.
     _bytes: Box<[u8]>,
 }
 
 impl Piece {
-    fn new(bytes: &[u8], remote: Option<RawAddr>) -> Box<Self> {
+    fn new(bytes: &[u8], remote: Option<RawAddr>, control: Vec<u8>) -> Box<Self> {
         let mut bytes: Box<[u8]> = bytes.into();
         let start = bytes.as_mut_ptr();
         let offset = start as usize % PAGE;
@@ -45,6 +47,7 @@ impl Piece {
                 ByteOffset: offset as u32,
             },
             remote,
+            control,
             _bytes: bytes,
         })
     }
@@ -85,7 +88,7 @@ fn list_of(data: &[u8]) -> *mut WskDataIndication {
         if part.is_empty() {
             continue;
         }
-        let mut piece = Piece::new(part, None);
+        let mut piece = Piece::new(part, None, Vec::new());
         let public = WskDataIndication {
             next: list,
             buffer: piece.buffer(),
@@ -103,10 +106,10 @@ fn free_list(mut list: *mut WskDataIndication) {
     }
 }
 
-fn datagram_list(datagrams: Vec<(Vec<u8>, Option<RawAddr>)>) -> *mut WskDatagramIndication {
+fn datagram_list(datagrams: Vec<Arrived>) -> *mut WskDatagramIndication {
     let mut list = null_mut();
-    for (bytes, remote) in datagrams.into_iter().rev() {
-        let mut piece = Piece::new(&bytes, remote);
+    for arrived in datagrams.into_iter().rev() {
+        let mut piece = Piece::new(&arrived.data, arrived.from, arrived.control);
         let remote_address = piece
             .remote
             .as_ref()
@@ -114,8 +117,12 @@ fn datagram_list(datagrams: Vec<(Vec<u8>, Option<RawAddr>)>) -> *mut WskDatagram
         let public = WskDatagramIndication {
             next: list,
             buffer: piece.buffer(),
-            control_info: null_mut(),
-            control_info_length: 0,
+            control_info: if piece.control.is_empty() {
+                null_mut()
+            } else {
+                piece.control.as_mut_ptr().cast()
+            },
+            control_info_length: piece.control.len() as u32,
             remote_address,
         };
         list = Box::into_raw(Box::new(Datagram { public, piece })).cast();
@@ -333,6 +340,40 @@ pub(super) fn disconnect(socket: &Arc<Socket>, flags: u32, todo: &mut Todo) {
             violate!(
                 Rule::LabWskCallbackStatus,
                 "WskDisconnectEvent returned {answer:#x}; it \"must always return STATUS_SUCCESS\""
+            );
+        }
+    }
+    let mut state = socket.state();
+    state.callbacks -= 1;
+    state.pump(socket, todo);
+    state.check_closed(todo);
+}
+
+/// Calls `WskSendBacklogEvent`; the caller has counted it.
+pub(super) fn send_backlog(socket: &Arc<Socket>, ideal: usize, todo: &mut Todo) {
+    let routine = {
+        let state = socket.state();
+        match state.dispatch {
+            Dispatch::Connection(dispatch)
+                if !state.closed && state.enabled & WSK_EVENT_SEND_BACKLOG != 0 =>
+            {
+                dispatch
+                    .send_backlog_event
+                    .map(|routine| (routine, state.context))
+            }
+            _ => None,
+        }
+    };
+    if let Some((routine, context)) = routine {
+        let level = engine::level();
+        let answer = engine::callback("WskSendBacklogEvent", routine as usize, level, || {
+            // SAFETY: the client's routine for this event.
+            unsafe { routine(context, ideal) }
+        });
+        if answer != status::SUCCESS {
+            violate!(
+                Rule::LabWskCallbackStatus,
+                "WskSendBacklogEvent returned {answer:#x}; it \"must always return STATUS_SUCCESS\""
             );
         }
     }

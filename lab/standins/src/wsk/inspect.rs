@@ -9,6 +9,7 @@
 //! `WskAbortEvent`.
 
 use super::engine;
+use super::host;
 use super::op::Body;
 use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
 use super::types::{
@@ -49,6 +50,8 @@ enum End {
 pub(super) struct Inspections {
     /// SO_CONDITIONAL_ACCEPT.
     pub(super) on: bool,
+    /// Asked about, or about to be.
+    asked: usize,
     open: Vec<Inspection>,
     ended: VecDeque<(WskInspectId, End)>,
 }
@@ -61,6 +64,16 @@ impl Inspections {
             self.ended.pop_front();
         }
         Some(self.open.swap_remove(at))
+    }
+
+    /// How many connections there are in inspection, or about to be.
+    pub(super) fn count(&self) -> usize {
+        self.asked + self.open.len()
+    }
+
+    /// The client is about to be asked about one more.
+    pub(super) fn asked(&mut self) {
+        self.asked += 1;
     }
 
     /// Takes all connections that are being inspected: the listener closes.
@@ -101,6 +114,7 @@ pub(super) fn inspect_event(listener: &Arc<Socket>, connection: Arc<Socket>, tod
         }
     }
     let mut state = listener.state();
+    state.inspections.asked = state.inspections.asked.saturating_sub(1);
     state.callbacks -= 1;
     state.pump_accept(listener, todo);
     state.check_closed(todo);
@@ -153,6 +167,12 @@ fn ask(
     let accepted = match (action, decided) {
         (WSK_INSPECT_PEND, None) => {
             state.inspections.open[at].asking = false;
+            drop(state);
+            connection.state().inspected = Some((Arc::downgrade(listener), id));
+            // It may have gone before anybody looked.
+            if host::was_reset(connection.state().handle) {
+                aborted(listener, id);
+            }
             return;
         }
         (WSK_INSPECT_PEND, Some(accepted)) => accepted,
@@ -172,9 +192,49 @@ fn ask(
     state.inspected(connection.clone(), accepted);
 }
 
+/// The other side of a connection under inspection has reset it.
+pub(super) fn aborted(listener: &Arc<Socket>, id: WskInspectId) {
+    let mut todo = Todo::default();
+    let (routine, context) = {
+        let mut state = listener.state();
+        let Some(inspection) = state.inspections.end(id, End::Aborted) else {
+            return;
+        };
+        inspection.connection.state().release_handle(true);
+        let routine = match state.dispatch {
+            Dispatch::Listen(dispatch) if !state.closed => dispatch.abort_event,
+            _ => None,
+        };
+        state.callbacks += 1;
+        (routine, state.context)
+    };
+    if let Some(routine) = routine {
+        let mut lent = id;
+        let level = engine::level();
+        let answer = engine::callback("WskAbortEvent", routine as usize, level, || {
+            // SAFETY: the client's routine for this event.
+            unsafe { routine(context, &raw mut lent) }
+        });
+        if answer != status::SUCCESS {
+            violate!(
+                Rule::LabWskCallbackStatus,
+                "WskAbortEvent returned {answer:#x}; it \"must always return STATUS_SUCCESS\""
+            );
+        }
+    }
+    {
+        let mut state = listener.state();
+        state.callbacks -= 1;
+        state.pump_accept(listener, &mut todo);
+        state.check_closed(&mut todo);
+    }
+    todo.post(listener);
+}
+
 impl State {
     /// The client has decided.
     fn inspected(&mut self, connection: Arc<Socket>, accepted: bool) {
+        connection.state().inspected = None;
         if accepted && !self.closed {
             self.ready.push_back(connection);
         } else {

@@ -1,31 +1,28 @@
 //! Listening sockets: `WskAccept` and `WskAcceptEvent`.
 //!
-//! The provider keeps as many accepts with the system as there are waiting
-//! IRPs, and a few more while the event callback is enabled. A connection goes
-//! to a waiting IRP first, then to the callback, else it waits.
+//! The provider takes as many connections from the host as there are waiting
+//! IRPs, and all while an event callback wants them; the rest wait with the
+//! host. A connection goes to a waiting IRP first, then to the callback.
 
 use super::addr::RawAddr;
-use super::op::{Body, Op, OutAddr, Pointer};
+use super::host::{self, Fd, errno};
+use super::op::{Body, OutAddr, Pointer};
 use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
 use super::types::{
     Irp, NtStatus, PfnAcceptEvent, WSK_EVENT_ACCEPT, WSK_EVENTS_CONNECTION,
     WSK_FLAG_AT_DISPATCH_LEVEL, WskClientConnectionDispatch, WskSocket,
 };
-use super::winsock::{self, ACCEPT_ADDRESS, Started};
 use super::{check_flags, engine, fault, status};
 use crate::core::{Rule, irql};
-use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use windows_sys::Win32::Networking::WinSock::{INVALID_SOCKET, WSAENOBUFS};
 
-/// Accepts with the system while WskAcceptEvent is enabled.
-const AHEAD: usize = 8;
-/// And at most, however many IRPs wait.
-const MOST: usize = 64;
+/// Connections a client in conditional accept mode is asked about, and has
+/// not taken, at a time.
+const INSPECTED: usize = 256;
 /// How long to wait when the host has no more sockets.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -83,17 +80,60 @@ impl State {
                 break;
             }
         }
-        let ahead = if self.enabled & WSK_EVENT_ACCEPT != 0 {
-            AHEAD
-        } else {
-            0
-        };
-        let wanted = (self.accepts.len() + ahead).min(MOST);
-        while self.incoming < wanted {
-            if let Err(error) = self.start_incoming(listener) {
-                self.no_socket(listener, error, todo);
-                return;
+        while self.wants_connection() {
+            match host::accept(self.handle) {
+                Ok(None) => return,
+                Ok(Some(fd)) => self.arrived(listener, fd, todo),
+                // That one is gone; the next may come.
+                Err(errno::ECONNABORTED) => {}
+                Err(error) => {
+                    self.no_socket(listener, error, todo);
+                    return;
+                }
             }
+        }
+    }
+
+    /// The host has connections for a listening socket.
+    pub(super) fn pump_accept_ready(&mut self, listener: &Arc<Socket>, todo: &mut Todo) {
+        if listener.category == Category::Listen {
+            self.pump_accept(listener, todo);
+        }
+    }
+
+    fn wants_connection(&self) -> bool {
+        if self.inspections.on {
+            return self.inspections.count() + self.ready.len() < INSPECTED;
+        }
+        !self.accepts.is_empty() || self.enabled & WSK_EVENT_ACCEPT != 0
+    }
+
+    /// A connection has come: to be inspected, or handed out.
+    fn arrived(&mut self, listener: &Arc<Socket>, fd: Fd, todo: &mut Todo) {
+        let (Ok(local), Ok(remote)) = (host::local_address(fd), host::remote_address(fd)) else {
+            // Reset before it was taken.
+            host::close_abortive(fd);
+            return;
+        };
+        let mut state = State::new(fd, Phase::Connected, null_mut(), Dispatch::None);
+        state.local = Some(local);
+        state.remote = Some(remote);
+        let connection = Socket::new(
+            &listener.client,
+            Category::Connection,
+            listener.family,
+            listener.protocol,
+            state,
+        );
+        if engine::watch(&connection, fd).is_err() {
+            return;
+        }
+        if self.inspections.on {
+            self.callbacks += 1;
+            self.inspections.asked();
+            todo.inspect.push(connection);
+        } else if let Err(connection) = self.hand_out(listener, connection, todo) {
+            self.ready.push_back(connection);
         }
     }
 
@@ -135,47 +175,6 @@ impl State {
         Err(connection)
     }
 
-    /// Puts one more accept with the system.
-    fn start_incoming(&mut self, listener: &Arc<Socket>) -> Result<(), i32> {
-        let port = engine::port().ok_or(WSAENOBUFS)?;
-        let socket = winsock::socket(
-            port,
-            engine::KEY_IO,
-            listener.family,
-            super::types::SOCK_STREAM,
-            listener.protocol,
-        )?;
-        let op = Op::own(
-            listener,
-            Body::Incoming {
-                socket,
-                addresses: UnsafeCell::new([0; 2 * ACCEPT_ADDRESS]),
-            },
-        );
-        self.incoming += 1;
-        let handle = self.handle;
-        let Body::Incoming { addresses, .. } = &op.body else {
-            return Ok(());
-        };
-        let buffer = addresses.get().cast::<u8>();
-        let started = op.start(|overlapped| {
-            // SAFETY: buffer and OVERLAPPED are the operation's own.
-            unsafe { winsock::accept(handle, socket, buffer, overlapped) }
-        });
-        match started {
-            Started::Pending => {}
-            Started::Done(_) => {
-                engine::post(move || op.socket.io_done(&op, status::SUCCESS, 0));
-            }
-            Started::Failed(error) => {
-                self.incoming -= 1;
-                winsock::close(socket);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
     /// The host has no socket to accept into: the waiting IRPs learn it, the
     /// event callback gets what comes later.
     fn no_socket(&mut self, listener: &Arc<Socket>, error: i32, todo: &mut Todo) {
@@ -183,9 +182,9 @@ impl State {
             return;
         }
         for op in std::mem::take(&mut self.accepts) {
-            todo.finish(op, status::from_winsock(error), 0);
+            todo.finish(op, status::from_host(error), 0);
         }
-        if self.enabled & WSK_EVENT_ACCEPT != 0 && self.incoming == 0 {
+        if self.enabled & WSK_EVENT_ACCEPT != 0 || self.inspections.on {
             self.callbacks += 1;
             let listener = listener.clone();
             std::thread::spawn(move || {
@@ -200,51 +199,6 @@ impl State {
                 todo.run(&listener);
             });
         }
-    }
-
-    /// An accept of the provider's own is over.
-    pub(super) fn incoming_done(
-        &mut self,
-        listener: &Arc<Socket>,
-        op: &Arc<Op>,
-        status: NtStatus,
-        todo: &mut Todo,
-    ) {
-        self.incoming -= 1;
-        let Body::Incoming { socket, .. } = &op.body else {
-            return;
-        };
-        let addresses = winsock::accepted(self.handle, *socket);
-        let (true, false, Ok((local, remote))) =
-            (status::is_success(status), self.closed, addresses)
-        else {
-            winsock::close_abortive(*socket);
-            match status {
-                // That one connection is gone; the next may come.
-                status::SUCCESS | status::CONNECTION_RESET | status::CONNECTION_ABORTED => {
-                    self.pump_accept(listener, todo);
-                }
-                _ => self.no_socket(listener, WSAENOBUFS, todo),
-            }
-            return;
-        };
-        let mut state = State::new(*socket, Phase::Connected, null_mut(), Dispatch::None);
-        state.local = Some(local);
-        state.remote = Some(remote);
-        let connection = Socket::new(
-            &listener.client,
-            Category::Connection,
-            listener.family,
-            listener.protocol,
-            state,
-        );
-        if self.inspections.on {
-            self.callbacks += 1;
-            todo.inspect.push(connection);
-        } else {
-            self.ready.push_back(connection);
-        }
-        self.pump_accept(listener, todo);
     }
 }
 
@@ -371,9 +325,7 @@ impl Socket {
             );
         }
         state.closed = true;
-        if state.handle != INVALID_SOCKET {
-            state.release_handle(true);
-        }
+        state.release_handle(true);
         self.withdraw();
         drop(state);
         self.client.socket_gone();

@@ -5,7 +5,7 @@
 //! categories, whose functions are in [`stream`], [`listen`], [`datagram`],
 //! [`events`] and [`options`]. Each request is an [`op`], each socket's state
 //! is in [`socket`], threads and chance in [`engine`], the host's calls in
-//! [`winsock`].
+//! [`host`].
 //!
 //! Documented behaviour the host cannot give is left out, never faked:
 //! - a peer refused by conditional accept sees a reset, not a refusal (see
@@ -27,6 +27,7 @@ mod datagram;
 mod dispatch;
 mod engine;
 mod events;
+mod host;
 mod inspect;
 mod irp;
 mod listen;
@@ -43,7 +44,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod types;
-mod winsock;
 
 use crate::core::{Rule, control};
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ fn sockets() -> Value {
                 "id": socket.id,
                 "category": format!("{:?}", socket.category).to_lowercase(),
                 "family": if socket.family == types::AF_INET { 4 } else { 6 },
-                "protocol": if winsock::is_tcp(socket.protocol) { "tcp" } else { "udp" },
+                "protocol": if host::is_tcp(socket.protocol) { "tcp" } else { "udp" },
                 "local": address(state.local),
                 "remote": address(state.remote),
                 "state": format!("{:?}", state.phase).to_lowercase(),

@@ -10,11 +10,22 @@ use crate::core::{Rule, irql};
 use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use windows_sys::Win32::Networking::WinSock as ws;
 
 /// Results that were not given back.
 static RESULTS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+/// Starts Winsock, once: only its resolver is used.
+fn startup() -> Result<(), i32> {
+    static DONE: OnceLock<i32> = OnceLock::new();
+    let result = *DONE.get_or_init(|| {
+        let mut data = std::mem::MaybeUninit::<ws::WSADATA>::zeroed();
+        // SAFETY: version 2.2 and a WSADATA to fill in.
+        unsafe { ws::WSAStartup(0x0202, data.as_mut_ptr()) }
+    });
+    if result == 0 { Ok(()) } else { Err(result) }
+}
 
 /// A pointer on its way to the resolver's thread.
 struct Handed<T>(*mut T);
@@ -117,7 +128,7 @@ pub(super) unsafe extern "system" fn get_address_info(
                 unsafe { result.get().write(list.cast()) };
                 status::SUCCESS
             }
-            Err(error) => status::from_winsock(error),
+            Err(error) => status::from_resolver(error),
         }
     })
 }
@@ -128,7 +139,7 @@ fn look_up(
     service: Option<&[u16]>,
     hints: Option<&ws::ADDRINFOW>,
 ) -> Result<*mut ws::ADDRINFOEXW, i32> {
-    super::winsock::startup()?;
+    startup()?;
     let text = |string: Option<&[u16]>| string.map_or(null(), <[u16]>::as_ptr);
     let hints = hints.map_or(null(), std::ptr::from_ref);
     let mut answer = null_mut();
@@ -256,8 +267,8 @@ pub(super) unsafe extern "system" fn get_name_info(
             return status;
         }
         let (mut name, mut port) = ([0u16; 1025], [0u16; 32]);
-        if let Err(error) = super::winsock::startup() {
-            return status::from_winsock(error);
+        if let Err(error) = startup() {
+            return status::from_resolver(error);
         }
         // SAFETY: an address and two buffers with their lengths.
         let error = unsafe {
@@ -272,7 +283,7 @@ pub(super) unsafe extern "system" fn get_name_info(
             )
         };
         if error != 0 {
-            return status::from_winsock(error);
+            return status::from_resolver(error);
         }
         fill(node.get(), &name)
             .and_then(|()| fill(service.get(), &port))

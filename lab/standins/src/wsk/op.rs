@@ -1,6 +1,5 @@
 //! One request under way: a client's IRP with what it asked for, or an
-//! operation of the provider's own (accepts ahead of time, receives for event
-//! callback functions).
+//! operation of the provider's own (receives for event callback functions).
 //!
 //! Life of a client's request: [`Op::new`] takes the IRP; the operation is
 //! queued or started under its socket's lock; its result becomes final there;
@@ -11,21 +10,18 @@
 use super::addr::RawAddr;
 use super::buffer::Buffer;
 use super::engine::{self, lock};
+use super::host::Started;
 use super::irp::Request;
 use super::socket::{Socket, Todo};
 use super::status;
 use super::types::{NtStatus, WskClientConnectionDispatch};
-use super::winsock::{ACCEPT_ADDRESS, FromOut, Started};
 use crate::core::{Rule, stack};
 use crate::nt::active;
 use crate::nt::types::{DEVICE_OBJECT, IRP};
-use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use windows_sys::Win32::Networking::WinSock::SOCKET;
-use windows_sys::Win32::System::IO::OVERLAPPED;
 
 /// What an operation is to do, with the memory it needs until it is done.
 pub(super) enum Body {
@@ -45,21 +41,18 @@ pub(super) enum Body {
     Receive {
         buffer: Buffer,
         wait_all: bool,
-        done: AtomicUsize,
-        flags: UnsafeCell<u32>,
     },
-    Drain {
-        scratch: UnsafeCell<Vec<u8>>,
-        flags: UnsafeCell<u32>,
-    },
+    /// A receive that throws away what comes.
+    Drain,
+    /// `WskSendTo`, `WskSendMessages`: one datagram for each buffer.
     SendTo {
-        buffer: Buffer,
+        messages: Vec<Buffer>,
         to: RawAddr,
+        control: Vec<u8>,
     },
     ReceiveFrom {
         buffer: Buffer,
         out: ReceiveFromOut,
-        from: UnsafeCell<FromOut>,
     },
     /// A client's `WskAccept`.
     Accept {
@@ -68,27 +61,15 @@ pub(super) enum Body {
         local: OutAddr,
         remote: OutAddr,
     },
-    /// The provider's own `AcceptEx`.
-    Incoming {
-        socket: SOCKET,
-        addresses: UnsafeCell<[u8; 2 * ACCEPT_ADDRESS]>,
-    },
+    /// SIO_ADDRESS_LIST_CHANGE.
+    AddressChange,
     /// The provider's own receive, for `WskReceiveEvent`.
-    Fill {
-        data: UnsafeCell<Vec<u8>>,
-        flags: UnsafeCell<u32>,
-    },
+    Fill,
     /// The provider's own look for the end of the connection, for
     /// `WskDisconnectEvent`: takes no data.
-    Watch {
-        data: UnsafeCell<[u8; 1]>,
-        flags: UnsafeCell<u32>,
-    },
+    Watch,
     /// The provider's own receive, for `WskReceiveFromEvent`.
-    FillFrom {
-        data: UnsafeCell<Vec<u8>>,
-        from: UnsafeCell<FromOut>,
-    },
+    FillFrom,
 }
 
 impl Body {
@@ -139,6 +120,7 @@ impl OutAddr {
 /// The further out-parameters of `WskReceiveFrom`.
 pub(super) struct ReceiveFromOut {
     pub(super) remote: OutAddr,
+    pub(super) control: *mut u8,
     pub(super) control_length: *mut u32,
     pub(super) control_flags: *mut u32,
 }
@@ -155,29 +137,25 @@ struct Stage {
     result: Option<(NtStatus, usize)>,
 }
 
-/// See the module's documentation. Starts with its OVERLAPPED, so that a
-/// completion packet leads to it.
-#[repr(C)]
+/// See the module's documentation.
 pub(super) struct Op {
-    overlapped: UnsafeCell<OVERLAPPED>,
     pub(super) socket: Arc<Socket>,
     request: Option<Request>,
     cancellable: bool,
     pub(super) body: Body,
     /// The client wants it to end; checked before each call is started.
     pub(super) cancelled: AtomicBool,
+    /// It waits for its descriptor to become ready. Whoever takes this away,
+    /// under the socket's lock, goes on with it or ends it.
+    waiting: AtomicBool,
+    /// Bytes (of a list of datagrams: datagrams) that are through so far.
+    pub(super) done: AtomicUsize,
     /// The cancel routine was taken back (or never armed): it will not run.
     disarmed: AtomicBool,
     stage: Mutex<Stage>,
     /// Who made the request: an address in the driver.
     caller: usize,
 }
-
-// SAFETY: the cells are written by the system while the operation runs and
-// read by the one thread that got its result; everything else is Sync.
-unsafe impl Send for Op {}
-// SAFETY: as above.
-unsafe impl Sync for Op {}
 
 type Pending = Mutex<HashMap<usize, Arc<Op>>>;
 
@@ -232,47 +210,34 @@ impl Op {
             );
         }
         Arc::new(Self {
-            overlapped: UnsafeCell::new(OVERLAPPED::default()),
             socket: socket.clone(),
             request,
             cancellable,
             body,
             cancelled: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            done: AtomicUsize::new(0),
             disarmed: AtomicBool::new(false),
             stage: Mutex::default(),
             caller,
         })
     }
 
-    pub(super) fn overlapped(&self) -> *mut OVERLAPPED {
-        self.overlapped.get()
+    /// Notes, with the socket's lock held, that the host said "later".
+    pub(super) fn waits(&self, started: &Started) {
+        self.waiting
+            .store(matches!(started, Started::Later), Ordering::SeqCst);
     }
 
-    /// Starts an overlapped call with this operation's OVERLAPPED. To be
-    /// called with the socket's lock held, and never while one is under way.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        call: impl FnOnce(*mut OVERLAPPED) -> Started,
-    ) -> Started {
-        // SAFETY: no call is under way, so the OVERLAPPED is ours alone.
-        unsafe { self.overlapped.get().write(OVERLAPPED::default()) };
-        let raw = Arc::into_raw(self.clone());
-        let started = call(self.overlapped.get());
-        if !matches!(started, Started::Pending) {
-            // SAFETY: no packet will come, so the reference made above for it
-            // is taken back here.
-            drop(unsafe { Arc::from_raw(raw) });
-        }
-        started
+    /// Takes the operation away from the host, with the socket's lock held;
+    /// false when it isn't there (any more).
+    pub(super) fn take_waiting(&self) -> bool {
+        self.waiting.swap(false, Ordering::SeqCst)
     }
 
-    /// Its packet came: the call is over.
-    pub(super) fn packet(self: &Arc<Self>, bytes: u32) {
-        // SAFETY: the call is over; the system no longer writes here.
-        let result = unsafe { (*self.overlapped.get()).Internal };
-        let result = (result as u32).cast_signed();
-        self.socket
-            .io_done(self, status::from_overlapped(result), bytes as usize);
+    /// What is through so far.
+    pub(super) fn progress(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
     }
 
     /// Ends a request inside the call that made it, or lets a worker do it:
@@ -331,8 +296,12 @@ impl Op {
             Body::Send(buffer)
             | Body::Disconnect(Some(buffer))
             | Body::Receive { buffer, .. }
-            | Body::SendTo { buffer, .. }
             | Body::ReceiveFrom { buffer, .. } => buffer.verify(),
+            Body::SendTo { messages, .. } => {
+                for buffer in messages {
+                    buffer.verify();
+                }
+            }
             _ => {}
         }
         for place in self.body.places() {

@@ -7,26 +7,27 @@
 //! needs an IRP.
 
 use super::addr::RawAddr;
+use super::engine;
+use super::host;
 use super::op::{Body, Op};
 use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
 use super::types::{
-    Irp, NPI_WSK_INTERFACE_ID, NtStatus, SIO_ADDRESS_LIST_CHANGE, SIO_ADDRESS_LIST_QUERY,
-    SIO_ADDRESS_LIST_SORT, SIO_WSK_QUERY_IDEAL_SEND_BACKLOG, SIO_WSK_QUERY_RECEIVE_BACKLOG,
-    SIO_WSK_SET_REMOTE_ADDRESS, SIO_WSK_SET_SENDTO_ADDRESS, SO_CONDITIONAL_ACCEPT,
-    SO_WSK_EVENT_CALLBACK, WSK_EVENT_ACCEPT, WSK_EVENT_DISABLE, WSK_EVENT_DISCONNECT,
-    WSK_EVENT_RECEIVE, WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_EVENTS_CONNECTION,
-    WSK_GET_OPTION, WSK_IOCTL, WSK_SET_OPTION, WskEventCallbackControl, WskSocket,
+    AF_INET6, IPPROTO_TCP, Irp, NPI_WSK_INTERFACE_ID, NtStatus, SIO_ADDRESS_LIST_CHANGE,
+    SIO_ADDRESS_LIST_QUERY, SIO_ADDRESS_LIST_SORT, SIO_KEEPALIVE_VALS,
+    SIO_WSK_QUERY_IDEAL_SEND_BACKLOG, SIO_WSK_QUERY_RECEIVE_BACKLOG, SIO_WSK_SET_REMOTE_ADDRESS,
+    SIO_WSK_SET_SENDTO_ADDRESS, SO_CONDITIONAL_ACCEPT, SO_WSK_EVENT_CALLBACK, WSK_EVENT_ACCEPT,
+    WSK_EVENT_DISABLE, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE, WSK_EVENT_RECEIVE_FROM,
+    WSK_EVENT_SEND_BACKLOG, WSK_EVENTS_CONNECTION, WSK_GET_OPTION, WSK_IOCTL, WSK_SET_OPTION,
+    WskEventCallbackControl, WskSocket,
 };
-use super::{fault, status, winsock};
+use super::{fault, status};
 use crate::core::{Rule, irql};
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use windows_sys::Win32::Networking::WinSock as ws;
 
 const SOL_SOCKET: i32 = ws::SOL_SOCKET;
-/// What an ideal send backlog is said to be: the default window.
-const IDEAL_BACKLOG: usize = 64 * 1024;
-
 /// Options that go to the host's socket as they are.
 const PASSED_ON: &[(i32, i32)] = &[
     (SOL_SOCKET, ws::SO_BROADCAST),
@@ -36,6 +37,9 @@ const PASSED_ON: &[(i32, i32)] = &[
     (SOL_SOCKET, ws::SO_REUSEADDR),
     (SOL_SOCKET, ws::SO_EXCLUSIVEADDRUSE),
     (ws::IPPROTO_TCP, ws::TCP_NODELAY),
+    (ws::IPPROTO_TCP, ws::TCP_KEEPIDLE),
+    (ws::IPPROTO_TCP, ws::TCP_KEEPINTVL),
+    (ws::IPPROTO_TCP, ws::TCP_KEEPCNT),
     (ws::IPPROTO_IP, ws::IP_TTL),
     (ws::IPPROTO_IP, ws::IP_TOS),
     (ws::IPPROTO_IP, ws::IP_DONTFRAGMENT),
@@ -44,6 +48,8 @@ const PASSED_ON: &[(i32, i32)] = &[
     (ws::IPPROTO_IP, ws::IP_MULTICAST_LOOP),
     (ws::IPPROTO_IP, ws::IP_ADD_MEMBERSHIP),
     (ws::IPPROTO_IP, ws::IP_DROP_MEMBERSHIP),
+    (ws::IPPROTO_IP, ws::IP_RECVTTL),
+    (ws::IPPROTO_IPV6, ws::IPV6_HOPLIMIT),
     (ws::IPPROTO_IPV6, ws::IPV6_V6ONLY),
     (ws::IPPROTO_IPV6, ws::IPV6_UNICAST_HOPS),
     (ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_IF),
@@ -121,9 +127,18 @@ pub(super) unsafe extern "system" fn control_socket(
             "{NAME} (request {request}, level {level:#x}, code {code:#x}) without an IRP"
         );
     }
-    let op = (!irp.is_null()).then(|| call.socket.begin(NAME, irp, Body::Simple));
+    let change = ioctl && code == SIO_ADDRESS_LIST_CHANGE;
+    let body = if change {
+        Body::AddressChange
+    } else {
+        Body::Simple
+    };
+    let op = (!irp.is_null()).then(|| call.socket.begin(NAME, irp, body));
     if let Some(status) = fault(NAME) {
         return end(op.as_ref(), Err(status), &io);
+    }
+    if let (true, Some(op)) = (change, &op) {
+        return await_change(&call.socket, op);
     }
     let (level, code_signed) = (level.cast_signed(), code.cast_signed());
     let result = match request {
@@ -160,8 +175,20 @@ fn end(op: Option<&Arc<Op>>, result: Result<usize, NtStatus>, io: &Io) -> NtStat
     }
 }
 
-fn as_u32(bytes: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
+/// An option's value: four bytes, or (BOOLEAN, UCHAR) one.
+fn number(bytes: &[u8]) -> Result<u32, NtStatus> {
+    match bytes {
+        [a, b, c, d, ..] => Ok(u32::from_ne_bytes([*a, *b, *c, *d])),
+        [one, ..] => Ok(u32::from(*one)),
+        [] => Err(status::INVALID_PARAMETER),
+    }
+}
+
+fn is_packet_info(socket: &Socket, level: i32, name: i32) -> bool {
+    let v6 = socket.family == AF_INET6;
+    socket.category == Category::Datagram
+        && ((level, name) == (ws::IPPROTO_IP, ws::IP_PKTINFO) && !v6
+            || (level, name) == (ws::IPPROTO_IPV6, ws::IPV6_PKTINFO) && v6)
 }
 
 fn set_option(
@@ -174,7 +201,11 @@ fn set_option(
     if (level, name) == (SOL_SOCKET, SO_CONDITIONAL_ACCEPT) {
         return state.set_conditional(socket, value);
     }
-    if !PASSED_ON.contains(&(level, name)) || state.handle == ws::INVALID_SOCKET {
+    if is_packet_info(socket, level, name) {
+        state.packet_info = number(value)? != 0;
+        return Ok(0);
+    }
+    if !PASSED_ON.contains(&(level, name)) || state.handle == host::NONE {
         return Err(status::NOT_SUPPORTED);
     }
     let sharing =
@@ -186,9 +217,17 @@ fn set_option(
             socket.id
         );
     }
-    winsock::set_option(state.handle, level, name, value).map_err(status::from_winsock)?;
+    if name != ws::SO_EXCLUSIVEADDRUSE || level != SOL_SOCKET {
+        host::options::set(state.handle, level, name, value).map_err(status::from_host)?;
+    }
+    match (level, name) {
+        (ws::IPPROTO_IP, ws::IP_RECVTTL) | (ws::IPPROTO_IPV6, ws::IPV6_HOPLIMIT) => {
+            state.hop_limit = number(value)? != 0;
+        }
+        _ => {}
+    }
     if sharing {
-        let on = as_u32(value).ok_or(status::INVALID_PARAMETER)? != 0;
+        let on = number(value)? != 0;
         if name == ws::SO_REUSEADDR {
             state.reuse = on;
         } else {
@@ -202,12 +241,14 @@ fn get_option(socket: &Arc<Socket>, level: i32, name: i32, io: &Io) -> Result<us
     let state = socket.state();
     let conditional =
         socket.category == Category::Listen && (level, name) == (SOL_SOCKET, SO_CONDITIONAL_ACCEPT);
-    let known = conditional || PASSED_ON.contains(&(level, name));
-    if !known || state.handle == ws::INVALID_SOCKET {
+    let packet_info = is_packet_info(socket, level, name);
+    let known = conditional || packet_info || PASSED_ON.contains(&(level, name));
+    if !known || state.handle == host::NONE {
         return Err(status::NOT_SUPPORTED);
     }
     let own = match (level, name) {
         (SOL_SOCKET, SO_CONDITIONAL_ACCEPT) => Some(state.inspections.on),
+        _ if packet_info => Some(state.packet_info),
         (SOL_SOCKET, ws::SO_REUSEADDR) => Some(state.reuse),
         (SOL_SOCKET, ws::SO_EXCLUSIVEADDRUSE) => Some(state.exclusive),
         _ => None,
@@ -215,10 +256,14 @@ fn get_option(socket: &Arc<Socket>, level: i32, name: i32, io: &Io) -> Result<us
     if let Some(on) = own {
         return io.write(&u32::from(on).to_ne_bytes());
     }
-    let mut value = vec![0; io.output_size.min(256)];
-    let len =
-        winsock::get_option(state.handle, level, name, &mut value).map_err(status::from_winsock)?;
-    io.write(value.get(..len).unwrap_or(&value))
+    let value = host::options::get(state.handle, level, name).map_err(status::from_host)?;
+    match value.get(..io.output_size) {
+        // A BOOLEAN or UCHAR is enough for what fits in one.
+        Some(short) if io.output_size == 1 && value.iter().skip(1).all(|b| *b == 0) => {
+            io.write(short)
+        }
+        _ => io.write(&value),
+    }
 }
 
 impl State {
@@ -234,7 +279,7 @@ impl State {
                 socket.id
             );
         }
-        let on = as_u32(value).ok_or(status::INVALID_PARAMETER)? != 0;
+        let on = number(value)? != 0;
         if on && (dispatch.inspect_event.is_none() || dispatch.abort_event.is_none()) {
             violate!(
                 Rule::LabWskEvents,
@@ -276,17 +321,101 @@ fn control(socket: &Arc<Socket>, code: u32, io: &Io) -> Result<usize, NtStatus> 
             Ok(0)
         }
         SIO_WSK_QUERY_RECEIVE_BACKLOG => {
-            let host = winsock::receive_backlog(state.handle).map_err(status::from_winsock)?;
+            let host = host::receive_backlog(state.handle).map_err(status::from_host)?;
             io.write(&(host + state.buffered.len()).to_ne_bytes())
         }
         SIO_WSK_QUERY_IDEAL_SEND_BACKLOG if socket.category == Category::Connection => {
-            io.write(&IDEAL_BACKLOG.to_ne_bytes())
+            let ideal = state.ideal_backlog().ok_or(status::INVALID_DEVICE_STATE)?;
+            io.write(&ideal.to_ne_bytes())
+        }
+        SIO_KEEPALIVE_VALS if socket.protocol == IPPROTO_TCP => {
+            // struct tcp_keepalive: on, time and interval in milliseconds.
+            let word = |at: usize| number(io.input.get(at..at + 4).unwrap_or_default());
+            let (on, time, interval) = (word(0)?, word(4)?, word(8)?);
+            let set = |level, name, value: u32| {
+                host::options::set(state.handle, level, name, &value.to_ne_bytes())
+                    .map_err(status::from_host)
+            };
+            set(SOL_SOCKET, ws::SO_KEEPALIVE, on)?;
+            if on != 0 {
+                set(
+                    ws::IPPROTO_TCP,
+                    ws::TCP_KEEPIDLE,
+                    time.div_ceil(1000).max(1),
+                )?;
+                let interval = interval.div_ceil(1000).max(1);
+                set(ws::IPPROTO_TCP, ws::TCP_KEEPINTVL, interval)?;
+            }
+            Ok(0)
+        }
+        SIO_ADDRESS_LIST_QUERY => {
+            let list = host::local_addresses(socket.family).map_err(status::from_host)?;
+            io.write_addresses(&list)
         }
         _ => Err(status::NOT_SUPPORTED),
     }
 }
 
+/// SIO_ADDRESS_LIST_CHANGE: ends when the host's addresses change.
+fn await_change(socket: &Arc<Socket>, op: &Arc<Op>) -> NtStatus {
+    let mut todo = Todo::default();
+    {
+        let mut state = socket.state();
+        let ready = if state.changed == host::NONE {
+            host::watch_addresses().and_then(|fd| {
+                state.changed = fd;
+                engine::watch(socket, fd)
+            })
+        } else {
+            Ok(())
+        };
+        match ready {
+            Err(error) => todo.finish(op.clone(), status::from_host(error), 0),
+            Ok(()) if op.cancelled.load(Ordering::SeqCst) => {
+                todo.finish(op.clone(), status::CANCELLED, 0);
+            }
+            Ok(()) => state.changes.push(op.clone()),
+        }
+    }
+    todo.settle(op)
+}
+
+impl State {
+    /// The host's addresses may have changed.
+    pub(super) fn addresses_changed(&mut self, todo: &mut Todo) {
+        if self.changed == host::NONE || !host::drain(self.changed) {
+            return;
+        }
+        for op in std::mem::take(&mut self.changes) {
+            todo.finish(op, status::SUCCESS, 0);
+        }
+    }
+}
+
 impl Io {
+    /// A SOCKET_ADDRESS_LIST with the addresses it points to behind it.
+    fn write_addresses(&self, list: &[RawAddr]) -> Result<usize, NtStatus> {
+        const HEAD: usize = 8;
+        const ENTRY: usize = 16;
+        const PLACE: usize = 32;
+        let size = HEAD + list.len() * (ENTRY + PLACE);
+        let mut bytes = vec![0; size];
+        let count = i32::try_from(list.len()).map_err(|_| status::BUFFER_TOO_SMALL)?;
+        bytes[..4].copy_from_slice(&count.to_ne_bytes());
+        for (number, address) in list.iter().enumerate() {
+            let entry = HEAD + number * ENTRY;
+            let place = HEAD + list.len() * ENTRY + number * PLACE;
+            let pointer = (self.output as usize).wrapping_add(place);
+            bytes[entry..entry + 8].copy_from_slice(&pointer.to_ne_bytes());
+            let length = address.len() as u32;
+            bytes[entry + 8..entry + 12].copy_from_slice(&length.to_ne_bytes());
+            let place = bytes.get_mut(place..).unwrap_or_default().as_mut_ptr();
+            // SAFETY: room for the longest address, made above.
+            unsafe { address.write(place.cast()) };
+        }
+        self.write(&bytes)
+    }
+
     fn write(&self, value: &[u8]) -> Result<usize, NtStatus> {
         if self.output_size < value.len() {
             return Err(status::BUFFER_TOO_SMALL);

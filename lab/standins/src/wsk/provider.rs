@@ -9,6 +9,7 @@
 
 use super::addr::{RawAddr, len_of};
 use super::engine::{self, lock};
+use super::host::{self, Fd};
 use super::op::{Body, Op};
 use super::registration::{Client, enter_client};
 use super::socket::{Category, Dispatch, Phase, Socket, State};
@@ -22,12 +23,11 @@ use super::types::{
     WskClientConnectionDispatch, WskClientDatagramDispatch, WskClientListenDispatch,
     WskEventCallbackControl, WskProviderDispatch, WskTransport,
 };
-use super::{check_flags, dispatch, fault, names, status, stream, winsock};
+use super::{check_flags, dispatch, fault, names, status, stream};
 use crate::core::{Rule, irql};
 use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex};
-use windows_sys::Win32::Networking::WinSock::SOCKET;
 
 /// What `WskCaptureProviderNPI` hands out.
 pub(super) static DISPATCH: WskProviderDispatch = WskProviderDispatch {
@@ -68,7 +68,7 @@ fn category(flags: u32) -> Result<Category, NtStatus> {
 }
 
 /// The host's socket for what a client asks.
-fn make(category: Category, family: u16, kind: u16, protocol: u32) -> Result<SOCKET, NtStatus> {
+fn make(category: Category, family: u16, kind: u16, protocol: u32) -> Result<Fd, NtStatus> {
     let transport = TRANSPORTS.contains(&(kind, protocol));
     let fits = match category {
         Category::Basic => true,
@@ -78,8 +78,7 @@ fn make(category: Category, family: u16, kind: u16, protocol: u32) -> Result<SOC
     if len_of(family).is_none() || !transport || !fits {
         return Err(status::NOT_SUPPORTED);
     }
-    let port = engine::port().ok_or(status::INSUFFICIENT_RESOURCES)?;
-    winsock::socket(port, engine::KEY_IO, family, kind, protocol).map_err(status::from_winsock)
+    host::socket(family, kind, protocol).map_err(status::from_host)
 }
 
 /// The client's dispatch table for a category.
@@ -126,7 +125,7 @@ fn prepare(
     category: Category,
     family: u16,
     protocol: u32,
-    handle: SOCKET,
+    handle: Fd,
     context: *mut c_void,
     callbacks: Dispatch,
 ) -> Arc<Socket> {
@@ -135,6 +134,10 @@ fn prepare(
     state.enabled = state.fixed;
     client.socket_made();
     Socket::new(client, category, family, protocol, state)
+}
+
+fn watch(socket: &Arc<Socket>, handle: Fd) -> Result<(), NtStatus> {
+    engine::watch(socket, handle).map_err(status::from_host)
 }
 
 /// `WskSocket`.
@@ -165,7 +168,7 @@ unsafe extern "system" fn socket(
     };
     // SAFETY: the client's table for the category it asked for.
     let callbacks = unsafe { callbacks(kind_of, table) };
-    let handle = made.unwrap_or(windows_sys::Win32::Networking::WinSock::INVALID_SOCKET);
+    let handle = made.unwrap_or(host::NONE);
     let socket = prepare(
         &call.client,
         kind_of,
@@ -175,9 +178,10 @@ unsafe extern "system" fn socket(
         context,
         callbacks,
     );
+    let made = made.and_then(|handle| watch(&socket, handle));
     let op = socket.begin(NAME, irp, Body::Create);
     match made {
-        Ok(_) => {
+        Ok(()) => {
             socket.state().born = true;
             let public = socket.publish();
             op.deliver(status::SUCCESS, public as usize)
@@ -224,10 +228,7 @@ unsafe extern "system" fn socket_connect(
     };
     // SAFETY: the client's table for a connection.
     let callbacks = unsafe { callbacks(Category::Connection, table.cast()) };
-    let handle = made.map_or(
-        windows_sys::Win32::Networking::WinSock::INVALID_SOCKET,
-        |(made, _, _)| made,
-    );
+    let handle = made.map_or(host::NONE, |(made, _, _)| made);
     let socket = prepare(
         &call.client,
         Category::Connection,
@@ -237,7 +238,10 @@ unsafe extern "system" fn socket_connect(
         context,
         callbacks,
     );
-    let bound = made.and_then(|(_, from, to)| dispatch::bind_to(&socket, from).map(|()| to));
+    let bound = made.and_then(|(handle, from, to)| {
+        watch(&socket, handle)?;
+        dispatch::bind_to(&socket, from).map(|()| to)
+    });
     match bound {
         Ok(to) => {
             let op = socket.begin(NAME, irp, Body::Connect { create: true });

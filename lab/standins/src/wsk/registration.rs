@@ -183,7 +183,7 @@ pub unsafe extern "system" fn WskRegister(
     if let Some(status) = fault(NAME) {
         return status;
     }
-    if winsock_missing() {
+    if engine::poll().is_none() {
         return status::INSUFFICIENT_RESOURCES;
     }
     // SAFETY: not null; the client's constant dispatch table.
@@ -222,10 +222,6 @@ pub unsafe extern "system" fn WskRegister(
     // SAFETY: not null; the client's block, to be initialised.
     unsafe { registration.write(block) };
     status::SUCCESS
-}
-
-fn winsock_missing() -> bool {
-    super::winsock::startup().is_err() || engine::port().is_none()
 }
 
 /// Unregisters a WSK application; see the module's documentation.

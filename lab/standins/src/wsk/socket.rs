@@ -7,22 +7,24 @@
 //! nothing of it is under way any more.
 
 use super::addr::RawAddr;
+use super::datagram::Arrived;
 use super::engine::{self, lock};
+use super::host::Fd;
 use super::inspect::{self, Inspections};
 use super::irp::Request;
 use super::op::{Body, Op};
 use super::registration::Client;
 use super::sharing::Table;
 use super::types::{
-    Irp, NtStatus, WskClientConnectionDispatch, WskDataIndication, WskDatagramIndication, WskSocket,
+    Irp, NtStatus, WskClientConnectionDispatch, WskDataIndication, WskDatagramIndication,
+    WskInspectId, WskSocket,
 };
-use super::{status, winsock};
+use super::{host, status};
 use crate::core::{Rule, irql};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, RwLock};
-use windows_sys::Win32::Networking::WinSock::{INVALID_SOCKET, SOCKET};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, RwLock, Weak};
 
 /// `WSK_SOCKET` categories.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +81,7 @@ unsafe impl Sync for Socket {}
 
 /// What changes about a socket.
 pub(super) struct State {
-    pub(super) handle: SOCKET,
+    pub(super) handle: Fd,
     pub(super) phase: Phase,
     pub(super) local: Option<RawAddr>,
     pub(super) remote: Option<RawAddr>,
@@ -130,8 +132,14 @@ pub(super) struct State {
     pub(super) retained_datagrams: Vec<(*mut WskDatagramIndication, bool)>,
 
     pub(super) accepts: VecDeque<Arc<Op>>,
-    /// Accepts ahead of time that are with the system.
-    pub(super) incoming: usize,
+    /// A connection under inspection: the listening socket, and which one.
+    pub(super) inspected: Option<(Weak<Socket>, WskInspectId)>,
+    /// Requests that wait for the host's addresses to change, and the
+    /// descriptor that tells.
+    pub(super) changes: Vec<Arc<Op>>,
+    pub(super) changed: Fd,
+    /// The ideal send backlog as last told.
+    pub(super) backlog: usize,
     /// Connections nobody has asked for yet.
     pub(super) ready: VecDeque<Arc<Socket>>,
     pub(super) inspections: Inspections,
@@ -140,7 +148,11 @@ pub(super) struct State {
     pub(super) fixed_remote: Option<RawAddr>,
     pub(super) fixed_sendto: Option<RawAddr>,
     /// Datagrams not yet given to the client.
-    pub(super) datagrams: VecDeque<(Vec<u8>, Option<RawAddr>)>,
+    pub(super) datagrams: VecDeque<Arrived>,
+    /// Control information the client wants with datagrams: IP_PKTINFO and the
+    /// hop limit.
+    pub(super) packet_info: bool,
+    pub(super) hop_limit: bool,
 }
 
 static SOCKETS: LazyLock<RwLock<HashMap<usize, Arc<Socket>>>> = LazyLock::new(Default::default);
@@ -171,6 +183,8 @@ pub(super) struct Todo {
     pub(super) finished: VecDeque<(Arc<Op>, NtStatus, usize)>,
     /// The receive callback (stream or datagram) is to run; counted.
     pub(super) indicate: bool,
+    /// WskSendBacklogEvent with this ideal backlog; counted.
+    pub(super) backlog: Option<usize>,
     /// WskDisconnectEvent with these flags; counted.
     pub(super) disconnect: Option<u32>,
     /// Connections for WskInspectEvent; each counted.
@@ -208,6 +222,9 @@ impl Todo {
             if std::mem::take(&mut self.indicate) {
                 super::events::indicate(socket, &mut self);
             }
+            if let Some(ideal) = self.backlog.take() {
+                super::events::send_backlog(socket, ideal, &mut self);
+            }
             if let Some(flags) = self.disconnect.take() {
                 super::events::disconnect(socket, flags, &mut self);
             }
@@ -220,6 +237,7 @@ impl Todo {
     fn is_empty(&self) -> bool {
         self.finished.is_empty()
             && !self.indicate
+            && self.backlog.is_none()
             && self.disconnect.is_none()
             && self.inspect.is_empty()
             && self.accepted.is_empty()
@@ -355,6 +373,7 @@ impl Socket {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .remove(&(self.public() as usize));
         lock(&ADDRESSES).remove(self.id);
+        engine::unwatch(self.id);
         let mut closed = lock(&CLOSED);
         closed.push_back(self.clone());
         if closed.len() > CLOSED_KEPT {
@@ -382,28 +401,31 @@ impl Socket {
         Op::new(self, request, body)
     }
 
-    /// An overlapped operation of this socket is over.
-    pub(super) fn io_done(self: &Arc<Self>, op: &Arc<Op>, status: NtStatus, bytes: usize) {
+    /// A descriptor of this socket has become ready.
+    pub(super) fn ready(self: &Arc<Self>, ready: u32) {
         let mut todo = Todo::default();
-        {
+        let inspected = {
             let mut state = self.state();
-            match &op.body {
-                Body::Incoming { .. } => state.incoming_done(self, op, status, &mut todo),
-                Body::Connect { .. } => state.connect_done(op, status, &mut todo),
-                Body::Send(_) | Body::Disconnect(_) => {
-                    state.send_done(self, op, status, bytes, &mut todo);
-                }
-                Body::SendTo { .. } => state.send_to_done(self, op, status, bytes, &mut todo),
-                Body::ReceiveFrom { .. } | Body::FillFrom { .. } => {
-                    state.receive_from_done(self, op, status, bytes, &mut todo);
-                }
-                Body::Receive { .. }
-                | Body::Drain { .. }
-                | Body::Fill { .. }
-                | Body::Watch { .. } => state.receive_done(self, op, status, bytes, &mut todo),
-                Body::Simple | Body::Close | Body::Create | Body::Accept { .. } => {}
+            if state.handle == host::NONE {
+                return;
+            }
+            if ready & host::WRITE != 0 {
+                state.resume_connect(&mut todo);
+                state.resume_send(&mut todo);
+            }
+            if ready & host::READ != 0 {
+                state.resume_receive(&mut todo);
+                state.pump_accept_ready(self, &mut todo);
+                state.addresses_changed(&mut todo);
             }
             state.check_closed(&mut todo);
+            state.inspected.clone()
+        };
+        if let Some((listener, id)) = inspected
+            && ready & host::RESET != 0
+            && let Some(listener) = listener.upgrade()
+        {
+            inspect::aborted(&listener, id);
         }
         todo.run(self);
     }
@@ -440,19 +462,22 @@ impl Socket {
         {
             let mut state = self.state();
             op.cancelled.store(true, Ordering::SeqCst);
-            let handle = state.handle;
             let take = |queue: &mut VecDeque<Arc<Op>>| {
                 let at = queue.iter().position(|one| Arc::ptr_eq(one, op))?;
                 queue.remove(at)
             };
             let state = &mut *state;
-            let waiting = take(&mut state.receives)
+            let queued = take(&mut state.receives)
                 .or_else(|| take(&mut state.sends))
                 .or_else(|| take(&mut state.accepts));
-            if let Some(op) = waiting {
+            if let Some(at) = state.changes.iter().position(|one| Arc::ptr_eq(one, op)) {
+                todo.finish(state.changes.swap_remove(at), status::CANCELLED, 0);
+            } else if let Some(op) = queued {
                 todo.finish(op, status::CANCELLED, 0);
-            } else if handle != INVALID_SOCKET {
-                winsock::cancel(handle, Some(op.overlapped()));
+            } else if op.take_waiting() {
+                state.give_up_connect(op);
+                let (status, information) = op.cut_short();
+                todo.finish(op.clone(), status, information);
             }
         }
         todo.post(self);
@@ -486,9 +511,6 @@ impl Socket {
             state.closing = Some(close.clone());
             state.closed = true;
             state.drop_waiting(&mut todo);
-            if state.handle != INVALID_SOCKET {
-                winsock::cancel(state.handle, None);
-            }
             state.check_closed(&mut todo);
         }
         todo.settle(&close)
@@ -496,12 +518,7 @@ impl Socket {
 }
 
 impl State {
-    pub(super) fn new(
-        handle: SOCKET,
-        phase: Phase,
-        context: *mut c_void,
-        dispatch: Dispatch,
-    ) -> Self {
+    pub(super) fn new(handle: Fd, phase: Phase, context: *mut c_void, dispatch: Dispatch) -> Self {
         Self {
             handle,
             phase,
@@ -536,12 +553,17 @@ impl State {
             retained: Vec::new(),
             retained_datagrams: Vec::new(),
             accepts: VecDeque::new(),
-            incoming: 0,
+            inspected: None,
+            changes: Vec::new(),
+            changed: host::NONE,
+            backlog: 0,
             ready: VecDeque::new(),
             inspections: Inspections::default(),
             fixed_remote: None,
             fixed_sendto: None,
             datagrams: VecDeque::new(),
+            packet_info: false,
+            hop_limit: false,
         }
     }
 
@@ -579,8 +601,17 @@ impl State {
         let receives = std::mem::take(&mut self.receives);
         let sends = std::mem::take(&mut self.sends);
         let accepts = std::mem::take(&mut self.accepts);
-        for op in receives.into_iter().chain(sends).chain(accepts) {
+        let changes = std::mem::take(&mut self.changes);
+        let queued = receives.into_iter().chain(sends).chain(accepts);
+        for op in queued.chain(changes) {
             todo.finish(op, status::CANCELLED, 0);
+        }
+        for op in [&self.receiving, &self.sending, &self.connecting] {
+            if let Some(op) = op
+                && op.take_waiting()
+            {
+                todo.finish(op.clone(), status::CANCELLED, 0);
+            }
         }
         let inspected = self.inspections.drain();
         for socket in std::mem::take(&mut self.ready).into_iter().chain(inspected) {
@@ -590,7 +621,7 @@ impl State {
 
     /// When a closing socket has nothing under way any more, it goes away.
     pub(super) fn check_closed(&mut self, todo: &mut Todo) {
-        if self.closed && self.outstanding == 0 && self.callbacks == 0 && self.incoming == 0 {
+        if self.closed && self.outstanding == 0 && self.callbacks == 0 {
             if let Some(close) = self.closing.take() {
                 // "Always performs an abortive disconnect of the socket unless
                 // the socket is already fully disconnected in both
@@ -612,13 +643,16 @@ impl State {
 
     /// Gives the host's socket back.
     pub(super) fn release_handle(&mut self, abortive: bool) {
-        if self.handle != INVALID_SOCKET {
+        if self.changed != host::NONE {
+            host::close(std::mem::replace(&mut self.changed, host::NONE));
+        }
+        if self.handle != host::NONE {
+            let handle = std::mem::replace(&mut self.handle, host::NONE);
             if abortive {
-                winsock::close_abortive(self.handle);
+                host::close_abortive(handle);
             } else {
-                winsock::close(self.handle);
+                host::close(handle);
             }
-            self.handle = INVALID_SOCKET;
         }
     }
 }
@@ -626,6 +660,7 @@ impl State {
 impl Drop for Socket {
     fn drop(&mut self) {
         // A socket that never reached its client.
+        engine::unwatch(self.id);
         lock(&self.state).release_handle(true);
     }
 }

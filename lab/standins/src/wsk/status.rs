@@ -1,13 +1,14 @@
 //! NTSTATUS codes that Winsock Kernel calls end with, and how the host's
-//! socket errors become them.
+//! errors become them.
 //!
-//! One table for error numbers of Winsock calls ([`from_winsock`]), one for
-//! statuses that overlapped operations leave behind ([`from_overlapped`]).
+//! One table for error numbers of the host's calls ([`from_host`]), one for
+//! those of name resolution ([`from_resolver`]).
 //! Sources: "PFN_WSK_BIND" and its siblings, "Sharing Transport Addresses"
 //! (INUSE = STATUS_ADDRESS_ALREADY_EXISTS, DENIED = STATUS_ACCESS_DENIED), and
 //! the names of the NTSTATUS codes themselves, which Winsock's documented
 //! errors mirror ("Windows Sockets Error Codes").
 
+use super::host::errno;
 use super::types::NtStatus;
 use windows_sys::Win32::Networking::WinSock as ws;
 
@@ -25,10 +26,8 @@ pub(crate) const ACCESS_VIOLATION: NtStatus = nt(0xC000_0005);
 pub(crate) const INVALID_PARAMETER: NtStatus = nt(0xC000_000D);
 pub(crate) const ACCESS_DENIED: NtStatus = nt(0xC000_0022);
 pub(crate) const BUFFER_TOO_SMALL: NtStatus = nt(0xC000_0023);
-pub(crate) const SHARING_VIOLATION: NtStatus = nt(0xC000_0043);
 pub(crate) const INSUFFICIENT_RESOURCES: NtStatus = nt(0xC000_009A);
 pub(crate) const DEVICE_NOT_READY: NtStatus = nt(0xC000_00A3);
-pub(crate) const PIPE_DISCONNECTED: NtStatus = nt(0xC000_00B0);
 pub(crate) const IO_TIMEOUT: NtStatus = nt(0xC000_00B5);
 pub(crate) const NOT_SUPPORTED: NtStatus = nt(0xC000_00BB);
 pub(crate) const UNEXPECTED_NETWORK_ERROR: NtStatus = nt(0xC000_00C4);
@@ -57,57 +56,67 @@ pub(crate) const NO_MATCH: NtStatus = nt(0xC000_0272);
 pub(crate) const REQUEST_NOT_ACCEPTED: NtStatus = nt(0xC000_00D0);
 pub(crate) const NOINTERFACE: NtStatus = nt(0xC000_02B9);
 
-/// Error numbers of Winsock calls, and the NTSTATUS a WSK client sees.
-const WINSOCK: &[(i32, NtStatus)] = &[
+/// Error numbers of the host's calls, and the NTSTATUS a WSK client sees.
+const HOST: &[(i32, NtStatus)] = &[
+    (errno::EPERM, ACCESS_DENIED),
+    (errno::EACCES, ACCESS_DENIED),
+    (errno::EFAULT, ACCESS_VIOLATION),
+    (errno::EINVAL, INVALID_PARAMETER),
+    (errno::ENODEV, INVALID_PARAMETER),
+    (errno::ENOPROTOOPT, INVALID_PARAMETER),
+    (errno::EMFILE, TOO_MANY_OPENED_FILES),
+    (errno::ENFILE, TOO_MANY_OPENED_FILES),
+    (errno::EAGAIN, CANT_WAIT),
+    (errno::EMSGSIZE, INVALID_BUFFER_SIZE),
+    (errno::EPROTONOSUPPORT, NOT_SUPPORTED),
+    (errno::EOPNOTSUPP, NOT_SUPPORTED),
+    (errno::EAFNOSUPPORT, NOT_SUPPORTED),
+    (errno::EADDRINUSE, ADDRESS_ALREADY_EXISTS),
+    (errno::EADDRNOTAVAIL, INVALID_ADDRESS_COMPONENT),
+    (errno::ENETDOWN, NETWORK_UNREACHABLE),
+    (errno::ENETUNREACH, NETWORK_UNREACHABLE),
+    (errno::EHOSTUNREACH, HOST_UNREACHABLE),
+    (errno::ECONNABORTED, CONNECTION_ABORTED),
+    (errno::ECONNRESET, CONNECTION_RESET),
+    // A send on a connection whose reset was told already.
+    (errno::EPIPE, CONNECTION_RESET),
+    (errno::ENOMEM, INSUFFICIENT_RESOURCES),
+    (errno::ENOBUFS, INSUFFICIENT_RESOURCES),
+    (errno::EISCONN, CONNECTION_ACTIVE),
+    (errno::ENOTCONN, INVALID_CONNECTION),
+    (errno::ETIMEDOUT, IO_TIMEOUT),
+    (errno::ECONNREFUSED, CONNECTION_REFUSED),
+];
+
+/// Error numbers of name resolution, which is Winsock's.
+const RESOLVER: &[(i32, NtStatus)] = &[
     (ws::WSAEACCES, ACCESS_DENIED),
     (ws::WSAEFAULT, ACCESS_VIOLATION),
     (ws::WSAEINVAL, INVALID_PARAMETER),
-    (ws::WSAEMFILE, TOO_MANY_OPENED_FILES),
-    (ws::WSAEWOULDBLOCK, CANT_WAIT),
-    (ws::WSAEMSGSIZE, INVALID_BUFFER_SIZE),
-    (ws::WSAEPROTOTYPE, NOT_SUPPORTED),
-    (ws::WSAENOPROTOOPT, INVALID_PARAMETER),
-    (ws::WSAEPROTONOSUPPORT, NOT_SUPPORTED),
-    (ws::WSAESOCKTNOSUPPORT, NOT_SUPPORTED),
-    (ws::WSAEOPNOTSUPP, NOT_SUPPORTED),
     (ws::WSAEAFNOSUPPORT, NOT_SUPPORTED),
-    (ws::WSAEADDRINUSE, ADDRESS_ALREADY_EXISTS),
-    (ws::WSAEADDRNOTAVAIL, INVALID_ADDRESS_COMPONENT),
-    (ws::WSAENETUNREACH, NETWORK_UNREACHABLE),
-    (ws::WSAEHOSTUNREACH, HOST_UNREACHABLE),
-    (ws::WSAECONNABORTED, CONNECTION_ABORTED),
-    (ws::WSAECONNRESET, CONNECTION_RESET),
+    (ws::WSAESOCKTNOSUPPORT, NOT_SUPPORTED),
     (ws::WSAENOBUFS, INSUFFICIENT_RESOURCES),
-    (ws::WSAEISCONN, CONNECTION_ACTIVE),
-    (ws::WSAENOTCONN, INVALID_CONNECTION),
-    (ws::WSAESHUTDOWN, LOCAL_DISCONNECT),
-    (ws::WSAETIMEDOUT, IO_TIMEOUT),
-    (ws::WSAECONNREFUSED, CONNECTION_REFUSED),
-    (ws::WSA_OPERATION_ABORTED, CANCELLED),
     (ws::WSAHOST_NOT_FOUND, NO_MATCH),
     (ws::WSATRY_AGAIN, NO_MATCH),
     (ws::WSANO_DATA, NO_MATCH),
 ];
 
-/// The NTSTATUS for the error number of a failed Winsock call; what the table
-/// doesn't know is STATUS_UNEXPECTED_NETWORK_ERROR.
-pub(crate) fn from_winsock(error: i32) -> NtStatus {
-    WINSOCK
+fn named(table: &[(i32, NtStatus)], error: i32) -> NtStatus {
+    table
         .iter()
         .find(|(code, _)| *code == error)
         .map_or(UNEXPECTED_NETWORK_ERROR, |(_, status)| *status)
 }
 
-/// The NTSTATUS for the status an overlapped operation ended with: as it is,
-/// save where user mode's socket layer and WSK have different names for one
-/// thing.
-pub(crate) fn from_overlapped(status: NtStatus) -> NtStatus {
-    match status {
-        // A send after the sending side was shut down.
-        PIPE_DISCONNECTED => LOCAL_DISCONNECT,
-        SHARING_VIOLATION => ADDRESS_ALREADY_EXISTS,
-        other => other,
-    }
+/// The NTSTATUS for the error number of a failed call of the host; what the
+/// table doesn't know is STATUS_UNEXPECTED_NETWORK_ERROR.
+pub(crate) fn from_host(error: i32) -> NtStatus {
+    named(HOST, error)
+}
+
+/// The same for an error number of the resolver.
+pub(crate) fn from_resolver(error: i32) -> NtStatus {
+    named(RESOLVER, error)
 }
 
 /// NT_SUCCESS.

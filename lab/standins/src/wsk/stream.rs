@@ -6,25 +6,29 @@
 
 use super::addr::RawAddr;
 use super::buffer::{Buffer, Way};
+use super::host::{self, IoVec, Started};
 use super::op::{Body, Op};
 use super::socket::{Category, Phase, Socket, State, Todo, enter};
 use super::types::{
-    Irp, NtStatus, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE, WSK_FLAG_ABORTIVE, WSK_FLAG_DRAIN,
-    WSK_FLAG_NODELAY, WSK_FLAG_WAITALL, WskBuf, WskSocket,
+    Irp, NtStatus, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE, WSK_EVENT_SEND_BACKLOG,
+    WSK_FLAG_ABORTIVE, WSK_FLAG_DRAIN, WSK_FLAG_NODELAY, WSK_FLAG_WAITALL, WskBuf, WskSocket,
 };
-use super::winsock::{self, Started};
 use super::{check_flags, fault, status};
 use crate::core::Rule;
-use std::cell::UnsafeCell;
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use windows_sys::Win32::Networking::WinSock::{INVALID_SOCKET, MSG_PEEK, WSABUF};
+use std::sync::atomic::Ordering;
+use windows_sys::Win32::Networking::WinSock as ws;
 
-/// Bytes the provider receives at a time for WskReceiveEvent.
-const FILL: usize = 16 * 1024;
-/// Bytes WSK_FLAG_DRAIN throws away at a time.
-const DRAIN: usize = 16 * 1024;
+/// Bytes the provider receives at a time for WskReceiveEvent, and throws away
+/// at a time for WSK_FLAG_DRAIN.
+const SCRATCH: usize = 16 * 1024;
+
+thread_local! {
+    /// Where the provider's own receives go first.
+    static OWN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// `WskConnect`.
 pub(super) unsafe extern "system" fn connect(
@@ -67,15 +71,13 @@ pub(super) fn start_connect(socket: &Arc<Socket>, op: &Arc<Op>, to: RawAddr) -> 
             state.phase = Phase::Connecting;
             state.connecting = Some(op.clone());
             state.remote = Some(to);
-            let handle = state.handle;
-            // SAFETY: the OVERLAPPED is the operation's and stays with it.
-            let started =
-                op.start(|overlapped| unsafe { winsock::connect(handle, to, overlapped) });
+            let started = host::connect(state.handle, to);
+            op.waits(&started);
             match started {
-                Started::Pending => {}
+                Started::Later => {}
                 Started::Done(_) => state.connect_done(op, status::SUCCESS, &mut todo),
                 Started::Failed(error) => {
-                    state.connect_done(op, status::from_winsock(error), &mut todo);
+                    state.connect_done(op, status::from_host(error), &mut todo);
                 }
             }
         }
@@ -168,8 +170,15 @@ fn abort(socket: &Arc<Socket>, op: &Arc<Op>) -> NtStatus {
                 todo.finish(op, status::CONNECTION_ABORTED, 0);
             }
             state.buffered.clear();
-            if state.handle != INVALID_SOCKET {
-                winsock::cancel(state.handle, None);
+            for (op, status) in [
+                (&state.sending, status::CANCELLED),
+                (&state.receiving, status::CONNECTION_ABORTED),
+            ] {
+                if let Some(op) = op
+                    && op.take_waiting()
+                {
+                    todo.finish(op.clone(), status, 0);
+                }
             }
             state.release_handle(true);
             status::SUCCESS
@@ -209,16 +218,11 @@ pub(super) unsafe extern "system" fn receive(
                 buffer.len()
             );
         }
-        Body::Drain {
-            scratch: UnsafeCell::new(vec![0; DRAIN]),
-            flags: UnsafeCell::new(0),
-        }
+        Body::Drain
     } else {
         Body::Receive {
             buffer,
             wait_all: flags & WSK_FLAG_WAITALL != 0,
-            done: AtomicUsize::new(0),
-            flags: UnsafeCell::new(0),
         }
     };
     let op = call.socket.begin(NAME, irp, body);
@@ -279,9 +283,8 @@ impl State {
 
     pub(super) fn connect_done(&mut self, op: &Arc<Op>, status: NtStatus, todo: &mut Todo) {
         if status::is_success(status) {
-            winsock::connected(self.handle);
             self.phase = Phase::Connected;
-            self.local = winsock::local_address(self.handle).ok().or(self.local);
+            self.local = host::local_address(self.handle).ok().or(self.local);
         } else {
             self.phase = Phase::Bound;
             self.remote = None;
@@ -304,6 +307,7 @@ impl State {
         };
         self.sending = Some(op.clone());
         if let Some((status, bytes)) = self.start_send(&op) {
+            self.ideal_backlog_told(todo);
             todo.finish(op, status, bytes);
         }
     }
@@ -320,46 +324,110 @@ impl State {
             Body::Send(buffer) | Body::Disconnect(Some(buffer)) => buffer,
             _ => return Some(self.end_sending(0)),
         };
-        let handle = self.handle;
-        let segments = buffer.wsabufs(0);
-        // SAFETY: the client lends the memory until its IRP completes, which
-        // is after the operation; the OVERLAPPED is the operation's.
-        match op.start(|overlapped| unsafe { winsock::send(handle, &segments, overlapped) }) {
-            Started::Pending => None,
-            Started::Done(bytes) => Some(self.sent(op, status::SUCCESS, bytes as usize)),
-            Started::Failed(error) => Some(self.sent(op, status::from_winsock(error), 0)),
-        }
-    }
-
-    fn sent(&mut self, op: &Arc<Op>, status: NtStatus, bytes: usize) -> (NtStatus, usize) {
-        op.socket.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        if !status::is_success(status) {
-            return (status, 0);
+        loop {
+            let done = op.progress();
+            let mut segments = buffer.segments(done);
+            // SAFETY: the client lends the memory until its IRP completes.
+            let started = unsafe { host::send(self.handle, &mut segments, None, &mut []) };
+            op.waits(&started);
+            match started {
+                Started::Later => return None,
+                Started::Done(bytes) => {
+                    op.socket.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+                    op.done.store(done + bytes, Ordering::Relaxed);
+                    if done + bytes >= buffer.len() {
+                        break;
+                    }
+                }
+                Started::Failed(error) => return Some((status::from_host(error), 0)),
+            }
         }
         if matches!(op.body, Body::Disconnect(_)) {
-            return self.end_sending(bytes);
+            return Some(self.end_sending(op.progress()));
         }
-        (status, bytes)
+        Some((status::SUCCESS, op.progress()))
     }
 
     fn end_sending(&mut self, bytes: usize) -> (NtStatus, usize) {
         self.shut = true;
-        match winsock::shutdown_send(self.handle) {
+        match host::shutdown_send(self.handle) {
             Ok(()) => (status::SUCCESS, bytes),
-            Err(error) => (status::from_winsock(error), 0),
+            // The other side has reset it: nothing is left to end.
+            Err(error) => (status::from_host(error), 0),
         }
     }
 
-    pub(super) fn send_done(
-        &mut self,
-        _socket: &Arc<Socket>,
-        op: &Arc<Op>,
-        status: NtStatus,
-        bytes: usize,
-        todo: &mut Todo,
-    ) {
-        let (status, bytes) = self.sent(op, status, bytes);
-        todo.finish(op.clone(), status, bytes);
+    /// There is room to send.
+    pub(super) fn resume_send(&mut self, todo: &mut Todo) {
+        let Some(op) = self.sending.clone() else {
+            return;
+        };
+        if !op.take_waiting() {
+            return;
+        }
+        let result = if matches!(op.body, Body::SendTo { .. }) {
+            self.start_send_to(&op)
+        } else {
+            self.start_send(&op)
+        };
+        if let Some((status, bytes)) = result {
+            self.ideal_backlog_told(todo);
+            todo.finish(op, status, bytes);
+        }
+    }
+
+    /// Notes that WskSendBacklogEvent is due: the host has given the connection
+    /// another send buffer than it had.
+    pub(super) fn ideal_backlog_told(&mut self, todo: &mut Todo) {
+        if self.enabled & WSK_EVENT_SEND_BACKLOG == 0 || self.phase != Phase::Connected {
+            return;
+        }
+        let Some(ideal) = self.ideal_backlog() else {
+            return;
+        };
+        let before = std::mem::replace(&mut self.backlog, ideal);
+        if before != 0 && before != ideal {
+            self.callbacks += 1;
+            todo.backlog = Some(ideal);
+        }
+    }
+
+    /// What the host would like to have in hand of this connection's data.
+    pub(super) fn ideal_backlog(&self) -> Option<usize> {
+        let value = host::options::get(self.handle, ws::SOL_SOCKET, ws::SO_SNDBUF).ok()?;
+        let bytes = u32::from_ne_bytes(value.try_into().ok()?);
+        Some(bytes as usize)
+    }
+
+    /// A connection may have been made, or refused.
+    pub(super) fn resume_connect(&mut self, todo: &mut Todo) {
+        let Some(op) = self.connecting.clone() else {
+            return;
+        };
+        if !op.take_waiting() {
+            return;
+        }
+        let status = match host::options::take_error(self.handle) {
+            Err(error) => status::from_host(error),
+            Ok(()) if host::remote_address(self.handle).is_ok() => status::SUCCESS,
+            Ok(()) => {
+                // It was told before it began.
+                op.waits(&Started::Later);
+                return;
+            }
+        };
+        self.connect_done(&op, status, todo);
+    }
+
+    /// A connect that was cancelled: the socket can't be told to stop, but is
+    /// of no more use to its client either way.
+    pub(super) fn give_up_connect(&mut self, op: &Arc<Op>) {
+        if matches!(op.body, Body::Connect { .. }) {
+            self.phase = Phase::Dead;
+            self.failed = Some(status::CONNECTION_ABORTED);
+            self.remote = None;
+            self.release_handle(true);
+        }
     }
 
     /// Starts the next receive: of the client first, else one for its events.
@@ -399,17 +467,7 @@ impl State {
 
     /// A receive of the provider's own: of data, or only a look.
     fn start_own(&mut self, socket: &Arc<Socket>, todo: &mut Todo, watch: bool) {
-        let body = if watch {
-            Body::Watch {
-                data: UnsafeCell::new([0]),
-                flags: UnsafeCell::new(0),
-            }
-        } else {
-            Body::Fill {
-                data: UnsafeCell::new(vec![0; FILL]),
-                flags: UnsafeCell::new(0),
-            }
-        };
+        let body = if watch { Body::Watch } else { Body::Fill };
         let op = Op::own(socket, body);
         self.outstanding += 1;
         self.receiving = Some(op.clone());
@@ -434,20 +492,12 @@ impl State {
             if self.eof {
                 return Some((status::SUCCESS, op.received()));
             }
-            let handle = self.handle;
-            let Some((segments, flags)) = op.receive_target() else {
-                return Some((status::INVALID_DEVICE_STATE, 0));
-            };
-            let started = op.start(|overlapped| {
-                // SAFETY: the memory is the client's, lent until its IRP
-                // completes, or the operation's own, as are flags and
-                // OVERLAPPED.
-                unsafe { winsock::receive(handle, &segments, flags, overlapped) }
-            });
+            let started = self.receive_now(op);
+            op.waits(&started);
             let (status, bytes) = match started {
-                Started::Pending => return None,
-                Started::Done(bytes) => (status::SUCCESS, bytes as usize),
-                Started::Failed(error) => (status::from_winsock(error), 0),
+                Started::Later => return None,
+                Started::Done(bytes) => (status::SUCCESS, bytes),
+                Started::Failed(error) => (status::from_host(error), 0),
             };
             if let Some(result) = self.received(op, status, bytes) {
                 return Some(result);
@@ -455,23 +505,61 @@ impl State {
         }
     }
 
+    /// Receives into the client's memory, or into the provider's.
+    fn receive_now(&mut self, op: &Arc<Op>) -> Started {
+        let handle = self.handle;
+        if let Body::Receive { buffer, .. } = &op.body {
+            let mut segments = buffer.segments(op.progress());
+            // SAFETY: the client lends the memory until its IRP completes.
+            return unsafe { host::receive(handle, &mut segments, false) };
+        }
+        let peek = matches!(op.body, Body::Watch);
+        OWN.with_borrow_mut(|scratch| {
+            scratch.resize(SCRATCH, 0);
+            let mut segment = [IoVec {
+                base: scratch.as_mut_ptr(),
+                len: if peek { 1 } else { SCRATCH },
+            }];
+            // SAFETY: this thread's own memory.
+            let started = unsafe { host::receive(handle, &mut segment, peek) };
+            if let (Started::Done(bytes), Body::Fill) = (&started, &op.body) {
+                self.buffered.extend(scratch.iter().take(*bytes));
+            }
+            started
+        })
+    }
+
+    /// There may be something to receive.
+    pub(super) fn resume_receive(&mut self, todo: &mut Todo) {
+        let Some(op) = self.receiving.clone() else {
+            return;
+        };
+        if !op.take_waiting() {
+            return;
+        }
+        let result = if matches!(op.body, Body::ReceiveFrom { .. } | Body::FillFrom) {
+            self.start_receive_from(&op)
+        } else {
+            self.start_receive(&op)
+        };
+        if let Some((status, bytes)) = result {
+            self.tell_disconnect(todo);
+            todo.finish(op, status, bytes);
+        }
+    }
+
     /// Gives buffered data to a client's receive; true when that ends it.
     fn take_buffered(&mut self, op: &Arc<Op>) -> bool {
         match &op.body {
-            Body::Receive {
-                buffer,
-                wait_all,
-                done,
-                ..
-            } => {
+            Body::Receive { buffer, wait_all } => {
                 let data: Vec<u8> = self.buffered.iter().copied().collect();
-                let at = done.load(Ordering::Relaxed);
+                let at = op.progress();
                 let taken = buffer.fill(at, &data);
                 self.buffered.drain(..taken);
-                done.store(at + taken, Ordering::Relaxed);
+                op.done.store(at + taken, Ordering::Relaxed);
                 !wait_all || at + taken == buffer.len()
             }
-            Body::Drain { .. } => {
+            Body::Drain => {
                 self.buffered.clear();
                 false
             }
@@ -493,13 +581,13 @@ impl State {
             }
             return Some((self.failed.unwrap_or(status), 0));
         }
-        if !matches!(op.body, Body::Watch { .. }) {
+        if !matches!(op.body, Body::Watch) {
             op.socket
                 .received
                 .fetch_add(bytes as u64, Ordering::Relaxed);
         }
         if bytes == 0 {
-            if !self.shut && winsock::was_reset(self.handle) {
+            if !self.shut && host::was_reset(self.handle) {
                 self.failed = Some(status::CONNECTION_RESET);
                 return Some((status::CONNECTION_RESET, 0));
             }
@@ -507,43 +595,17 @@ impl State {
             return Some((status::SUCCESS, op.received()));
         }
         match &op.body {
-            Body::Receive {
-                buffer,
-                wait_all,
-                done,
-                ..
-            } => {
-                let all = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            Body::Receive { buffer, wait_all } => {
+                let all = op.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
                 (!wait_all || all >= buffer.len()).then_some((status::SUCCESS, all))
             }
-            Body::Drain { .. } => None,
-            Body::Fill { data, .. } => {
-                // SAFETY: the receive is over: nobody else touches the data.
-                let data = unsafe { &*data.get() };
-                self.buffered.extend(data.iter().take(bytes));
-                Some((status::SUCCESS, bytes))
-            }
+            Body::Drain => None,
+            // The data is with the rest already.
+            Body::Fill => Some((status::SUCCESS, bytes)),
             _ => {
                 self.watched = true;
                 Some((status::SUCCESS, 0))
             }
-        }
-    }
-
-    pub(super) fn receive_done(
-        &mut self,
-        _socket: &Arc<Socket>,
-        op: &Arc<Op>,
-        status: NtStatus,
-        bytes: usize,
-        todo: &mut Todo,
-    ) {
-        let result = self
-            .received(op, status, bytes)
-            .or_else(|| self.start_receive(op));
-        if let Some((status, bytes)) = result {
-            self.tell_disconnect(todo);
-            todo.finish(op.clone(), status, bytes);
         }
     }
 
@@ -573,50 +635,17 @@ impl Op {
     /// Bytes a client's receive has so far.
     fn received(&self) -> usize {
         match &self.body {
-            Body::Receive { done, .. } => done.load(Ordering::Relaxed),
+            Body::Receive { .. } => self.progress(),
             _ => 0,
         }
     }
 
-    /// Where the next part of a receive goes, and its flags.
-    fn receive_target(&self) -> Option<(Vec<WSABUF>, *mut u32)> {
-        let (cell, wanted) = match &self.body {
-            Body::Receive { flags, .. } | Body::Drain { flags, .. } | Body::Fill { flags, .. } => {
-                (flags, 0)
-            }
-            Body::Watch { flags, .. } => (flags, MSG_PEEK as u32),
-            _ => return None,
-        };
-        // SAFETY: no receive is under way: nobody else touches the flags.
-        unsafe { cell.get().write(wanted) };
-        match &self.body {
-            Body::Receive {
-                buffer,
-                done,
-                flags,
-                ..
-            } => Some((buffer.wsabufs(done.load(Ordering::Relaxed)), flags.get())),
-            Body::Drain { scratch, flags }
-            | Body::Fill {
-                data: scratch,
-                flags,
-            } => {
-                // SAFETY: no receive is under way: nobody else touches it.
-                let scratch = unsafe { &mut *scratch.get() };
-                let segment = WSABUF {
-                    len: u32::try_from(scratch.len()).unwrap_or(0),
-                    buf: scratch.as_mut_ptr(),
-                };
-                Some((vec![segment], flags.get()))
-            }
-            Body::Watch { data, flags } => {
-                let segment = WSABUF {
-                    len: 1,
-                    buf: data.get().cast(),
-                };
-                Some((vec![segment], flags.get()))
-            }
-            _ => None,
+    /// What a cancelled operation ends with: data that a receive has got
+    /// already is not lost.
+    pub(super) fn cut_short(&self) -> (NtStatus, usize) {
+        match self.received() {
+            0 => (status::CANCELLED, 0),
+            bytes => (status::SUCCESS, bytes),
         }
     }
 }

@@ -77,6 +77,7 @@ pub(crate) const SIO_WSK_SET_SENDTO_ADDRESS: u32 = 0x8F00_0006;
 pub(crate) const SIO_ADDRESS_LIST_QUERY: u32 = 0x4800_0016;
 pub(crate) const SIO_ADDRESS_LIST_CHANGE: u32 = 0x2800_0017;
 pub(crate) const SIO_ADDRESS_LIST_SORT: u32 = 0xC800_0019;
+pub(crate) const SIO_KEEPALIVE_VALS: u32 = 0x9800_0004;
 
 pub(crate) const SOCK_STREAM: u16 = 1;
 pub(crate) const SOCK_DGRAM: u16 = 2;
@@ -86,6 +87,11 @@ pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 23;
 /// `MSG_TRUNC` of `WskReceiveFrom`'s control flags.
 pub(crate) const MSG_TRUNC: u32 = 0x0100;
+/// Control information was left out: its buffer is too small.
+pub(crate) const MSG_CTRUNC: u32 = 0x0200;
+/// The datagram was sent to everybody, or to a group.
+pub(crate) const MSG_BCAST: u32 = 0x0400;
+pub(crate) const MSG_MCAST: u32 = 0x0800;
 
 /// `GUID`.
 #[repr(C)]
@@ -156,6 +162,13 @@ pub(crate) struct WskBuf {
     pub(crate) mdl: *mut Mdl,
     pub(crate) offset: u32,
     pub(crate) length: usize,
+}
+
+/// `WSK_BUF_LIST`.
+#[repr(C)]
+pub(crate) struct WskBufList {
+    pub(crate) next: *mut WskBufList,
+    pub(crate) buffer: WskBuf,
 }
 
 /// `WSK_DATA_INDICATION`.
@@ -380,7 +393,7 @@ pub(crate) type PfnReceiveFrom = unsafe extern "system" fn(
 ) -> NtStatus;
 pub(crate) type PfnSendMessages = unsafe extern "system" fn(
     *mut WskSocket,
-    *mut c_void,
+    *mut WskBufList,
     u32,
     *mut c_void,
     u32,

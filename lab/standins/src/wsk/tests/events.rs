@@ -172,12 +172,7 @@ fn data_and_ends_of_accepted_connections_are_told() {
         });
         if abortive {
             let raw = std::os::windows::io::AsRawSocket::as_raw_socket(&host) as usize;
-            let _ = super::super::winsock::set_option(
-                raw,
-                windows_sys::Win32::Networking::WinSock::SOL_SOCKET,
-                windows_sys::Win32::Networking::WinSock::SO_LINGER,
-                &[1, 0, 0, 0],
-            );
+            super::reset_on_close(raw);
         }
         drop(host);
         let flags = if abortive { WSK_FLAG_ABORTIVE } else { 0 };

@@ -178,3 +178,24 @@ fn an_inspection_may_end_before_its_callback_does() {
     }
     close(listening);
 }
+
+#[test]
+fn a_peer_that_resets_while_it_is_inspected_is_told_of() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, at) = listener(&client, WSK_INSPECT_PEND);
+    let accepted = accept(listening);
+    let host = connect(at);
+    wait_for("not asked", |script| script.asked.len() == 1);
+    std::thread::sleep(Duration::from_millis(20));
+    let raw = std::os::windows::io::AsRawSocket::as_raw_socket(&host);
+    super::reset_on_close(raw as usize);
+    drop(host);
+    wait_for("not told", |script| script.aborted == script.asked);
+    let id = engine::lock(&SCRIPT).asked[0];
+    let late = decide(listening, id, WSK_INSPECT_ACCEPT);
+    assert_eq!(late, status::CONNECTION_ABORTED);
+    assert!(!accepted.is_done());
+    close(listening);
+    assert_eq!(accepted.wait().0, status::CANCELLED);
+}

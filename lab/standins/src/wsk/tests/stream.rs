@@ -162,17 +162,7 @@ fn the_other_sides_reset_is_seen() {
     let client = Client::new();
     let (socket, host) = pair(&client, false);
     let raw = std::os::windows::io::AsRawSocket::as_raw_socket(&host);
-    let linger = [1u8, 0, 0, 0];
-    // SAFETY: an open socket and a struct linger.
-    unsafe {
-        ws::setsockopt(
-            raw as usize,
-            ws::SOL_SOCKET,
-            ws::SO_LINGER,
-            linger.as_ptr(),
-            4,
-        )
-    };
+    super::reset_on_close(raw as usize);
     drop(host);
     // However late it is noticed.
     std::thread::sleep(Duration::from_millis(100));
