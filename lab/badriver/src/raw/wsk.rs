@@ -38,6 +38,20 @@ pub(crate) struct Buf {
     pub(crate) length: usize,
 }
 
+/// WSK_BUF_LIST.
+#[repr(C)]
+pub(crate) struct BufList {
+    pub(crate) next: *mut BufList,
+    pub(crate) buffer: Buf,
+}
+
+/// WSK_INSPECT_ID.
+#[repr(C)]
+pub(crate) struct InspectId {
+    pub(crate) key: usize,
+    pub(crate) serial: u32,
+}
+
 /// WSK_EVENT_CALLBACK_CONTROL.
 #[repr(C)]
 pub(crate) struct EventControl {
@@ -68,10 +82,13 @@ pub(crate) mod datagram {
     pub(crate) const RECEIVE_FROM: usize = 4;
     pub(crate) const RELEASE: usize = 5;
     pub(crate) const LOCAL_ADDRESS: usize = 6;
+    pub(crate) const SEND_MESSAGES: usize = 7;
 }
 
 /// WskAccept in WSK_PROVIDER_LISTEN_DISPATCH.
 pub(crate) const ACCEPT: usize = 3;
+/// WskInspectComplete in the same table.
+pub(crate) const INSPECT_COMPLETE: usize = 4;
 
 pub(crate) type SocketFn = unsafe extern "system" fn(
     *mut c_void,
@@ -123,6 +140,11 @@ pub(crate) type AcceptFn = unsafe extern "system" fn(
     *mut c_void,
     Irp,
 ) -> i32;
+
+pub(crate) type InspectCompleteFn =
+    unsafe extern "system" fn(Socket, *mut InspectId, u32, Irp) -> i32;
+pub(crate) type SendMessagesFn =
+    unsafe extern "system" fn(Socket, *mut BufList, u32, *mut c_void, u32, *mut c_void, Irp) -> i32;
 
 /// An IoCompletion routine: device, IRP, context.
 pub(crate) type Routine = unsafe extern "system" fn(*mut c_void, Irp, *mut c_void) -> i32;

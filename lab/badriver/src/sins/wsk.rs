@@ -23,6 +23,10 @@ const DISPATCH: u8 = 2;
 const SOL_SOCKET: u32 = 0xFFFF;
 const SO_EXCLUSIVEADDRUSE: u32 = !4;
 const SO_WSK_EVENT_CALLBACK: u32 = 0x4002;
+const SO_CONDITIONAL_ACCEPT: u32 = 0x3002;
+/// WskInspectAccept, WskInspectPend.
+const INSPECT_ACCEPT: u32 = 1;
+const INSPECT_PEND: u32 = 2;
 /// 127.0.0.1, any port.
 const LOOPBACK: [u16; 8] = [2, 0, 0x007F, 0x0100, 0, 0, 0, 0];
 /// A relative time of a millisecond, in 100 ns.
@@ -361,6 +365,7 @@ pub(crate) unsafe fn commit(scene: Scene) {
         let made = socket(&provider, kind, security);
         SOCKET.store(made, Ordering::Release);
         before_bind(made);
+        conditional();
         bind(made, u32::from(sin_is("wsk-reserved-flags")));
         let block = ExAllocatePool2(0x40, 64, TAG);
         let mdl = IoAllocateMdl(block, 64, 0, 0, null_mut());
@@ -439,6 +444,54 @@ unsafe fn before_bind(made: Socket) {
         } else if sin_is("wsk-bind-without-address") {
             start(|irp| function::<BindFn>(made, datagram::BIND)(made, null_mut(), 0, irp));
         }
+    }
+}
+
+/// Sins of conditional accept, on a listening socket of their own.
+///
+/// # Safety
+/// The client is registered.
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "as `commit`")]
+unsafe fn conditional() {
+    if !(sin_starts("wsk-conditional-") || sin_starts("wsk-inspect-")) {
+        return;
+    }
+    // SAFETY: as `commit`.
+    unsafe {
+        let listening = another(LISTEN);
+        if sin_is("wsk-conditional-without-callbacks") {
+            ask_conditional(listening);
+            return;
+        }
+        bind(listening, 0);
+        if sin_is("wsk-conditional-after-bind") {
+            ask_conditional(listening);
+            return;
+        }
+        let action = if sin_is("wsk-inspect-completed-by-pend") {
+            INSPECT_PEND
+        } else {
+            INSPECT_ACCEPT
+        };
+        let mut id = InspectId { key: 0, serial: 0 };
+        let complete = function::<InspectCompleteFn>(listening, INSPECT_COMPLETE);
+        start(|irp| complete(listening, &raw mut id, action, irp));
+    }
+}
+
+/// SO_CONDITIONAL_ACCEPT.
+///
+/// # Safety
+/// An open socket.
+#[allow(clippy::multiple_unsafe_ops_per_block, reason = "as `commit`")]
+unsafe fn ask_conditional(socket: Socket) {
+    let mut on = 1_u32;
+    let (none, level, code) = (null_mut(), SOL_SOCKET, SO_CONDITIONAL_ACCEPT);
+    let input = (&raw mut on).cast();
+    // SAFETY: as documented, save for the moment or the socket.
+    unsafe {
+        let set = function::<ControlFn>(socket, datagram::CONTROL);
+        start(|irp| set(socket, 0, code, level, 4, input, 0, none, none.cast(), irp));
     }
 }
 
@@ -537,6 +590,15 @@ unsafe fn with_buffer(made: Socket, buffer: *mut Buf, block: *mut c_void) {
         } else if sin_is("wsk-mdl-freed") {
             start(post);
             IoFreeMdl((*buffer).mdl);
+        } else if sin_is("wsk-message-list-endless") {
+            let mut list = BufList {
+                next: null_mut(),
+                buffer: Buf { ..buffer.read() },
+            };
+            list.next = &raw mut list;
+            let send = function::<SendMessagesFn>(made, datagram::SEND_MESSAGES);
+            let list = &raw mut list;
+            start(|irp| send(made, list, 0, none, 0, none, irp));
         } else if sin_is("wsk-mdl-changed") {
             start(post);
             // MDL.ByteCount
