@@ -269,9 +269,9 @@ fn get_option(socket: &Arc<Socket>, level: i32, name: i32, io: &Io) -> Result<us
 impl State {
     /// SO_CONDITIONAL_ACCEPT: "prior to binding", with both callbacks there.
     fn set_conditional(&mut self, socket: &Socket, value: &[u8]) -> Result<usize, NtStatus> {
-        let Dispatch::Listen(dispatch) = self.dispatch else {
+        if socket.category != Category::Listen {
             return Err(status::NOT_SUPPORTED);
-        };
+        }
         if self.phase != Phase::Created {
             violate!(
                 Rule::LabWskOrder,
@@ -280,7 +280,12 @@ impl State {
             );
         }
         let on = number(value)? != 0;
-        if on && (dispatch.inspect_event.is_none() || dispatch.abort_event.is_none()) {
+        let both = matches!(
+            self.dispatch,
+            Dispatch::Listen(dispatch)
+                if dispatch.inspect_event.is_some() && dispatch.abort_event.is_some()
+        );
+        if on && !both {
             violate!(
                 Rule::LabWskEvents,
                 "SO_CONDITIONAL_ACCEPT on socket {} without WskInspectEvent and WskAbortEvent",
