@@ -45,8 +45,12 @@ impl NtStatus {
     pub(crate) const ADDRESS_ALREADY_EXISTS: Self = code(0xC000_020A);
     pub(crate) const CONNECTION_DISCONNECTED: Self = code(0xC000_020C);
     pub(crate) const CONNECTION_RESET: Self = code(0xC000_020D);
-    pub(crate) const NOT_FOUND: Self = code(0xC000_0225);
+    pub(crate) const CONNECTION_REFUSED: Self = code(0xC000_0236);
+    pub(crate) const NETWORK_UNREACHABLE: Self = code(0xC000_023C);
+    pub(crate) const HOST_UNREACHABLE: Self = code(0xC000_023D);
+    pub(crate) const PORT_UNREACHABLE: Self = code(0xC000_023F);
     pub(crate) const CONNECTION_ABORTED: Self = code(0xC000_0241);
+    pub(crate) const NOT_FOUND: Self = code(0xC000_0225);
     pub(crate) const GRACEFUL_DISCONNECT: Self = code(0xC000_0237);
     pub(crate) const INVALID_CONNECTION: Self = code(0xC000_0140);
     pub(crate) const ADDRESS_ALREADY_ASSOCIATED: Self = code(0xC000_0238);

@@ -29,8 +29,8 @@ pub(super) struct Ends {
     target_refused: AtomicU64,
     reset_by_client: AtomicU64,
     reset_by_target: AtomicU64,
-    pub(super) timed_out: AtomicU64,
-    pub(super) failed: AtomicU64,
+    timed_out: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// The values of [`Counters`].
@@ -76,6 +76,16 @@ impl Counters {
         if end != End::Finished {
             bump(&self.errors, 1);
         }
+    }
+
+    /// Counts clients of a UDP relay of whom nothing was heard for long.
+    pub(super) fn timed_out(&self, clients: u64) {
+        bump(&self.ends.timed_out, clients);
+    }
+
+    /// Counts a datagram that the target's side has said didn't arrive.
+    pub(super) fn target_unreachable(&self) {
+        bump(&self.ends.target_refused, 1);
     }
 
     pub(super) fn read(&self) -> Counts {

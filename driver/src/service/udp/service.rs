@@ -1,11 +1,12 @@
-//! The UDP echo (RFC 862): a socket and a fixed number of buffers, each with
-//! one datagram on its way in or out.
+//! A UDP service: a socket and a fixed number of buffers, each with one datagram
+//! on its way in or out. What a relay has beside them is in [`relay`](super::relay).
 
 use core::cell::Cell;
 use core::ffi::c_void;
 use core::net::SocketAddr;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
+use super::relay::{Clients, Known, Route};
 use super::state::{self, DatagramAction, DatagramEvent, Failure, Fate};
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
@@ -26,7 +27,10 @@ const BUFFERS: usize = 16;
 
 /// Bytes of a buffer: more than any datagram that isn't a jumbogram (RFC 768
 /// has 16 bits for the length). 1 MiB for each service.
-const BUFFER_LEN: u32 = 64 * 1024;
+pub(super) const BUFFER_LEN: u32 = 64 * 1024;
+
+/// How often a relay looks for clients of whom nothing was heard for long.
+const SWEEP_MS: u32 = 10_000;
 
 /// How long a buffer pauses after too many failures.
 const PAUSE_MS: u32 = 100;
@@ -41,23 +45,27 @@ mod signal {
 /// A UDP service. Its address is in its buffers' hands.
 pub(in crate::service) struct UdpService {
     kind: Kind,
-    counters: Counters,
+    pub(super) counters: Counters,
+    /// A relay's.
+    pub(super) relay: Option<Clients>,
+    /// Lets a relay forget its clients.
+    sweep: Option<Timer>,
     /// Its parts are the buffers.
     health: Health,
     /// Set before the buffers are started, and not changed afterwards.
-    socket: Option<Datagram>,
+    pub(super) socket: Option<Datagram>,
     /// Set with the socket, to close it.
     control: Option<Control>,
     /// The port it is bound to.
     port: u16,
     /// Held by steps that may call the socket or set the timer.
-    calls: Rundown,
-    /// Held by each buffer until it has retired.
-    live: Rundown,
+    pub(super) calls: Rundown,
+    /// Held by each buffer until it has retired, and by each client of a relay.
+    pub(super) live: Rundown,
     timer: Option<Timer>,
     buffers: [Option<KBox<Slot>>; BUFFERS],
     /// Keeps the provider captured.
-    client: Client,
+    pub(super) client: Client,
 }
 
 // SAFETY: its parts are atomics and rundowns, what is set before the service is
@@ -70,6 +78,12 @@ unsafe impl Send for UdpService {}
 struct Slot {
     task: Task,
     service: *const UdpService,
+    /// Which of the service's buffers it is.
+    number: u32,
+    /// The client by whose socket it sends, in a relay.
+    via: Cell<Option<NonNull<Known>>>,
+    /// The length of a datagram whose client's socket isn't there yet.
+    waiting: Cell<Option<u32>>,
     state: Cell<state::Datagram>,
     /// The status of the last operation that failed.
     failure: Cell<NtStatus>,
@@ -86,13 +100,13 @@ impl UdpService {
         address: SocketAddr,
         target: Option<SocketAddr>,
     ) -> Result<(KBox<Self>, SocketAddr)> {
-        if target.is_some() {
-            return Err(NtStatus::NOT_SUPPORTED);
-        }
         let client = Client::acquire()?;
+        let relay = target.map(Clients::try_new).transpose()?;
         let mut service = KBox::try_new(
             Self {
                 kind,
+                relay,
+                sweep: None,
                 counters: Counters::default(),
                 health: Health::new(BUFFERS),
                 socket: None,
@@ -111,9 +125,13 @@ impl UdpService {
         let own = service.as_ptr();
         // SAFETY: the timer is a part of the service, and dropped with it.
         service.timer = Some(unsafe { Timer::try_new(resume, own.cast::<c_void>()) }?);
-        for buffer in &mut service.buffers {
+        if service.relay.is_some() {
+            // SAFETY: as above.
+            service.sweep = Some(unsafe { Timer::try_new(sweep, own.cast::<c_void>()) }?);
+        }
+        for (buffer, number) in service.buffers.iter_mut().zip(0..) {
             // SAFETY: buffers are parts of the service, and dropped with it.
-            *buffer = Some(unsafe { Slot::try_new(own.cast_const()) }?);
+            *buffer = Some(unsafe { Slot::try_new(own.cast_const(), number) }?);
         }
         let control = Control::try_new()?;
         let socket = Datagram::open(&service.client, &control, &address)?;
@@ -141,6 +159,9 @@ impl UdpService {
                 unsafe { pump::signal(&raw const slot.task, signal::START) };
             }
         }
+        if let Some(sweep) = &service.sweep {
+            sweep.set_ms(SWEEP_MS);
+        }
         Ok((service, bound))
     }
 
@@ -151,6 +172,9 @@ impl UdpService {
         service.calls.wait();
         if let Some(timer) = &service.timer {
             timer.cancel_and_flush();
+        }
+        if let Some(sweep) = &service.sweep {
+            sweep.cancel_and_flush();
         }
         if let (Some(socket), Some(control)) = (&service.socket, &service.control) {
             // SAFETY: once, and with no calls in progress or to come (`calls`).
@@ -163,8 +187,31 @@ impl UdpService {
             // ignores signals.
             unsafe { pump::signal(&raw const slot.task, signal::STOP) };
         }
+        if let Some(clients) = &service.relay {
+            clients.forget_all();
+        }
         service.live.wait();
         drop(service);
+    }
+
+    /// Signals the buffers of these numbers, a bit for each, that they can go on.
+    pub(super) fn wake(&self, numbers: u32) {
+        for (slot, number) in self.buffers.iter().flatten().zip(0..) {
+            if numbers & 1u32.checked_shl(number).unwrap_or(0) != 0 {
+                // SAFETY: bound, and freed with the service only.
+                unsafe { pump::signal(ptr::from_ref(&slot.task), signal::RESUME) };
+            }
+        }
+    }
+
+    /// Has all that pause resumed after a while, unless the service stops.
+    pub(super) fn pause(&self) {
+        let Some(_call) = self.calls.acquire() else {
+            return;
+        };
+        if let Some(timer) = &self.timer {
+            timer.set_ms(PAUSE_MS);
+        }
     }
 
     pub(in crate::service) fn health(&self) -> &Health {
@@ -195,11 +242,14 @@ impl Slot {
     ///
     /// # Safety
     /// `service` outlives the buffer.
-    unsafe fn try_new(service: *const UdpService) -> Result<KBox<Self>> {
+    unsafe fn try_new(service: *const UdpService, number: u32) -> Result<KBox<Self>> {
         let mut slot = KBox::try_new(
             Self {
                 task: Task::new(step),
                 service,
+                number,
+                via: Cell::new(None),
+                waiting: Cell::new(None),
                 state: Cell::new(state::Datagram::new()),
                 failure: Cell::new(NtStatus::UNSUCCESSFUL),
                 transfer: Op::try_new()?,
@@ -228,15 +278,16 @@ impl Slot {
             let (action, tally) = state.on(event);
             self.state.set(state);
             service.counters.add(tally);
+            if !state.is_sending() {
+                self.let_go(service);
+            }
             let socket = service.socket.as_ref().filter(|_| open);
             let started = match (action, socket) {
                 (DatagramAction::Wait, _) => return false,
                 (DatagramAction::Retire, _) => return true,
                 (_, None) => Err(NtStatus::DEVICE_NOT_READY),
                 (DatagramAction::Pause, Some(_)) => {
-                    if let Some(timer) = &service.timer {
-                        timer.set_ms(PAUSE_MS);
-                    }
+                    service.pause();
                     return false;
                 }
                 (DatagramAction::Receive, Some(socket)) => {
@@ -244,13 +295,7 @@ impl Slot {
                     // this buffer, and it stays until this one has ended.
                     unsafe { socket.receive_from(&self.transfer, self.buffer.whole(), &self.peer) }
                 }
-                (DatagramAction::Send { length }, Some(socket)) => {
-                    self.buffer.span(0, length).and_then(|span| {
-                        let to = self.peer.address();
-                        // SAFETY: as for receive.
-                        unsafe { socket.send_to(&self.transfer, span, to) }
-                    })
-                }
+                (DatagramAction::Send { length }, Some(socket)) => self.send(socket, length),
             };
             let Err(status) = started else {
                 return false;
@@ -260,24 +305,72 @@ impl Slot {
         }
     }
 
-    /// What the operation that has ended was.
-    fn ended(&self, service: &UdpService) -> DatagramEvent {
+    /// Sends its datagram: back, or by its client's socket.
+    fn send(&self, socket: &Datagram, length: u32) -> Result<()> {
+        let span = self.buffer.span(0, length)?;
+        let Some(client) = self.via.get() else {
+            let to = self.peer.address();
+            // SAFETY: not being closed (`calls`, held by the step); no other
+            // operation uses this buffer and peer, and both stay until this one
+            // has ended.
+            return unsafe { socket.send_to(&self.transfer, span, to) };
+        };
+        // SAFETY: a user keeps it alive: this, until `let_go`.
+        let client = unsafe { client.as_ref() };
+        // SAFETY: as above.
+        let socket = unsafe { client.socket() }.ok_or(NtStatus::INVALID_DEVICE_STATE)?;
+        // SAFETY: not being closed while it has users; connected, so without an
+        // address; the rest as above.
+        unsafe { socket.send_to(&self.transfer, span, ptr::null()) }
+    }
+
+    /// Is no user of a client any more.
+    fn let_go(&self, service: &UdpService) {
+        if let (Some(client), Some(clients)) = (self.via.take(), &service.relay) {
+            clients.sent(client);
+        }
+    }
+
+    /// What the operation that has ended was; none if its datagram has to wait.
+    fn ended(&self, service: &UdpService, open: bool) -> Option<DatagramEvent> {
         let was_send = self.state.get().is_sending();
         match length(self.transfer.finish()) {
             Err((failure, status)) => {
                 self.failure.set(status);
-                DatagramEvent::Failed(failure)
+                Some(DatagramEvent::Failed(failure))
             }
-            Ok(length) if was_send => DatagramEvent::Sent(length),
+            Ok(length) if was_send => Some(DatagramEvent::Sent(length)),
             Ok(length) => {
                 // SAFETY: the operation has ended.
                 let received = unsafe { self.peer.last() };
-                DatagramEvent::Received {
-                    length,
-                    fate: service.fate(received),
+                if received.truncated || service.relay.is_none() {
+                    let fate = service.fate(received);
+                    return Some(DatagramEvent::Received { length, fate });
                 }
+                self.route(service, length, open)
             }
         }
+    }
+
+    /// What becomes of a relay's datagram: none if it has to wait.
+    fn route(&self, service: &UdpService, length: u32, may: bool) -> Option<DatagramEvent> {
+        let clients = service.relay.as_ref()?;
+        // SAFETY: no operation with this peer is pending.
+        let received = unsafe { self.peer.last() };
+        // SAFETY: the service and its clients; `may` only while `calls` is held.
+        let route = unsafe { clients.route(service, &received.address, self.number, may) };
+        let fate = match route {
+            Route::Send(client) => {
+                self.via.set(Some(client));
+                Fate::Send
+            }
+            Route::Wait => {
+                self.waiting.set(Some(length));
+                return None;
+            }
+            Route::Drop => Fate::Drop,
+        };
+        Some(DatagramEvent::Received { length, fate })
     }
 }
 
@@ -293,9 +386,20 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
     let calls = service.calls.acquire();
     let open = calls.is_some();
     let mut retired = false;
-    if signals & signal::ENDED != 0 {
-        let event = slot.ended(service);
-        retired = slot.handle(service, open, event);
+    if signals & signal::ENDED != 0
+        && let Some(event) = slot.ended(service, open)
+    {
+        retired |= slot.handle(service, open, event);
+    }
+    if signals & signal::RESUME != 0
+        && let Some(length) = slot.waiting.take()
+        && let Some(event) = slot.route(service, length, false)
+    {
+        retired |= slot.handle(service, open, event);
+    }
+    if signals & signal::STOP != 0 && slot.waiting.take().is_some() {
+        // Nothing is pending that would end.
+        retired |= slot.handle(service, open, DatagramEvent::Failed(Failure::Final));
     }
     if signals & signal::START != 0 {
         retired |= slot.handle(service, open, DatagramEvent::Start);
@@ -303,7 +407,7 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
     if signals & signal::RESUME != 0 {
         retired |= slot.handle(service, open, DatagramEvent::Resume);
     }
-    if signals & signal::STOP != 0 {
+    if signals & signal::STOP != 0 && !retired {
         retired |= slot.handle(service, open, DatagramEvent::Stop);
     }
     if !retired {
@@ -320,6 +424,24 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
     Next::Gone
 }
 
+/// The sweep timer's callback, at `DISPATCH_LEVEL`.
+///
+/// # Safety
+/// `context` is a live [`UdpService`].
+unsafe fn sweep(context: *mut c_void) {
+    // SAFETY: `stop` waits for this callback before it frees the service.
+    let service = unsafe { &*context.cast::<UdpService>() };
+    let Some(_call) = service.calls.acquire() else {
+        return;
+    };
+    if let Some(clients) = &service.relay {
+        service.counters.timed_out(clients.forget_idle());
+    }
+    if let Some(sweep) = &service.sweep {
+        sweep.set_ms(SWEEP_MS);
+    }
+}
+
 /// The timer's callback, at `DISPATCH_LEVEL`.
 ///
 /// # Safety
@@ -331,12 +453,15 @@ unsafe fn resume(context: *mut c_void) {
         // SAFETY: bound, and freed with the service only.
         unsafe { pump::signal(ptr::from_ref(&slot.task), signal::RESUME) };
     }
+    if let Some(clients) = &service.relay {
+        clients.resume();
+    }
 }
 
 /// The length of a transfer. A cancelled one means that the socket is being
 /// closed, `STATUS_FILE_FORCED_CLOSED` that it doesn't work any more. A failure
 /// comes with its status.
-fn length(outcome: Outcome) -> core::result::Result<u32, (Failure, NtStatus)> {
+pub(super) fn length(outcome: Outcome) -> core::result::Result<u32, (Failure, NtStatus)> {
     match outcome.value() {
         Ok(length) => u32::try_from(length).map_err(|_| (Failure::Final, NtStatus::UNSUCCESSFUL)),
         Err(status @ (NtStatus::FILE_FORCED_CLOSED | NtStatus::CANCELLED)) => {
