@@ -100,64 +100,83 @@ struct Connection {
     echo: Echo,
 }
 
-/// Serves the connections of one window.
+/// The connections of one window.
+struct Pump<'a> {
+    window: &'a Window,
+    inbox: &'a Inbox,
+    counters: &'a Counters,
+    connections: HashMap<u64, Connection>,
+    scratch: Vec<u8>,
+}
+
 fn pump(window: &Window, inbox: &Inbox, counters: &Counters, buffer: usize) {
-    let mut connections: HashMap<u64, Connection> = HashMap::new();
-    let mut scratch = vec![0; buffer];
+    let mut pump = Pump {
+        window,
+        inbox,
+        counters,
+        connections: HashMap::new(),
+        scratch: vec![0; buffer],
+    };
     while !inbox.stopped() {
-        let (socket, event) = match window.next() {
-            Ok(Message::Network { socket, event }) => (socket, event),
+        match window.next() {
+            Ok(Message::Network { socket, event }) => pump.turn(socket, event.closed()),
             Ok(Message::Wake) => {
                 while let Some(stream) = inbox.next() {
-                    // An accepted socket inherits what its listener's window is
-                    // told; this replaces it. What has come before this call is
-                    // announced too.
-                    match window.watch(&stream, FD_READ | FD_WRITE | FD_CLOSE) {
-                        Ok(()) => {
-                            let echo = Echo::default();
-                            let socket = stream.as_raw_socket();
-                            connections.insert(socket, Connection { stream, echo });
-                        }
-                        Err(e) => {
-                            inbox.left();
-                            counters.ended(Some(End::from(&e)));
-                        }
-                    }
+                    pump.add(stream);
                 }
-                continue;
             }
             // The queue is this thread's own; without it there is nothing to do
             // but to close what there is.
             Err(_) => break,
-        };
-        // Old news of a socket that is closed.
-        let Some(connection) = connections.get_mut(&socket) else {
-            continue;
-        };
-        if let Some(end) = event.closed() {
-            // No FD_READ follows, whatever is left to read. Should this be news
-            // of a former socket of this number, the read below says so by
-            // having nothing.
-            let end = end.map_or(End::Finished, |error| End::from(&error));
-            connection.echo.closing(end);
-        }
-        let wants = connection
-            .echo
-            .turn(&mut connection.stream, &mut scratch, counters);
-        if let Wants::End(end) = wants {
-            if end == End::Finished {
-                let _gone = connection.stream.shutdown(Shutdown::Write);
-            }
-            connections.remove(&socket);
-            inbox.left();
-            counters.ended(Some(end));
         }
     }
-    for connection in connections.into_values() {
+    for connection in pump.connections.into_values() {
         let _gone = connection.stream.shutdown(Shutdown::Write);
         counters.ended(None);
     }
     while inbox.next().is_some() {
         counters.ended(None);
+    }
+}
+
+impl Pump<'_> {
+    /// A new connection. An accepted socket inherits what its listener's window
+    /// is told; `watch` replaces it. What has come before that may have been
+    /// announced to nobody, so it is looked at here.
+    fn add(&mut self, stream: TcpStream) {
+        if let Err(e) = self.window.watch(&stream, FD_READ | FD_WRITE | FD_CLOSE) {
+            self.inbox.left();
+            self.counters.ended(Some(End::from(&e)));
+            return;
+        }
+        let (socket, echo) = (stream.as_raw_socket(), Echo::default());
+        self.connections.insert(socket, Connection { stream, echo });
+        self.turn(socket, None);
+    }
+
+    /// Something happened to this socket, perhaps that the peer closed.
+    fn turn(&mut self, socket: u64, closed: Option<Option<io::Error>>) {
+        // Otherwise old news of a socket that is closed.
+        let Some(connection) = self.connections.get_mut(&socket) else {
+            return;
+        };
+        if let Some(error) = closed {
+            // No FD_READ follows, whatever is left to read. Should this be news
+            // of a former socket of this number, the read below says so by
+            // having nothing.
+            let end = error.map_or(End::Finished, |error| End::from(&error));
+            connection.echo.closing(end);
+        }
+        let wants = connection
+            .echo
+            .turn(&mut connection.stream, &mut self.scratch, self.counters);
+        if let Wants::End(end) = wants {
+            if end == End::Finished {
+                let _gone = connection.stream.shutdown(Shutdown::Write);
+            }
+            self.connections.remove(&socket);
+            self.inbox.left();
+            self.counters.ended(Some(end));
+        }
     }
 }

@@ -110,14 +110,14 @@ fn watch(wake: Arc<Event>, inbox: &Inbox, counters: &Counters, buffer: usize) {
                 // that sets it again.
                 events.iter().take(1).for_each(|wake| wake.reset());
                 while let Some(stream) = inbox.next() {
-                    match enlist(stream) {
+                    match enlist(stream, &mut scratch, counters) {
                         Ok((event, connection)) => {
                             events.push(event);
                             connections.push(connection);
                         }
-                        Err(e) => {
+                        Err(end) => {
                             inbox.left();
-                            counters.ended(Some(End::from(&e)));
+                            counters.ended(Some(end));
                         }
                     }
                 }
@@ -126,13 +126,10 @@ fn watch(wake: Arc<Event>, inbox: &Inbox, counters: &Counters, buffer: usize) {
                 let turned = events.get(at).zip(connections.get_mut(place));
                 let ended = turned.and_then(|(event, c)| c.turn(event, &mut scratch, counters));
                 if let Some(end) = ended {
-                    let connection = connections.swap_remove(place);
+                    connections.swap_remove(place);
                     events.swap_remove(at);
                     // The last has come to its place.
                     behind = at;
-                    if end == End::Finished {
-                        let _gone = connection.stream.shutdown(Shutdown::Write);
-                    }
                     inbox.left();
                     counters.ended(Some(end));
                 }
@@ -152,13 +149,23 @@ fn watch(wake: Arc<Event>, inbox: &Inbox, counters: &Counters, buffer: usize) {
     }
 }
 
-fn enlist(stream: TcpStream) -> io::Result<(Arc<Event>, Connection)> {
-    let event = Arc::new(Event::new()?);
-    // An accepted socket inherits its listener's event; this replaces it. What
-    // has come before this call sets the event too.
-    event::watch(&stream, &event, FD_READ | FD_WRITE | FD_CLOSE)?;
+/// A new connection, or how it has ended already. An accepted socket inherits its
+/// listener's event; `watch` replaces it. What has come before that may have set
+/// no event, so it is looked at here.
+fn enlist(
+    stream: TcpStream,
+    scratch: &mut [u8],
+    counters: &Counters,
+) -> Result<(Arc<Event>, Connection), End> {
+    let ended = |e: io::Error| End::from(&e);
+    let event = Arc::new(Event::new().map_err(ended)?);
+    event::watch(&stream, &event, FD_READ | FD_WRITE | FD_CLOSE).map_err(ended)?;
     let echo = Echo::default();
-    Ok((event, Connection { stream, echo }))
+    let mut connection = Connection { stream, echo };
+    match connection.go_on(scratch, counters) {
+        None => Ok((event, connection)),
+        Some(end) => Err(end),
+    }
 }
 
 impl Connection {
@@ -176,9 +183,19 @@ impl Connection {
             self.echo
                 .closing(end.map_or(End::Finished, |error| End::from(&error)));
         }
+        self.go_on(scratch, counters)
+    }
+
+    /// Moves what can be moved; how it ended, if it did.
+    fn go_on(&mut self, scratch: &mut [u8], counters: &Counters) -> Option<End> {
         match self.echo.turn(&mut self.stream, scratch, counters) {
             Wants::Read | Wants::Write => None,
-            Wants::End(end) => Some(end),
+            Wants::End(end) => {
+                if end == End::Finished {
+                    let _gone = self.stream.shutdown(Shutdown::Write);
+                }
+                Some(end)
+            }
         }
     }
 }
