@@ -66,6 +66,11 @@ fn what_is_injected_is_seen_and_tagged_as_the_adapter_has_it() {
             let with = beside.get(&format!("tag {BESIDE:#x}")).copied();
             assert_eq!(with.unwrap_or(0), tags, "{adapter}: {beside:?}");
             assert_eq!(beside["tag 0x0"], 6 - tags, "{adapter}: {beside:?}");
+            // Upwards the type is told as an adapter tells it; of a tagged frame
+            // that is the tag's, or the packet's if the tag is beside it.
+            let kinds = |kind: &str| beside.get(kind).copied().unwrap_or(0);
+            let packets = if direction == Dir::Up { 2 + tags } else { 0 };
+            assert_eq!(kinds("type 0x8"), packets, "{adapter}: {beside:?}");
             let stats = stage.stats(adapter, direction);
             assert_eq!(
                 (&stats["injected"], &stats["inject_failed"]),

@@ -3,10 +3,11 @@
 use core::ffi::c_void;
 use core::num::NonZeroU32;
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use weir_abi::limits::{MAX_READ_LEN, MAX_SNAPLEN};
 use weir_abi::record::{FrameMeta, record_size};
-use weir_abi::{CaptureOptions, DivertOptions, ReaderStats};
+use weir_abi::{CaptureOptions, CaptureSource, Directions, DivertOptions, ReaderStats};
 use weir_engine::tap::{Drained, MARKS_LEN, Tap, Wrote};
 
 use super::reads::{Read, Reads};
@@ -41,6 +42,20 @@ impl Role<'_> {
         }
     }
 
+    fn directions(self) -> Directions {
+        match self {
+            Self::Capture(options) => options.directions,
+            Self::Divert(_) => Directions::all(),
+        }
+    }
+
+    fn source(self) -> CaptureSource {
+        match self {
+            Self::Capture(options) => options.source,
+            Self::Divert(_) => CaptureSource::All,
+        }
+    }
+
     fn backlog(self) -> u32 {
         match self {
             Self::Capture(options) => options.backlog,
@@ -68,6 +83,10 @@ pub(super) struct Reader {
     id: u32,
     /// The one adapter whose frames it gets; `None` for all.
     adapter: Option<NonZeroU32>,
+    directions: Directions,
+    source: CaptureSource,
+    /// Frames it didn't ask for, which needn't take the lock.
+    passed_over: AtomicU64,
     /// Shortest read that is accepted.
     min_read: usize,
     flush_ms: u32,
@@ -107,6 +126,9 @@ impl Reader {
             Self {
                 id,
                 adapter: role.adapter(),
+                directions: role.directions(),
+                source: role.source(),
+                passed_over: AtomicU64::new(0),
                 min_read,
                 flush_ms: role.flush_ms(),
                 state: SpinLock::new(State {
@@ -128,7 +150,10 @@ impl Reader {
 
     /// The balance as it is now.
     pub(super) fn stats(&self) -> ReaderStats {
-        self.state.lock().tap.stats()
+        let mut stats = self.state.lock().tap.stats();
+        let passed_over = self.passed_over.load(Ordering::Relaxed);
+        stats.filtered = stats.filtered.wrapping_add(passed_over);
+        stats
     }
 
     /// Counts what still waits as lost and what is with the reader as not
@@ -144,6 +169,13 @@ impl Reader {
     /// Whether it gets frames of this adapter.
     pub(super) fn is_for(&self, adapter: u32) -> bool {
         self.adapter.is_none_or(|id| id.get() == adapter)
+    }
+
+    /// Whether it asked for frames like this one. [`Tap::admit`] has the last word.
+    fn wants(&self, meta: &FrameMeta) -> bool {
+        self.is_for(meta.adapter)
+            && self.directions.contains(meta.direction.mask())
+            && (self.source == CaptureSource::All || meta.logged != 0)
     }
 
     /// [`Tap::claim`], for the numbers of a write.
@@ -165,6 +197,10 @@ impl Reader {
     /// reader is being closed: then it has nothing to do with the frame.
     /// `IRQL <= DISPATCH_LEVEL`.
     pub(super) fn on_frame(&self, meta: &FrameMeta, copy: &dyn Fn(&mut [u8]) -> usize) -> bool {
+        if !self.wants(meta) {
+            self.passed_over.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
         // At most the read the frame did not fit, and the one it went into.
         let (mut full, mut flushed) = (None, None);
         {

@@ -37,7 +37,9 @@ pub(super) unsafe fn sort(
             }
             Some(Own::Frame) => {
                 // SAFETY: back, and the filter's until it is freed below.
-                if unsafe { list.as_ref() }.Status != sys::NDIS_STATUS_SUCCESS {
+                let status = unsafe { list.as_ref() }.Status;
+                // Of what went up it says nothing: nobody has to set it.
+                if direction == Direction::Out && status != sys::NDIS_STATUS_SUCCESS {
                     module.injected(direction, false);
                 }
                 // SAFETY: from into_raw in `inject.rs`, back now.

@@ -249,7 +249,14 @@ fn finish_frame<'a>(
 ) -> Result<Frame<'a>, InjectError> {
     let beside = injection.tag_beside.unwrap_or(module.takes_tags());
     let tag = if beside { data.take_tag() } else { None };
+    // As an adapter gives it with what it has received: the two bytes behind the
+    // addresses, in their order.
+    let kind = data.bytes().get(12..).and_then(|rest| rest.first_chunk());
+    let kind = kind.map_or(0, |&kind| usize::from(u16::from_ne_bytes(kind)));
     let mut frame = Frame::try_new(module, data)?;
+    if injection.direction == Direction::In {
+        frame.set_info(sys::NET_BUFFER_LIST_FRAME_TYPE, kind);
+    }
     if let Some(tag) = tag {
         frame.set_info(sys::IEEE_8021Q_NET_BUFFER_LIST_INFO, tag::beside(tag));
     }

@@ -56,6 +56,7 @@ pub(crate) const NDIS_RECEIVE_FLAGS_RESOURCES: u32 = 2;
 pub(crate) const TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO: usize = 0;
 pub(crate) const TCP_LARGE_SEND_NET_BUFFER_LIST_INFO: usize = 2;
 pub(crate) const IEEE_8021Q_NET_BUFFER_LIST_INFO: usize = 4;
+pub(crate) const NET_BUFFER_LIST_FRAME_TYPE: usize = 7;
 pub(crate) const UDP_RECV_SEG_COALESCE_INFO: usize = 17;
 /// On a send it is `UdpSegmentationOffloadInfo`.
 pub(crate) const TCP_RECV_SEG_COALESCE_INFO: usize = 22;

@@ -22,6 +22,25 @@
 //! Everything that can fail (memory, the check of the program) is done before
 //! the swap: a load that fails has changed nothing.
 //!
+//! # The rules' balance
+//! Of the rules that take effect on a frame exactly one decides on it, by passing,
+//! dropping or diverting it, or the default does. Counted apart from each other,
+//! since these rules were loaded, in frames and in bytes:
+//!
+//! ```text
+//! sum of the hits of rules that decide + default = seen by the rules
+//! seen by the rules = sum over adapters and directions of (seen - lost_paused)
+//! ```
+//!
+//! `lost_paused` are the frames that came while the adapter was about to pause:
+//! no rule was asked about them. Every other frame was decided on, once, whatever
+//! became of it then: a frame of a `divert` rule passes where nobody diverts, and
+//! one that was to pass may be lost for want of memory. What is injected is in
+//! none of these sums. Each processor counts for itself and adapters count a
+//! chain of frames at a time, so the sums are exact when no frame is under way.
+//! Adapters' counters begin when the adapter is attached, the rules' when they
+//! are loaded: the second line is about differences since both.
+//!
 //! # Who trusts what
 //! The program is copied out of the request before it is looked at, and verified
 //! in that copy, which nobody can change any more.

@@ -52,7 +52,7 @@ pub(crate) struct Stats {
     pub(crate) refused: Amount,
     /// Originated by the filter itself.
     pub(crate) injected: Amount,
-    /// What was beside those: how many had which checksum and tag information.
+    /// What was beside those: how many had which checksum, tag and type information.
     pub(crate) injected_info: BTreeMap<String, u64>,
     /// Went round the filter: none attached, or its handler bypassed.
     pub(crate) bypassed: Amount,

@@ -237,7 +237,11 @@ fn leave(
         let mut stats = adapter.stats(dir);
         if sequence.is_none() {
             stats.injected.add(len);
-            for (name, index) in [("checksum", info::CHECKSUM), ("tag", info::IEEE_8021Q)] {
+            for (name, index) in [
+                ("checksum", info::CHECKSUM),
+                ("tag", info::IEEE_8021Q),
+                ("type", info::FRAME_TYPE),
+            ] {
                 let beside = frame::read(nbl).info.get(index).map_or(0, |v| v.addr());
                 *stats
                     .injected_info
