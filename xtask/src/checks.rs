@@ -16,11 +16,12 @@ const WINDOWS_PACKAGES: &[&str] = &[
     "lab-agent",
     "lab-bcrypt",
     "weir-client",
+    "weir-io-models",
     "weirctl",
 ];
 
 /// Packages with tests of their own that run as Windows programs.
-const WINE_TESTED: &[&str] = &["lab-standins", "weir-client", "weirctl"];
+const WINE_TESTED: &[&str] = &["lab-standins", "weir-client", "weir-io-models", "weirctl"];
 
 fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
