@@ -30,7 +30,7 @@ const PROTOCOL_TCP: u8 = 6;
 const OFFSET_AND_SYN: [u8; 2] = [0x50, 0x02];
 
 /// Whether a peer may connect. `IRQL <= DISPATCH_LEVEL`.
-pub(super) fn peer(ends: &Ends) -> bool {
+pub(crate) fn peer(ends: &Ends) -> bool {
     let Some(rules) = rules::current() else {
         return true;
     };

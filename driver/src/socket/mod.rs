@@ -100,6 +100,7 @@ use crate::kernel::rundown::Rundown;
 use crate::kernel::wdf::{self, Request, WDFREQUEST};
 use sock::SockRef;
 
+pub(crate) use admit::peer as admits;
 pub(crate) use open::{accept, open};
 pub(crate) use option::{get_option, set_option};
 pub(crate) use resolve::resolve;

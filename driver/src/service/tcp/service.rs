@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 use core::net::SocketAddr;
+use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use super::connection::{Connection, signal, units};
@@ -15,6 +16,7 @@ use crate::service::TAG;
 use crate::service::counters::{Counters, bump};
 use crate::service::health::Health;
 use crate::service::list::List;
+use crate::socket::admits;
 use crate::wsk::pump::{self, Next, Task};
 use crate::wsk::{Accept, Client, Ends, Listener, Op, Options, Refused, SockAddr, Stream};
 
@@ -100,15 +102,7 @@ impl TcpService {
         // SAFETY: the service stays where it is until `stop` has seen the task
         // end, which `live` tells it.
         unsafe { service.failure.bind(own.cast::<c_void>()) };
-        // SAFETY: the handler is freed in `stop` only, after closing.
-        let listener = unsafe {
-            Listener::open(
-                &service.client,
-                address,
-                Options::default(),
-                own.cast_const(),
-            )
-        }?;
+        let listener = service.listen(address)?;
         service.listener = Some(listener);
         // From here on `stop` is the way out.
         match service.open_up() {
@@ -117,6 +111,26 @@ impl TcpService {
                 Self::stop(service);
                 Err(status)
             }
+        }
+    }
+
+    /// A listener whose peers the rules may refuse; or one whose they may not,
+    /// where the provider can't ask.
+    fn listen(&self, address: SocketAddr) -> Result<Listener> {
+        let open = |conditional| {
+            let options = Options {
+                conditional,
+                ..Options::default()
+            };
+            // SAFETY: the service is freed in `stop` only, after closing.
+            unsafe { Listener::open(&self.client, address, options, ptr::from_ref(self)) }
+        };
+        match open(true) {
+            Err(NtStatus::NOT_SUPPORTED) => {
+                log::line(c"tcp service: no peer is asked about before it is answered");
+                open(false)
+            }
+            opened => opened,
         }
     }
 
@@ -272,6 +286,14 @@ impl Accept for TcpService {
             self.live.release_raw();
         }
         taken
+    }
+
+    fn inspect(&self, ends: &Ends) -> bool {
+        let good = admits(ends);
+        if !good {
+            bump(&self.counters.dropped, 1);
+        }
+        good
     }
 
     fn listener_failed(&self) {
