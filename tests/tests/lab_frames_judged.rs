@@ -24,15 +24,15 @@ default pass
 
 /// `NDIS_TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO`, received and to be sent.
 mod told {
-    pub const TCP_FAILED: u64 = 1;
-    pub const UDP_FAILED: u64 = 1 << 1;
-    pub const IP_FAILED: u64 = 1 << 2;
-    pub const TCP_SUCCEEDED: u64 = 1 << 3;
-    pub const UDP_SUCCEEDED: u64 = 1 << 4;
-    pub const IP_SUCCEEDED: u64 = 1 << 5;
-    pub const LOOPBACK: u64 = 1 << 6;
-    pub const SEND_UDP: u64 = 1 | 1 << 3;
-    pub const SEND_IP: u64 = 1 | 1 << 4;
+    pub(crate) const TCP_FAILED: u64 = 1;
+    pub(crate) const UDP_FAILED: u64 = 1 << 1;
+    pub(crate) const IP_FAILED: u64 = 1 << 2;
+    pub(crate) const TCP_SUCCEEDED: u64 = 1 << 3;
+    pub(crate) const UDP_SUCCEEDED: u64 = 1 << 4;
+    pub(crate) const IP_SUCCEEDED: u64 = 1 << 5;
+    pub(crate) const LOOPBACK: u64 = 1 << 6;
+    pub(crate) const SEND_UDP: u64 = 1 | 1 << 3;
+    pub(crate) const SEND_IP: u64 = 1 | 1 << 4;
 }
 
 /// A checksum that the adapter has judged, or is to compute, is its business; any
@@ -242,6 +242,10 @@ fn fault(point: &str, nth: u64) -> Value {
     json!({"cmd": "faults", "points": [fault]})
 }
 
+/// How many frames, which of them is dropped, which call fails: how many are lost,
+/// and which if it is only one.
+type Loss<'a> = (u32, Option<u32>, Option<(&'a str, u64)>, u64, Option<u32>);
+
 /// Without memory for a part, readers are told that its frames are lost, and the
 /// counters say the same; also of lists so long that readers can't be told of
 /// all their frames at once.
@@ -252,9 +256,7 @@ fn what_is_lost_is_told_as_lost() {
     const BUFFER: &str = "ndis.NdisAllocateNetBuffer";
     let stage = Stage::new("judged-lost");
     stage.rules(RULES);
-    // How many frames, which of them is dropped, which call fails: how many are
-    // lost, and which if it is only one.
-    let cases: &[(u32, Option<u32>, Option<(&str, u64)>, u64, Option<u32>)] = &[
+    let cases: &[Loss<'_>] = &[
         (10, Some(4), None, 0, None),
         (10, Some(4), Some((LIST, 1)), 9, None),
         // A frame before the first that is dropped: it is begun with it.

@@ -29,7 +29,12 @@
 //!   goes on in its place (`part.rs`), over the same MDLs and data. The list is
 //!   completed or returned when its part is back, with the part's status. If
 //!   there is no memory for the part, what was to go on is lost, and the list
-//!   goes back, a send with `NDIS_STATUS_RESOURCES`.
+//!   goes back, a send with `NDIS_STATUS_RESOURCES`; if there is none for a frame
+//!   of it, that frame is lost, and the others go on.
+//!
+//! Readers in the capture role are shown a frame when it is known what becomes of
+//! it: of a list that may be divided, when all of it has been decided on
+//! (`notes.rs`).
 //!
 //! What goes on does so in one call, what goes back in another, each in the order
 //! it came. Of a neighbour's list the filter writes what belongs to its owner of
@@ -44,7 +49,9 @@
 //! from the call that hands them on until they come back. They are known by
 //! their `SourceHandle` and their pool, end in the callback that brings them
 //! back, and go on to nobody (`own.rs`, `back.rs`). A frame from user mode is
-//! handed on past the rules, so it is not diverted again.
+//! handed on past the rules, so it is not diverted again; it is shown to readers,
+//! and is in no balance and in no flow (`inject.rs`). How much of these may be
+//! under way is limited (`budget.rs`).
 //!
 //! # The gate
 //! Each module has rundown protection that is open while it is Running. Send and
@@ -53,7 +60,8 @@
 //! it is handed on until it has ended and, if it is a part, its parent has been
 //! handed back. Restart opens it; pause shuts it and waits until nobody is
 //! inside. So no frame is handed on after pause has returned, without a lock on
-//! the data path. (Going in fails while pause waits, so a send from within a
+//! the data path. The hold of a part is taken before its list is decided on: a
+//! list that comes too late for it is refused whole, and no rule is asked. (Going in fails while pause waits, so a send from within a
 //! receive indication that pause waits for is refused and doesn't hold it up.)
 //!
 //! # Pausing

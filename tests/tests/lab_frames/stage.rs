@@ -17,29 +17,29 @@ const HOST: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const PEER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Ports that rules know.
-pub const PASS: u16 = 2000;
-pub const DROP: u16 = 2003;
-pub const DIVERT: u16 = 2004;
-pub const LOG: u16 = 2005;
+pub(crate) const PASS: u16 = 2000;
+pub(crate) const DROP: u16 = 2003;
+pub(crate) const DIVERT: u16 = 2004;
+pub(crate) const LOG: u16 = 2005;
 
 /// Which way through the filter, in the lab's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dir {
+pub(crate) enum Dir {
     Up,
     Down,
 }
 
-pub const BOTH: [Dir; 2] = [Dir::Up, Dir::Down];
+pub(crate) const BOTH: [Dir; 2] = [Dir::Up, Dir::Down];
 
 impl Dir {
-    pub fn lab(self) -> &'static str {
+    pub(crate) fn lab(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Down => "down",
         }
     }
 
-    pub fn weir(self) -> &'static str {
+    pub(crate) fn weir(self) -> &'static str {
         match self {
             Self::Up => "in",
             Self::Down => "out",
@@ -48,7 +48,7 @@ impl Dir {
 }
 
 /// RFC 1071, the plain way.
-pub fn sum(bytes: &[u8]) -> u16 {
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for pair in bytes.chunks(2) {
         let word = [pair[0], pair.get(1).copied().unwrap_or(0)];
@@ -61,7 +61,7 @@ pub fn sum(bytes: &[u8]) -> u16 {
 }
 
 /// What the checksum of TCP and UDP over IPv4 covers.
-pub fn covered(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn covered(frame: &[u8]) -> Vec<u8> {
     let len = u16::try_from(frame.len() - 34).expect("short");
     let mut covered = frame[26..34].to_vec();
     covered.extend_from_slice(&[0, frame[23]]);
@@ -93,7 +93,7 @@ fn ipv4(direction: Dir, protocol: u8, transport: &[u8], field: usize) -> Vec<u8>
 }
 
 /// A UDP frame of `len` bytes, 46 at least, its number in its bytes.
-pub fn udp(direction: Dir, port: u16, number: u32, len: usize) -> Vec<u8> {
+pub(crate) fn udp(direction: Dir, port: u16, number: u32, len: usize) -> Vec<u8> {
     let mut payload = vec![0x5a; len.max(46) - 42];
     payload[..4].copy_from_slice(&number.to_be_bytes());
     let udp_len = u16::try_from(8 + payload.len()).expect("short");
@@ -107,7 +107,7 @@ pub fn udp(direction: Dir, port: u16, number: u32, len: usize) -> Vec<u8> {
 }
 
 /// A TCP segment with PSH and ACK.
-pub fn tcp(direction: Dir, port: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn tcp(direction: Dir, port: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
     let mut tcp = Vec::new();
     tcp.extend_from_slice(&40_000_u16.to_be_bytes());
     tcp.extend_from_slice(&port.to_be_bytes());
@@ -118,14 +118,14 @@ pub fn tcp(direction: Dir, port: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The frame with a tag behind its addresses.
-pub fn tagged(frame: &[u8], kind: u16, tci: u16) -> Vec<u8> {
+pub(crate) fn tagged(frame: &[u8], kind: u16, tci: u16) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     let tag = [kind.to_be_bytes(), tci.to_be_bytes()].concat();
     [addresses, &tag, rest].concat()
 }
 
 /// The numbers that [`udp`] put into frames without tags.
-pub fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
+pub(crate) fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
     let number = |f: &Vec<u8>| f.get(42..46).and_then(|n| n.try_into().ok());
     let numbers = frames.iter().map(number);
     numbers
@@ -133,22 +133,22 @@ pub fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
         .collect()
 }
 
-pub fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+pub(crate) fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
     all.sort();
     all
 }
 
 /// One frame that was captured.
 #[derive(Clone, Debug)]
-pub struct Captured {
-    pub direction: Dir,
+pub(crate) struct Captured {
+    pub(crate) direction: Dir,
     /// What weirctl remarks of it.
-    pub comment: String,
-    pub data: Vec<u8>,
+    pub(crate) comment: String,
+    pub(crate) data: Vec<u8>,
 }
 
 /// The frames of a file that weirctl wrote.
-pub fn captured(file: &Path) -> Vec<Captured> {
+pub(crate) fn captured(file: &Path) -> Vec<Captured> {
     let bytes = std::fs::read(file).expect("weirctl wrote the file");
     let mut reader = PcapNgReader::new(&bytes[..]).expect("a pcapng file");
     let mut all = Vec::new();
@@ -174,7 +174,7 @@ pub fn captured(file: &Path) -> Vec<Captured> {
     all
 }
 
-pub fn data(of: &[Captured], direction: Dir, comment: &str) -> Vec<Vec<u8>> {
+pub(crate) fn data(of: &[Captured], direction: Dir, comment: &str) -> Vec<Vec<u8>> {
     of.iter()
         .filter(|c| c.direction == direction && c.comment == comment)
         .map(|c| c.data.clone())
@@ -182,25 +182,25 @@ pub fn data(of: &[Captured], direction: Dir, comment: &str) -> Vec<Vec<u8>> {
 }
 
 /// A lab with the driver, and a folder.
-pub struct Stage {
-    pub fixture: Fixture,
+pub(crate) struct Stage {
+    pub(crate) fixture: Fixture,
     dir: tempfile::TempDir,
 }
 
 impl Stage {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             fixture: Fixture::weir(name),
             dir: tempfile::tempdir().expect("a folder"),
         }
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Adds an adapter with a shape of its own.
-    pub fn add(&self, adapter: &str, mut shape: Value) {
+    pub(crate) fn add(&self, adapter: &str, mut shape: Value) {
         shape["restart_attributes_null_percent"] = 0.into();
         self.fixture.ask(&json!({
             "cmd": "adapter_add", "name": adapter, "mac": "02:00:00:00:00:01", "mtu": 1500,
@@ -208,19 +208,21 @@ impl Stage {
         }));
     }
 
-    pub fn remove(&self, adapter: &str) {
+    pub(crate) fn remove(&self, adapter: &str) {
         self.fixture
             .ask(&json!({"cmd": "adapter_remove", "adapter": adapter}));
     }
 
-    pub fn rules(&self, text: &str) {
+    pub(crate) fn rules(&self, text: &str) {
         let rules = self.file("stage.rules");
         std::fs::write(&rules, text).expect("written");
-        self.fixture.json(&["rules", "load", &windows_path(&rules)]);
+        let loaded = self.fixture.json(&["rules", "load", &windows_path(&rules)]);
+        let count = text.lines().filter(|line| line.starts_with("rule")).count();
+        assert_eq!(loaded["rules"], count, "{loaded}");
     }
 
     /// Saves frames to a capture file.
-    pub fn save(&self, frames: &[Vec<u8>]) -> PathBuf {
+    pub(crate) fn save(&self, frames: &[Vec<u8>]) -> PathBuf {
         let frame = |data: &Vec<u8>| Frame {
             time: Duration::ZERO,
             original: u32::try_from(data.len()).expect("a frame"),
@@ -233,7 +235,12 @@ impl Stage {
     }
 
     /// `weirctl inject`, to its end: its exit code and what it said.
-    pub fn inject(&self, adapter: &str, direction: Dir, frames: &[Vec<u8>]) -> (i32, String) {
+    pub(crate) fn inject(
+        &self,
+        adapter: &str,
+        direction: Dir,
+        frames: &[Vec<u8>],
+    ) -> (i32, String) {
         let file = windows_path(&self.save(frames));
         let out = self.fixture.weirctl(&[
             "inject",
@@ -249,7 +256,7 @@ impl Stage {
 
     /// Has the host or the wire offer frames to the filter, each in a list of its
     /// own or all in one.
-    pub fn offer(
+    pub(crate) fn offer(
         &self,
         adapter: &str,
         direction: Dir,
@@ -268,7 +275,7 @@ impl Stage {
     }
 
     /// Replays frames through an adapter.
-    pub fn replay(&self, adapter: &str, frames: &[Vec<u8>], loops: u64) {
+    pub(crate) fn replay(&self, adapter: &str, frames: &[Vec<u8>], loops: u64) {
         let file = windows_path(&self.save(frames));
         self.fixture.ask(&json!({
             "cmd": "replay", "adapter": adapter, "file": file, "host_mac": "02:00:00:00:00:01",
@@ -277,7 +284,7 @@ impl Stage {
     }
 
     /// Has what comes out at both ends of an adapter written down.
-    pub fn watch(&self, adapter: &str) {
+    pub(crate) fn watch(&self, adapter: &str) {
         let [up, down] = BOTH.map(|d| windows_path(&self.dump(adapter, d)));
         self.fixture
             .ask(&json!({"cmd": "dump", "adapter": adapter, "up": up, "down": down}));
@@ -288,7 +295,7 @@ impl Stage {
     }
 
     /// What came out since [`Stage::watch`], in order.
-    pub fn came_out(&self, adapter: &str, direction: Dir) -> Vec<Vec<u8>> {
+    pub(crate) fn came_out(&self, adapter: &str, direction: Dir) -> Vec<Vec<u8>> {
         self.fixture
             .ask(&json!({"cmd": "dump", "adapter": adapter, direction.lab(): false}));
         let all = frames::of(&self.dump(adapter, direction));
@@ -296,7 +303,7 @@ impl Stage {
     }
 
     /// What the stand-ins counted.
-    pub fn side(&self, adapter: &str, direction: Dir) -> Value {
+    pub(crate) fn side(&self, adapter: &str, direction: Dir) -> Value {
         let all = self.fixture.ask(&json!({"cmd": "adapters"}));
         let all = all["adapters"].as_array().expect("adapters");
         let found = all.iter().find(|a| a["name"] == adapter);
@@ -304,7 +311,7 @@ impl Stage {
     }
 
     /// What was beside the frames that the filter originated.
-    pub fn beside(&self, adapter: &str, direction: Dir) -> BTreeMap<String, u64> {
+    pub(crate) fn beside(&self, adapter: &str, direction: Dir) -> BTreeMap<String, u64> {
         let side = self.side(adapter, direction);
         let info = side["injected_info"].as_object().expect("a table");
         let count = |n: &Value| n.as_u64().expect("a number");
@@ -312,7 +319,7 @@ impl Stage {
     }
 
     /// `weirctl stats` of one adapter and direction.
-    pub fn stats(&self, adapter: &str, direction: Dir) -> Value {
+    pub(crate) fn stats(&self, adapter: &str, direction: Dir) -> Value {
         let stats = self.fixture.json(&["stats"]);
         let all = stats["adapters"].as_array().expect("adapters");
         let found = all.iter().find(|a| a["name"] == adapter);
@@ -320,14 +327,14 @@ impl Stage {
     }
 
     /// Starts weirctl.
-    pub fn spawn(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.fixture.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("weirctl starts")
     }
 
     /// Starts a capture of everything.
-    pub fn capture(&self, file: &Path) -> Child {
+    pub(crate) fn capture(&self, file: &Path) -> Child {
         let readers = self.fixture.status("readers");
         let name = windows_path(file);
         let child = self.spawn(&[
@@ -345,7 +352,7 @@ impl Stage {
     }
 
     /// Starts to divert, and to give back.
-    pub fn divert(&self) -> Child {
+    pub(crate) fn divert(&self) -> Child {
         let child = self.spawn(&[
             "divert",
             "--to",
@@ -361,7 +368,7 @@ impl Stage {
     }
 
     /// Ends a capture, whose account must close: its frames.
-    pub fn end_capture(&self, child: Child, file: &Path) -> Vec<Captured> {
+    pub(crate) fn end_capture(&self, child: Child, file: &Path) -> Vec<Captured> {
         let said = end(child);
         Accounts::reader(&said);
         assert_eq!(said["reader"]["lost"], 0, "{said}");
@@ -369,7 +376,7 @@ impl Stage {
     }
 
     /// Waits until a number of `weirctl stats` is what it should be.
-    pub fn until(&self, adapter: &str, direction: Dir, pointer: &str, wanted: u64) {
+    pub(crate) fn until(&self, adapter: &str, direction: Dir, pointer: &str, wanted: u64) {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let stats = self.stats(adapter, direction);
@@ -383,7 +390,7 @@ impl Stage {
 }
 
 /// Ends a program as Ctrl-C does: what it printed.
-pub fn end(child: Child) -> Value {
+pub(crate) fn end(child: Child) -> Value {
     ctrl_c(&child);
     let out = child.wait_with_output().expect("weirctl ends");
     let said = String::from_utf8_lossy(&out.stderr);
