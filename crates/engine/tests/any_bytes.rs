@@ -155,13 +155,10 @@ fn check_shortcut(bytes: &[u8], len: u32) {
 #[test]
 fn the_shortcut_says_the_same_of_captured_frames() {
     for name in ["mixed.pcap", "odd.pcap"] {
-        // Every frame under Miri would take an hour.
-        for frame in frames_of(name)
-            .iter()
-            .step_by(if cfg!(miri) { 97 } else { 1 })
-        {
+        for frame in &frames_of(name) {
             let len = u32::try_from(frame.len()).unwrap();
-            for end in (0..frame.len().min(96)).chain([frame.len()]) {
+            let step = if cfg!(miri) { 7 } else { 1 };
+            for end in (0..frame.len().min(96)).step_by(step).chain([frame.len()]) {
                 let piece = &frame[..end];
                 check_shortcut(piece, len);
                 check_shortcut(piece, u32::try_from(end).unwrap());

@@ -15,7 +15,7 @@
 
 mod common;
 
-use common::frames_of as frames;
+use common::{UNDER_MIRI, frames_of as frames};
 use weir_engine::stats::Protocols;
 use weir_engine::wire::{HEADER_WINDOW, dissect};
 
@@ -50,7 +50,13 @@ fn real_traffic_is_counted_as_tshark_counts_it() {
         bad_network_checksum: 0,
         bad_transport_checksum: 0,
     };
-    assert_eq!(count(&frames("mixed.pcap")), expected);
+    let counted = count(&frames("mixed.pcap"));
+    if cfg!(miri) {
+        assert_eq!(counted.frames, UNDER_MIRI as u64);
+        assert_eq!(counted.malformed + counted.truncated, 0);
+        return;
+    }
+    assert_eq!(counted, expected);
 }
 
 #[test]

@@ -324,6 +324,13 @@ fn census(name: &str) -> HashMap<Checksums, usize> {
 /// of the 60 of IPv6 20 as ICMPv6 unverified, the others with ARP's 5.
 #[test]
 fn real_traffic_has_the_checksums_that_tshark_finds() {
+    if cfg!(miri) {
+        // Not all frames are read there.
+        let wrong =
+            |found: &Checksums| found.network == Check::Bad || found.transport == Check::Bad;
+        assert!(!census("mixed.pcap").keys().any(wrong));
+        return;
+    }
     assert_eq!(
         census("mixed.pcap"),
         HashMap::from([

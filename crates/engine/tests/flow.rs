@@ -358,6 +358,40 @@ fn a_clock_that_leaps_empties_the_table() {
 }
 
 #[test]
+fn after_a_leap_a_full_table_begins_anew() {
+    let mut config = Config::default();
+    config.alarm.half_open = 10;
+    let mut table = table(64, config);
+    let open = |port| segment((1, port), (2, 80), SYN, 100, 0, 0);
+    for day in 0..4u64 {
+        // There and back.
+        let start = START + (day & 1) * 86_400 * SECOND;
+        // Half open, in use, ended; more than there is room for.
+        for port in 0..100 {
+            track(&mut table, &udp((port, 1), (3, 4)), start + 1).unwrap();
+            check(&table);
+        }
+        for port in 0..9 {
+            track(&mut table, &open(port), start).unwrap();
+        }
+        assert_eq!(table.stats().half_open, 9);
+        assert_eq!(table.take_alarm(), None, "yesterday's don't count");
+        assert_eq!(table.stats().active, 64);
+        check(&table);
+    }
+    let begun = table.stats().created;
+    track(&mut table, &open(9), START + 86_400 * SECOND).unwrap();
+    assert!(table.take_alarm().is_some());
+    assert_eq!(table.stats().created, begun + 1);
+    table.tick(START + 86_400 * SECOND + 8_000 * SECOND);
+    for _ in 0..200 {
+        table.tick(START + 86_400 * SECOND + 8_000 * SECOND);
+    }
+    assert_eq!(table.stats().active, 0, "all have aged");
+    check(&table);
+}
+
+#[test]
 fn the_least_valuable_go_first() {
     let mut table = table(8, Config::default());
     let open = |port| segment((1, port), (2, 80), SYN, 100, 0, 0);

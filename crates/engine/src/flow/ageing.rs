@@ -50,18 +50,28 @@ where
         }
     }
 
-    /// What was seen before has nothing to do with now.
+    /// What was seen before has nothing to do with now. Memory is cleared at
+    /// once, not flow by flow: somebody waits for a lock meanwhile.
     #[cold]
     fn leap(&mut self, now: u64) {
-        for slot in 0..self.used {
-            let there = self.slots.as_ref().get(slot as usize);
-            if there.is_some_and(|entry| !entry.is_empty()) {
-                self.forget(slot);
-                self.stats.expired = self.stats.expired.wrapping_add(1);
-            }
+        let words = self.index.as_mut();
+        let layout = &self.layout;
+        for range in [
+            &layout.buckets,
+            &layout.wheel,
+            &layout.over,
+            &layout.half_open,
+            &layout.spill,
+            &layout.timers,
+        ] {
+            index::part_mut(words, range).fill(0);
         }
-        // No slot is in use: the lists can be begun anew.
-        index::part_mut(self.index.as_mut(), &self.layout.wheel).fill(0);
+        self.watch().forget_half_open();
+        let gone = u64::from(self.stats.active);
+        self.stats.expired = self.stats.expired.wrapping_add(gone);
+        self.stats.active = 0;
+        self.stats.half_open = 0;
+        // Slots behind `used` are not looked at before they are begun.
         self.used = 0;
         self.free = 0;
         self.clock = now;

@@ -150,7 +150,10 @@ mod tests {
     #[test]
     fn a_count_stops_at_its_end() {
         let mut memory = vec![0; words(1)];
-        for _ in 0..0xffff {
+        // Miri takes minutes for all of them.
+        let begun = if cfg!(miri) { 0xfff0 } else { 0 };
+        memory[..2].copy_from_slice(&[1, begun]);
+        for _ in begun..0xffff {
             assert!(carry(&mut memory, 0, false, Count::Packets));
         }
         assert!(!carry(&mut memory, 0, false, Count::Packets));

@@ -111,6 +111,13 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// No connection is half open any more.
+    pub(super) fn forget_half_open(&mut self) {
+        for [_, half_open, ..] in self.listeners.as_flattened_mut() {
+            *half_open = 0;
+        }
+    }
+
     /// A source tried a port, told by a hash of it, at a second. When that is
     /// cause for alarm: ports it tried in the window, at least.
     pub(super) fn tried(
@@ -189,7 +196,7 @@ where
     S: AsRef<[Slot]> + AsMut<[Slot]>,
     I: AsRef<[u32]> + AsMut<[u32]>,
 {
-    fn watch(&mut self) -> Watch<'_> {
+    pub(super) fn watch(&mut self) -> Watch<'_> {
         Watch::new(index::part_mut(self.index.as_mut(), &self.layout.watch))
     }
 

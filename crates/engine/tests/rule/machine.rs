@@ -250,7 +250,7 @@ fn random_code() -> impl Strategy<Value = Vec<BpfInsn>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 3_000 }))]
     #[test]
     fn random_code_returns_what_libpcap_returns(
         theirs in random_code(),

@@ -475,7 +475,7 @@ fn use_it(bytes: Vec<u8>, frames: &[super::frames::Frame]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 4_000 }))]
     #[test]
     fn a_spoiled_program_is_refused_or_harmless(
         spoils in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
