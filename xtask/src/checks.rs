@@ -17,6 +17,7 @@ const WINDOWS_PACKAGES: &[&str] = &[
     "lab-bcrypt",
     "weir-client",
     "weir-io-models",
+    "weir-probe",
     "weirctl",
 ];
 

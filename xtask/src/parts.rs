@@ -21,6 +21,7 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("lab-bcrypt", "bcryptprimitives.dll", "bcryptprimitives.dll"),
     ("lab-agent", "labagent.exe", "labagent.exe"),
     ("weirctl", "weirctl.exe", "weirctl.exe"),
+    ("weir-probe", "probe.exe", "probe.exe"),
 ];
 
 /// Where the parts are put.

@@ -1,0 +1,45 @@
+//! `probe.exe`: works the driver's sockets by bare NT calls. Each command prints a
+//! line for what it has seen, and ends with an exit code other than 0, and why,
+//! at the first thing that isn't as the contract says.
+
+#[cfg(windows)]
+mod io;
+#[cfg(windows)]
+mod race;
+#[cfg(windows)]
+mod smoke;
+#[cfg(windows)]
+mod socket;
+
+#[cfg(windows)]
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<usize>().expect("a number");
+    match words.as_slice() {
+        ["tcp"] => smoke::tcp(),
+        ["udp"] => smoke::udp(),
+        ["names"] => smoke::names(),
+        ["bounds"] => smoke::bounds(),
+        ["refused"] => smoke::refused(),
+        ["count"] => println!("{}", socket::list(100).len()),
+        ["cancel-reads", rounds] => race::cancel_reads(number(rounds)),
+        ["cancel-accepts", rounds] => race::cancel_accepts(number(rounds)),
+        ["cancel-connects", rounds] => race::cancel_connects(number(rounds)),
+        ["hold", count] => race::hold(number(count)),
+        ["churn", address] => race::churn(address.parse().expect("an address")),
+        _ => {
+            eprintln!(
+                "usage: probe tcp|udp|names|bounds|refused|count|cancel-… N|hold N|churn ADDR"
+            );
+            return std::process::ExitCode::from(2);
+        }
+    }
+    std::process::ExitCode::SUCCESS
+}
+
+#[cfg(not(windows))]
+fn main() -> std::process::ExitCode {
+    eprintln!("probe is a Windows program; build it for x86_64-pc-windows-gnu");
+    std::process::ExitCode::from(2)
+}

@@ -1,0 +1,156 @@
+//! Kernel sockets as handles, worked by bare NT calls in a lab: what they do, what
+//! they refuse, and that nothing is lost or left when things race.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use weir_lab_harness::windows_path;
+use weir_tests::lab::{Fixture, SERVICE, config, root, weir_sys};
+
+fn probe(fixture: &Fixture, arguments: &[&str]) -> Command {
+    let exe = root().join("target/weir/lab/probe.exe");
+    let mut command = fixture.lab.command(&windows_path(&exe));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs the probe to its good end; what it said.
+#[track_caller]
+fn good(fixture: &Fixture, arguments: &[&str]) -> String {
+    let out = probe(fixture, arguments).output().expect("wine runs");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success(),
+        "probe {arguments:?}: {}\n{said}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
+    println!("probe {arguments:?}: {said}");
+    said
+}
+
+/// The number behind `field` in a line of JSON.
+fn number(said: &str, field: &str) -> u64 {
+    let line = said.lines().last().expect("a line");
+    let value: Value = serde_json::from_str(line).expect("JSON");
+    value[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{field} in {line}"))
+}
+
+/// How many sockets of handles the driver lists.
+fn count(fixture: &Fixture) -> usize {
+    let said = good(fixture, &["count"]);
+    said.trim().parse().expect("a number")
+}
+
+/// Waits until there is none.
+#[track_caller]
+fn none_left(fixture: &Fixture) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while count(fixture) != 0 {
+        assert!(Instant::now() < deadline, "sockets are left");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Starts the probe and waits until it has said a line that starts with `word`.
+fn started(fixture: &Fixture, arguments: &[&str], word: &str) -> (Child, String) {
+    let mut command = probe(fixture, arguments);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("wine runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let line = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find(|line| line.starts_with(word))
+        .unwrap_or_else(|| panic!("the probe ended without {word}"));
+    // The rest is read so that the probe is never held up.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, line)
+}
+
+#[test]
+fn handles_do_what_the_contract_says() {
+    let fixture = Fixture::weir("handles");
+    for what in ["tcp", "udp", "names", "bounds", "refused"] {
+        good(&fixture, &[what]);
+    }
+    none_left(&fixture);
+    fixture.unload();
+}
+
+#[test]
+fn a_cancel_that_races_loses_nothing() {
+    let fixture = Fixture::weir("handles-cancel");
+    let said = good(&fixture, &["cancel-reads", "10000"]);
+    assert_eq!(number(&said, "reads"), 10_000);
+    let said = good(&fixture, &["cancel-accepts", "300"]);
+    assert_eq!(number(&said, "taken") + number(&said, "cancelled"), 300);
+    let said = good(&fixture, &["cancel-connects", "300"]);
+    assert_eq!(number(&said, "made") + number(&said, "cancelled"), 300);
+    none_left(&fixture);
+    fixture.unload();
+}
+
+#[test]
+fn a_killed_client_leaves_no_socket() {
+    let fixture = Fixture::weir("handles-killed");
+    let (mut child, said) = started(&fixture, &["hold", "1001"], "holding");
+    assert_eq!(said, "holding 1001");
+    assert_eq!(count(&fixture), 1001);
+    child.kill().expect("the probe runs");
+    child.wait().expect("it has ended");
+    none_left(&fixture);
+    fixture.unload();
+}
+
+/// A TCP echo of the host's.
+fn host_echo() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                let mut buffer = [0; 65_536];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn the_driver_stops_under_load() {
+    let fixture = Fixture::bare("handles-stop");
+    // On Windows it would wait until the last handle is closed.
+    let mut config = config();
+    config.unload.wait_ms = Some(0);
+    fixture
+        .lab
+        .configure(&config)
+        .expect("the lab is configured");
+    fixture
+        .lab
+        .install_driver(SERVICE, &weir_sys())
+        .expect("the driver is installed");
+    fixture
+        .lab
+        .start_driver(SERVICE)
+        .expect("the driver starts");
+    let echo = host_echo().to_string();
+    let (mut child, _) = started(&fixture, &["churn", &echo], "talking");
+    std::thread::sleep(Duration::from_millis(300));
+    // Sockets are open, with reads and writes in the air.
+    fixture.unload();
+    // The probe was told, and ends: by itself, or because it can't open the device
+    // any more.
+    child.wait().expect("it has ended");
+}
