@@ -149,9 +149,15 @@ impl Pump<'_> {
             self.counters.ended(Some(End::from(&e)));
             return;
         }
-        let (socket, echo) = (stream.as_raw_socket(), Echo::default());
-        self.connections.insert(socket, Connection { stream, echo });
-        self.turn(socket, None);
+        let socket = stream.as_raw_socket();
+        let echo = Echo::default();
+        let mut connection = Connection { stream, echo };
+        let wants =
+            connection
+                .echo
+                .first_turn(&mut connection.stream, &mut self.scratch, self.counters);
+        self.connections.insert(socket, connection);
+        self.ended(socket, wants);
     }
 
     /// Something happened to this socket, perhaps that the peer closed.
@@ -170,13 +176,18 @@ impl Pump<'_> {
         let wants = connection
             .echo
             .turn(&mut connection.stream, &mut self.scratch, self.counters);
-        if let Wants::End(end) = wants {
-            if end == End::Finished {
-                let _gone = connection.stream.shutdown(Shutdown::Write);
-            }
-            self.connections.remove(&socket);
-            self.inbox.left();
-            self.counters.ended(Some(end));
+        self.ended(socket, wants);
+    }
+
+    /// Closes the connection if it is over.
+    fn ended(&mut self, socket: u64, wants: Wants) {
+        let Wants::End(end) = wants else { return };
+        if let Some(connection) = self.connections.remove(&socket)
+            && end == End::Finished
+        {
+            let _gone = connection.stream.shutdown(Shutdown::Write);
         }
+        self.inbox.left();
+        self.counters.ended(Some(end));
     }
 }

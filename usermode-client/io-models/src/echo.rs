@@ -5,8 +5,12 @@ use std::io::{ErrorKind, Read, Write};
 
 use crate::counters::{Counters, End};
 
-/// Reads in one go. A client that never pauses has to let the others in.
-const ROUNDS: usize = 4;
+/// Reads in one turn. If there is more, that is told again; a second read would
+/// mostly find nothing, and a client that never pauses has to let the others in.
+const ROUNDS: usize = 1;
+
+/// Reads in the first turn, of what came before anything was told.
+const FIRST_ROUNDS: usize = 64;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +41,36 @@ impl Echo {
     }
 
     /// Moves what can be moved through a non-blocking stream, by way of
-    /// `scratch`. The last thing it does before it wants to read is a read: that
-    /// call is what makes WSAAsyncSelect and WSAEventSelect announce data again
-    /// (MSDN "WSAEventSelect function", re-enabling functions).
+    /// `scratch`. The last thing it does before it wants to read is a read, or to
+    /// send back what that gave: that read is what makes WSAAsyncSelect and
+    /// WSAEventSelect announce data again, at once if there is more (MSDN
+    /// "WSAEventSelect function", re-enabling functions).
     pub(crate) fn turn(
         &mut self,
         stream: &mut (impl Read + Write),
         scratch: &mut [u8],
         counters: &Counters,
+    ) -> Wants {
+        self.rounds(stream, scratch, counters, ROUNDS)
+    }
+
+    /// The first turn of a socket that was just begun to be watched. What came
+    /// before, its end included, may have been announced to nobody.
+    pub(crate) fn first_turn(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        scratch: &mut [u8],
+        counters: &Counters,
+    ) -> Wants {
+        self.rounds(stream, scratch, counters, FIRST_ROUNDS)
+    }
+
+    fn rounds(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        scratch: &mut [u8],
+        counters: &Counters,
+        most: usize,
     ) -> Wants {
         let mut rounds = 0;
         loop {
@@ -63,7 +89,7 @@ impl Echo {
                     Err(end) => return Wants::End(end),
                 }
             }
-            if rounds == ROUNDS && self.closing.is_none() {
+            if rounds == most && self.closing.is_none() {
                 return Wants::Read;
             }
             rounds += 1;
@@ -185,6 +211,15 @@ mod tests {
         assert_eq!(turn(&mut Echo::default(), &mut peer), Wants::Read);
         assert_eq!(peer.reads, ROUNDS);
         assert_eq!(peer.got.len(), ROUNDS * 8);
+        let mut peer = Peer {
+            input: vec![7; 5 * 8].into(),
+            shut: true,
+            room: usize::MAX,
+            ..Peer::default()
+        };
+        let mut echo = Echo::default();
+        let first = echo.first_turn(&mut peer, &mut [0; 8], &Counters::default());
+        assert_eq!(first, Wants::End(End::Finished));
     }
 
     #[test]

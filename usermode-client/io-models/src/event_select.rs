@@ -162,7 +162,10 @@ fn enlist(
     event::watch(&stream, &event, FD_READ | FD_WRITE | FD_CLOSE).map_err(ended)?;
     let echo = Echo::default();
     let mut connection = Connection { stream, echo };
-    match connection.go_on(scratch, counters) {
+    let wants = connection
+        .echo
+        .first_turn(&mut connection.stream, scratch, counters);
+    match connection.ended(wants) {
         None => Ok((event, connection)),
         Some(end) => Err(end),
     }
@@ -183,12 +186,12 @@ impl Connection {
             self.echo
                 .closing(end.map_or(End::Finished, |error| End::from(&error)));
         }
-        self.go_on(scratch, counters)
+        let wants = self.echo.turn(&mut self.stream, scratch, counters);
+        self.ended(wants)
     }
 
-    /// Moves what can be moved; how it ended, if it did.
-    fn go_on(&mut self, scratch: &mut [u8], counters: &Counters) -> Option<End> {
-        match self.echo.turn(&mut self.stream, scratch, counters) {
+    fn ended(&self, wants: Wants) -> Option<End> {
+        match wants {
             Wants::Read | Wants::Write => None,
             Wants::End(end) => {
                 if end == End::Finished {

@@ -119,7 +119,7 @@ fn measure(
     let mut costs = at_moments.into_iter();
     // `run` has called at each of the three, or failed.
     let mut next = || costs.next().unwrap_or(Ok(Costs::default()));
-    let (connected, began, ended) = (next()?, next()?, next()?);
+    let (_connected, began, ended) = (next()?, next()?, next()?);
     Ok(Run::new(name, &plan, &report, |of| {
         let cost = |costs: &Costs| match of {
             view::Whose::Server => costs.server,
@@ -129,10 +129,11 @@ fn measure(
             cpu: cost(&began)
                 .zip(cost(&ended))
                 .map(|(began, ended)| ended.0.saturating_sub(began.0)),
+            // Only now has each connection used what it has.
             memory: cost(&empty)
-                .zip(cost(&connected))
+                .zip(cost(&ended))
                 .filter(|_| connections >= MANY)
-                .map(|(empty, connected)| connected.1.saturating_sub(empty.1)),
+                .map(|(empty, ended)| ended.1.saturating_sub(empty.1)),
         }
     }))
 }
