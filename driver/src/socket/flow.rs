@@ -408,7 +408,9 @@ fn note_end(sock: &Sock, io: *mut Io, outcome: Outcome) -> Option<Over> {
 unsafe fn ended(context: *mut c_void, outcome: Outcome) {
     let io = context.cast::<Io>();
     // SAFETY: in the air, so alive with its socket.
-    let sock = unsafe { &*(*io).sock };
+    let sock = unsafe { (*io).sock };
+    // SAFETY: as above.
+    let sock = unsafe { &*sock };
     if let Some(over) = note_end(sock, io, outcome) {
         finish(sock, Some(over));
     }

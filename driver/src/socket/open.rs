@@ -350,7 +350,12 @@ fn query_addresses(sock: &Sock) -> core::result::Result<(), Error> {
     };
     // SAFETY: `calls` is held, so the socket isn't closed.
     let local = unsafe { stream.local_address(&sock.opener) }?;
-    sock.addresses.lock().local = local.into();
+    // SAFETY: as above.
+    let remote = unsafe { stream.remote_address(&sock.opener) }?;
+    *sock.addresses.lock() = Addresses {
+        local: local.into(),
+        remote: remote.into(),
+    };
     sock.mark(mark::CONNECTED);
     Ok(())
 }

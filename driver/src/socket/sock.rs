@@ -208,9 +208,11 @@ impl SockRef {
         let raw = KBox::into_raw(sock);
         // SAFETY: into_raw never gives null.
         let made = Self(unsafe { NonNull::new_unchecked(raw) });
-        // SAFETY: just made; nobody else has it, and it stays where it is. Its
-        // step is signalled only while a reference is kept for it.
-        unsafe { (*raw).task.bind(raw.cast()) };
+        // SAFETY: just made, and nobody else has it.
+        let task = unsafe { &mut (*raw).task };
+        // SAFETY: it stays where it is, and its step is signalled only while a
+        // reference is kept for it.
+        unsafe { task.bind(raw.cast()) };
         Ok(made)
     }
 
