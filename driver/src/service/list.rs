@@ -95,6 +95,21 @@ impl<T: Linked> List<T> {
         }
     }
 
+    /// Shows each thing in the list to `each`, until that returns false; whether
+    /// it never did.
+    pub(super) fn all(&self, mut each: impl FnMut(&T) -> bool) -> bool {
+        // SAFETY: null or in the list, so live.
+        let mut next = unsafe { self.first.as_ref() };
+        while let Some(item) = next {
+            if !each(item) {
+                return false;
+            }
+            // SAFETY: as above.
+            next = unsafe { item.links().next.get().as_ref() };
+        }
+        true
+    }
+
     /// Begins the walk.
     pub(super) fn walk(&mut self) {
         self.place = self.first;

@@ -57,6 +57,7 @@
 mod counters;
 mod health;
 mod list;
+mod sockets;
 mod table;
 mod tcp;
 mod udp;
@@ -64,7 +65,8 @@ mod udp;
 use core::net::SocketAddr;
 
 use weir_abi::{
-    ServiceInfo, ServiceKind, ServiceSpec, ServiceState, SocketAddress, Transport, status,
+    ServiceInfo, ServiceKind, ServiceSpec, ServiceState, SocketAddress, SocketInfo, Transport,
+    status,
 };
 
 use crate::kernel::lock::SpinLock;
@@ -131,6 +133,110 @@ impl Service {
             Self::Udp(service) => service.health().failure(),
         }
     }
+}
+
+/// A service that isn't stopped meanwhile.
+struct Held {
+    id: u32,
+    bound: SocketAddr,
+    service: HeldService,
+}
+
+enum HeldService {
+    Tcp(*const TcpService),
+    Udp(*const UdpService),
+}
+
+impl Held {
+    /// The first service from `id` on that isn't being stopped.
+    fn first(id: u32) -> Option<Self> {
+        let table = TABLE.lock();
+        let mut after = id.saturating_sub(1);
+        loop {
+            let (id, spec, service) = table.after(after)?;
+            after = id;
+            let service = match service {
+                Service::Tcp(service) if service.hold() => {
+                    HeldService::Tcp(service.as_ptr().cast_const())
+                }
+                Service::Udp(service) if service.hold() => {
+                    HeldService::Udp(service.as_ptr().cast_const())
+                }
+                _ => continue,
+            };
+            return Some(Self {
+                id,
+                bound: spec.address,
+                service,
+            });
+        }
+    }
+
+    fn show(&self, from: u64, each: &mut impl FnMut(&SocketInfo) -> bool) -> bool {
+        match self.service {
+            HeldService::Tcp(service) => {
+                // SAFETY: held, so not freed.
+                unsafe { &*service }.show(self.id, self.bound, from, each)
+            }
+            HeldService::Udp(service) => {
+                // SAFETY: held, so not freed.
+                unsafe { &*service }.show(self.id, self.bound, from, each)
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        match self.service {
+            // SAFETY: held, so not freed before this.
+            HeldService::Tcp(service) => unsafe { &*service }.let_go(),
+            // SAFETY: as above.
+            HeldService::Udp(service) => unsafe { &*service }.let_go(),
+        }
+    }
+}
+
+/// Shows the sockets of services with ids from `id` on, in their order, until
+/// `each` returns false; the id of the one it was then, `None` if those were all.
+pub(crate) fn sockets(id: u64, mut each: impl FnMut(&SocketInfo) -> bool) -> Option<u64> {
+    let (mut service, mut from) = sockets::place(id);
+    let mut stopped = None;
+    while let Some(held) = Held::first(service) {
+        if held.id != service {
+            from = sockets::OWN;
+        }
+        let more = held.show(from, &mut |info| {
+            let fits = each(info);
+            if !fits {
+                stopped = Some(info.id);
+            }
+            fits
+        });
+        if !more {
+            return stopped;
+        }
+        service = held.id.checked_add(1)?;
+        from = sockets::OWN;
+    }
+    None
+}
+
+/// How many sockets services have.
+pub(crate) fn socket_count() -> u32 {
+    let table = TABLE.lock();
+    let mut count: u32 = 0;
+    let mut id = 0;
+    while let Some((next, spec, service)) = table.after(id) {
+        let each = match (spec.transport, spec.kind) {
+            (Transport::Tcp, ServiceKind::Relay) => 2,
+            _ => 1,
+        };
+        let connections = service.counts().connections.saturating_mul(each);
+        count = count.saturating_add(connections).saturating_add(1);
+        id = next;
+    }
+    count
 }
 
 /// A service that has been started.

@@ -42,7 +42,7 @@ pub(crate) struct Op {
     /// so that it is there until the call has ended.
     part: UnsafeCell<sys::WskBuf>,
     /// Where bytes that were moved are added up, if anywhere.
-    meter: *const AtomicU64,
+    meters: [*const AtomicU64; 2],
     /// Signals that are raised as well if a call fails or moves less than asked.
     urgent: u32,
 }
@@ -64,7 +64,7 @@ impl Op {
                 offset: 0,
                 length: 0,
             }),
-            meter: ptr::null(),
+            meters: [ptr::null(); 2],
             urgent: 0,
         })
     }
@@ -88,13 +88,13 @@ impl Op {
         self.tell = Tell::Call { routine, context };
     }
 
-    /// Has the bytes of each call that succeeds added to `meter`, before its end
-    /// is told.
+    /// Has the bytes of each call that succeeds added to all of `meters`, before
+    /// its end is told.
     ///
     /// # Safety
-    /// `meter` is good for as long as calls may end.
-    pub(crate) unsafe fn meter(&mut self, meter: *const AtomicU64) {
-        self.meter = meter;
+    /// Each is null, or good for as long as calls may end.
+    pub(crate) unsafe fn meter(&mut self, meters: [*const AtomicU64; 2]) {
+        self.meters = meters;
     }
 
     /// Has these signals raised as well when a call fails or moves less than it
@@ -203,10 +203,12 @@ impl Op {
         if part.mdl.is_null() {
             return true;
         }
-        // SAFETY: null, or good for as long as calls may end (Op::meter).
-        if let Some(meter) = unsafe { self.meter.as_ref() } {
-            // usize has 64 bits here.
-            meter.fetch_add(bytes as u64, Ordering::Relaxed);
+        for meter in self.meters {
+            // SAFETY: null, or good for as long as calls may end (Op::meter).
+            if let Some(meter) = unsafe { meter.as_ref() } {
+                // usize has 64 bits here.
+                meter.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
         }
         bytes == part.length
     }

@@ -4,15 +4,22 @@
 
 use core::cell::{Cell, OnceCell, UnsafeCell};
 use core::ffi::c_void;
+use core::net::SocketAddr;
+use core::ptr;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use weir_abi::{SocketInfo, SocketKind, SocketState};
 
 use super::service::TcpService;
-use super::state::{Action, CLIENT, Event, Failure, Kind, PIPES, SIDES, SLOTS, Session};
+use super::state::{Action, CLIENT, Event, Failure, Kind, PIPES, SIDES, SLOTS, Session, View};
 use crate::kernel::pool::KBox;
 use crate::kernel::status::{NtStatus, Result};
+use crate::kernel::time;
 use crate::service::TAG;
 use crate::service::list::{Linked, Links};
+use crate::service::sockets;
 use crate::wsk::pump::{Next, Task};
-use crate::wsk::{IoBuffer, Number, Op, Outcome, Socket, Stream};
+use crate::wsk::{Ends, IoBuffer, Number, Op, Outcome, SockAddr, Socket, Stream};
 
 /// Bytes of a slot of a pipe. With two operations at a time a pipe moves at most
 /// a slot per round trip of the provider, so small is slow; and all connections
@@ -70,13 +77,27 @@ struct Pipe {
     option: UnsafeCell<u32>,
 }
 
-/// A connection. All of it but `task` and `links` is touched by its own step
-/// only, and steps of one task never overlap.
+/// What others may look at, of one of a connection's sockets.
+pub(super) struct Seen {
+    local: SockAddr,
+    remote: SockAddr,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    /// A [`View`], as its step left it.
+    view: AtomicU8,
+}
+
+/// A connection. All of it but `task`, `links` and `seen` is touched by its own
+/// step only, and steps of one task never overlap.
 pub(super) struct Connection {
     pub(super) task: Task,
     /// Neighbours in the service's list, guarded by that list's lock.
     links: Links<Connection>,
     service: *const TcpService,
+    /// Which of the service's connections it is, from 0.
+    count: u32,
+    accepted_100ns: u64,
+    seen: [Seen; SIDES],
     session: Cell<Session>,
     client: Stream,
     /// A relay's, once connected.
@@ -89,6 +110,35 @@ pub(super) struct Connection {
 impl Linked for Connection {
     fn links(&self) -> &Links<Self> {
         &self.links
+    }
+}
+
+impl Seen {
+    fn new(ends: Ends) -> Self {
+        Self {
+            local: ends.local,
+            remote: ends.remote,
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            view: AtomicU8::new(View::default() as u8),
+        }
+    }
+
+    /// None while there is no such socket.
+    fn state(&self) -> Option<SocketState> {
+        const CONNECTING: u8 = View::Connecting as u8;
+        const CONNECTED: u8 = View::Connected as u8;
+        const PEER_CLOSED: u8 = View::PeerClosed as u8;
+        const SHUT_DOWN: u8 = View::ShutDown as u8;
+        const CLOSING: u8 = View::Closing as u8;
+        match self.view.load(Ordering::Relaxed) {
+            CONNECTING => Some(SocketState::Connecting),
+            CONNECTED => Some(SocketState::Connected),
+            PEER_CLOSED => Some(SocketState::PeerClosed),
+            SHUT_DOWN => Some(SocketState::ShutDown),
+            CLOSING => Some(SocketState::Closing),
+            _ => None,
+        }
     }
 }
 
@@ -113,13 +163,18 @@ impl Connection {
     pub(super) unsafe fn try_new(
         service: *const TcpService,
         kind: Kind,
+        count: u32,
         client: Stream,
+        ends: [Ends; SIDES],
     ) -> Result<KBox<Self>> {
         let mut connection = KBox::try_new(
             Self {
                 task: Task::new(step),
                 links: Links::new(),
                 service,
+                count,
+                accepted_100ns: time::system_time_100ns(),
+                seen: ends.map(Seen::new),
                 session: Cell::new(Session::new(kind, slot_len(kind))),
                 client,
                 target: OnceCell::new(),
@@ -142,24 +197,74 @@ impl Connection {
         let task = unsafe { &raw const (*own).task };
         // SAFETY: the service outlives the connection (caller).
         let counters = unsafe { (*service).counters() };
-        let signals = signal::IN.into_iter().zip(signal::OUT);
-        for (pipe, (received, out)) in connection.pipes.iter_mut().flatten().zip(signals) {
+        for number in 0..kind.pipes() {
+            let at = |seen: &[Seen; SIDES], side: usize| seen.get(side).map(ptr::from_ref);
+            let source = at(&connection.seen, kind.source(number));
+            let sink = at(&connection.seen, kind.sink(number));
+            let signals = signal::IN.get(number).zip(signal::OUT.get(number));
+            let pipe = connection.pipes.get_mut(number).and_then(Option::as_mut);
+            let (Some(source), Some(sink), Some((received, out)), Some(pipe)) =
+                (source, sink, signals, pipe)
+            else {
+                return Err(NtStatus::INVALID_PARAMETER);
+            };
             // SAFETY: operations and task are in one block, which is freed only
             // when all have ended and their signals been taken (state machine).
-            unsafe { pipe.receive.bind(task, received) };
+            unsafe { pipe.receive.bind(task, *received) };
             // SAFETY: as above.
-            unsafe { pipe.out.bind(task, out) };
+            unsafe { pipe.out.bind(task, *out) };
             pipe.out.urgent(signal::URGENT);
-            // SAFETY: the counters are the service's.
-            unsafe { pipe.receive.meter(&raw const counters.bytes_in) };
+            // SAFETY: live, in the same block.
+            let own = unsafe { &raw const (*source).bytes_in };
+            // SAFETY: the counters are the service's, which outlives this.
+            unsafe { pipe.receive.meter([&raw const counters.bytes_in, own]) };
+            // SAFETY: live, in the same block.
+            let own = unsafe { &raw const (*sink).bytes_out };
             // SAFETY: as above.
-            unsafe { pipe.out.meter(&raw const counters.bytes_out) };
+            unsafe { pipe.out.meter([&raw const counters.bytes_out, own]) };
         }
         for (close, closed) in connection.closes.iter_mut().flatten().zip(signal::CLOSED) {
             // SAFETY: as above.
             unsafe { close.bind(task, closed) };
         }
         Ok(connection)
+    }
+
+    /// Shows its sockets from the one with this number on, until `each` returns
+    /// false; whether it never did.
+    pub(super) fn show(
+        &self,
+        service: u32,
+        from: u64,
+        each: &mut impl FnMut(&SocketInfo) -> bool,
+    ) -> bool {
+        for (side, seen) in self.seen.iter().enumerate() {
+            let number = sockets::number(self.count, side);
+            let Some(state) = seen.state().filter(|_| number >= from) else {
+                continue;
+            };
+            let blank = sockets::blank(service, number, SocketKind::TcpStream, state);
+            let info = SocketInfo {
+                local: SocketAddr::try_from(&seen.local).ok().into(),
+                remote: SocketAddr::try_from(&seen.remote).ok().into(),
+                bytes_in: seen.bytes_in.load(Ordering::Relaxed),
+                bytes_out: seen.bytes_out.load(Ordering::Relaxed),
+                opened_100ns: self.accepted_100ns,
+                ..blank
+            };
+            if !each(&info) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Leaves for others to look at how its sockets are.
+    fn leave_view(&self) {
+        let session = self.session.get();
+        for (side, seen) in self.seen.iter().enumerate() {
+            seen.view.store(session.view(side) as u8, Ordering::Relaxed);
+        }
     }
 
     fn service(&self) -> &TcpService {
@@ -339,7 +444,9 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
     if signals & signal::STOP != 0 {
         connection.tell(Event::Stop);
     }
-    if !connection.act() {
+    let done = connection.act();
+    connection.leave_view();
+    if !done {
         return Next::Keep {
             waking: signal::waking(connection.session.get().wanted()),
         };

@@ -3,7 +3,9 @@
 use core::ffi::c_void;
 use core::net::SocketAddr;
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+
+use weir_abi::{SocketInfo, SocketKind, SocketState, status};
 
 use super::connection::{Connection, signal, units};
 use super::state::{End, Kind};
@@ -16,6 +18,7 @@ use crate::service::TAG;
 use crate::service::counters::{Counters, bump};
 use crate::service::health::Health;
 use crate::service::list::List;
+use crate::service::sockets;
 use crate::socket::admits;
 use crate::wsk::pump::{self, Next, Task};
 use crate::wsk::{Accept, Client, Ends, Listener, Op, Options, Refused, SockAddr, Stream};
@@ -41,6 +44,8 @@ pub(in crate::service) struct TcpService {
     /// Its one part is the listener.
     health: Health,
     connections: SpinLock<Connections>,
+    /// Connections that were ever taken in.
+    taken: AtomicU32,
     /// Held by each connection, and by the failure task while it works.
     live: Rundown,
     /// Set before the accept event is enabled, and not changed afterwards.
@@ -89,6 +94,7 @@ impl TcpService {
                     list: List::new(),
                     closing: false,
                 }),
+                taken: AtomicU32::new(0),
                 live: Rundown::new(),
                 listener: None,
                 failure: Task::new(listener_failure),
@@ -189,6 +195,47 @@ impl TcpService {
         true
     }
 
+    /// Holds the service, unless it is being stopped.
+    pub(in crate::service) fn hold(&self) -> bool {
+        self.live.acquire_raw()
+    }
+
+    /// Undoes [`TcpService::hold`].
+    pub(in crate::service) fn let_go(&self) {
+        self.live.release_raw();
+    }
+
+    /// Shows its sockets from the one with this number on, until `each` returns
+    /// false; whether it never did. Its list's lock is held meanwhile.
+    pub(in crate::service) fn show(
+        &self,
+        id: u32,
+        bound: SocketAddr,
+        from: u64,
+        each: &mut impl FnMut(&SocketInfo) -> bool,
+    ) -> bool {
+        if from == sockets::OWN {
+            let (state, failure) = match self.health.failure() {
+                None => (SocketState::Listening, status::SUCCESS),
+                Some(failure) => (SocketState::Failed, failure),
+            };
+            let counts = self.counters.read();
+            let info = SocketInfo {
+                local: bound.into(),
+                reads: counts.accepted,
+                refused: counts.dropped,
+                status: failure,
+                ..sockets::blank(id, sockets::OWN, SocketKind::TcpListener, state)
+            };
+            if !each(&info) {
+                return false;
+            }
+        }
+        let connections = self.connections.lock();
+        let list = &connections.list;
+        list.all(|connection| connection.show(id, from, each))
+    }
+
     pub(in crate::service) fn health(&self) -> &Health {
         &self.health
     }
@@ -241,10 +288,13 @@ impl TcpService {
     }
 
     /// Makes a connection's block, links it and starts it.
-    fn take(&self, socket: Stream) -> core::result::Result<(), Refused> {
+    fn take(&self, socket: Stream, ends: &Ends) -> core::result::Result<(), Refused> {
+        let count = self.taken.fetch_add(1, Ordering::Relaxed);
+        let [local, remote] = self.target.unwrap_or([SockAddr::EMPTY; 2]);
+        let ends = [*ends, Ends { local, remote }];
         // SAFETY: the connection holds `live`, which `stop` waits for.
-        let connection =
-            unsafe { Connection::try_new(self, self.kind, socket) }.map_err(|_| Refused)?;
+        let connection = unsafe { Connection::try_new(self, self.kind, count, socket, ends) };
+        let connection = connection.map_err(|_| Refused)?;
         let mut connections = self.connections.lock();
         if connections.closing {
             drop(connections);
@@ -266,7 +316,7 @@ impl TcpService {
 }
 
 impl Accept for TcpService {
-    fn accept(&self, connection: Stream, _ends: &Ends) -> core::result::Result<(), Refused> {
+    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<(), Refused> {
         if !self.live.acquire_raw() {
             bump(&self.counters.dropped, 1);
             return Err(Refused);
@@ -274,7 +324,7 @@ impl Accept for TcpService {
         let units = units(self.kind);
         let others = UNITS.fetch_add(units, Ordering::Relaxed);
         let taken = if others.saturating_add(units) <= MAX_UNITS {
-            self.take(connection)
+            self.take(connection, ends)
         } else {
             Err(Refused)
         };

@@ -152,6 +152,21 @@ pub(crate) struct Wanted {
     pub(crate) out: [bool; PIPES],
 }
 
+/// How a socket of a connection looks from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum View {
+    /// There is none, not yet or not any more.
+    #[default]
+    Absent,
+    Connecting,
+    Connected,
+    /// The peer has shut its side down.
+    PeerClosed,
+    /// We have.
+    ShutDown,
+    Closing,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Slot {
     Empty,
@@ -293,6 +308,25 @@ impl Session {
     /// Why it ended, once it has.
     pub(crate) fn end(&self) -> Option<End> {
         self.over
+    }
+
+    /// How the socket of `side` is, for those who look on.
+    pub(crate) fn view(&self, side: usize) -> View {
+        let is = self.sides.get(side).copied().unwrap_or(Side::Absent);
+        let source = self.pipes.get(self.kind.source(side));
+        let sends = |pipe: &usize| self.kind.sink(*pipe) == side;
+        let sink = (0..self.kind.pipes()).find(sends);
+        let sink = sink.and_then(|pipe| self.pipes.get(pipe));
+        let ended = source.is_some_and(|pipe| pipe.ended);
+        let shut = sink.is_some_and(|pipe| pipe.out == Out::Done);
+        match (is, ended, shut) {
+            (Side::Absent, ..) if self.is_connecting() => View::Connecting,
+            (Side::Absent | Side::Closed, ..) => View::Absent,
+            (Side::Closing, ..) | (_, true, true) => View::Closing,
+            (_, true, false) => View::PeerClosed,
+            (_, false, true) => View::ShutDown,
+            (_, false, false) => View::Connected,
+        }
     }
 
     /// Whether the operation of pipe 0's other end is to connect.

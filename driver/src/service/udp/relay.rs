@@ -23,7 +23,9 @@ use core::cell::{Cell, OnceCell, UnsafeCell};
 use core::ffi::c_void;
 use core::net::SocketAddr;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use weir_abi::{SocketInfo, SocketKind, SocketState};
 
 use super::service::{BUFFER_LEN, UdpService, length};
 use super::state::{self, DatagramAction, DatagramEvent, Failure, Fate};
@@ -33,6 +35,7 @@ use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::time;
 use crate::service::TAG;
 use crate::service::counters::bump;
+use crate::service::sockets;
 use crate::wsk::pump::{self, Next, Task};
 use crate::wsk::{Client, Datagram, IoBuffer, Op, Peer, SockAddr};
 
@@ -65,6 +68,8 @@ pub(super) struct Clients {
     any: SockAddr,
     target: SockAddr,
     table: SpinLock<KSlice<Option<Entry>>>,
+    /// Clients that were ever made.
+    made: AtomicU32,
 }
 
 #[derive(Clone, Copy)]
@@ -106,12 +111,17 @@ enum Phase {
     Running,
 }
 
-/// One client. All of it but `task` and `shared` is touched by its own step
-/// only.
+/// One client. All of it but `task`, `shared` and the counters is touched by its
+/// own step only.
 pub(super) struct Known {
     task: Task,
     service: *const UdpService,
     address: SockAddr,
+    /// Which of the service's clients it is, from 0.
+    count: u32,
+    opened_100ns: u64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
     shared: UnsafeCell<Shared>,
     phase: Cell<Phase>,
     /// Whether `transfer` is pending.
@@ -134,6 +144,7 @@ impl Clients {
             any: SockAddr::any(&target),
             target: SockAddr::from(target),
             table: SpinLock::new(KSlice::try_from_fn(MAX_CLIENTS, TAG, |_| None)?),
+            made: AtomicU32::new(0),
         })
     }
 
@@ -164,8 +175,10 @@ impl Clients {
         if !may {
             return Route::Drop;
         }
+        let count = self.made.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's.
-        let Ok(client) = (unsafe { Known::try_new(service, SockAddr::from(address), bit) }) else {
+        let client = unsafe { Known::try_new(service, SockAddr::from(address), count, bit) };
+        let Ok(client) = client else {
             return Route::Drop;
         };
         // SAFETY: the caller's.
@@ -278,6 +291,43 @@ impl Clients {
         self.forget(|_| true);
     }
 
+    /// Shows their sockets towards the target, from the one with this number on,
+    /// until `each` returns false; whether it never did. The table's order is
+    /// none, so the next one is looked for each time.
+    pub(super) fn show(
+        &self,
+        service: u32,
+        from: u64,
+        each: &mut impl FnMut(&SocketInfo) -> bool,
+    ) -> bool {
+        let mut from = from;
+        loop {
+            let table = self.table.lock();
+            let numbered = table.iter().flatten().map(|entry| {
+                // SAFETY: in the table, whose lock is held: alive.
+                let known = unsafe { entry.client.as_ref() };
+                (sockets::number(known.count, 0), known)
+            });
+            let later = numbered.filter(|(number, _)| *number >= from);
+            let Some((number, known)) = later.min_by_key(|(number, _)| *number) else {
+                return true;
+            };
+            let blank = sockets::blank(service, number, SocketKind::Udp, SocketState::Connected);
+            let info = SocketInfo {
+                remote: SocketAddr::try_from(&self.target).ok().into(),
+                bytes_in: known.bytes_in.load(Ordering::Relaxed),
+                bytes_out: known.bytes_out.load(Ordering::Relaxed),
+                opened_100ns: known.opened_100ns,
+                ..blank
+            };
+            drop(table);
+            if !each(&info) {
+                return false;
+            }
+            from = number.saturating_add(1);
+        }
+    }
+
     /// Lets those go on that pause.
     pub(super) fn resume(&self) {
         let table = self.table.lock();
@@ -298,6 +348,7 @@ impl Known {
     unsafe fn try_new(
         service: *const UdpService,
         address: SockAddr,
+        count: u32,
         waiting: u32,
     ) -> Result<KBox<Self>> {
         let mut client = KBox::try_new(
@@ -305,6 +356,10 @@ impl Known {
                 task: Task::new(step),
                 service,
                 address,
+                count,
+                opened_100ns: time::system_time_100ns(),
+                bytes_in: AtomicU64::new(0),
+                bytes_out: AtomicU64::new(0),
                 shared: UnsafeCell::new(Shared {
                     ready: false,
                     gone: false,
@@ -338,6 +393,12 @@ impl Known {
         // SAFETY: as above.
         unsafe { client.close.bind(task, signal::CLOSED) };
         Ok(client)
+    }
+
+    /// Counts what a user has sent.
+    pub(super) fn count_sent(&self, length: u32) {
+        self.bytes_out
+            .fetch_add(u64::from(length), Ordering::Relaxed);
     }
 
     fn service(&self) -> &UdpService {
@@ -432,6 +493,8 @@ impl Known {
                             true => Fate::Drop,
                             false => Fate::Send,
                         };
+                        self.bytes_in
+                            .fetch_add(u64::from(length), Ordering::Relaxed);
                         self.touch();
                         DatagramEvent::Received { length, fate }
                     }

@@ -6,6 +6,8 @@ use core::ffi::c_void;
 use core::net::SocketAddr;
 use core::ptr::{self, NonNull};
 
+use weir_abi::{SocketInfo, SocketKind, SocketState, status};
+
 use super::relay::{Clients, Known, Route};
 use super::state::{self, DatagramAction, DatagramEvent, Failure, Fate};
 use crate::kernel::log;
@@ -16,6 +18,7 @@ use crate::kernel::timer::Timer;
 use crate::service::TAG;
 use crate::service::counters::Counters;
 use crate::service::health::Health;
+use crate::service::sockets;
 use crate::service::tcp::state::Kind;
 use crate::wsk::pump::{self, Next, Task};
 use crate::wsk::{Client, Control, Datagram, IoBuffer, Op, Outcome, Peer, Received};
@@ -214,6 +217,47 @@ impl UdpService {
         }
     }
 
+    /// Holds the service, unless it is being stopped.
+    pub(in crate::service) fn hold(&self) -> bool {
+        self.live.acquire_raw()
+    }
+
+    /// Undoes [`UdpService::hold`].
+    pub(in crate::service) fn let_go(&self) {
+        self.live.release_raw();
+    }
+
+    /// Shows its sockets from the one with this number on, until `each` returns
+    /// false; whether it never did.
+    pub(in crate::service) fn show(
+        &self,
+        id: u32,
+        bound: SocketAddr,
+        from: u64,
+        each: &mut impl FnMut(&SocketInfo) -> bool,
+    ) -> bool {
+        if from == sockets::OWN {
+            let (state, failure) = match self.health.failure() {
+                None => (SocketState::Bound, status::SUCCESS),
+                Some(failure) => (SocketState::Failed, failure),
+            };
+            let counts = self.counters.read();
+            let info = SocketInfo {
+                local: bound.into(),
+                bytes_in: counts.bytes_in,
+                bytes_out: counts.bytes_out,
+                reads: counts.accepted,
+                status: failure,
+                ..sockets::blank(id, sockets::OWN, SocketKind::Udp, state)
+            };
+            if !each(&info) {
+                return false;
+            }
+        }
+        let clients = self.relay.as_ref();
+        clients.is_none_or(|clients| clients.show(id, from, each))
+    }
+
     pub(in crate::service) fn health(&self) -> &Health {
         &self.health
     }
@@ -339,7 +383,13 @@ impl Slot {
                 self.failure.set(status);
                 Some(DatagramEvent::Failed(failure))
             }
-            Ok(length) if was_send => Some(DatagramEvent::Sent(length)),
+            Ok(length) if was_send => {
+                if let Some(client) = self.via.get() {
+                    // SAFETY: a user keeps it alive: this, until `let_go`.
+                    unsafe { client.as_ref() }.count_sent(length);
+                }
+                Some(DatagramEvent::Sent(length))
+            }
             Ok(length) => {
                 // SAFETY: the operation has ended.
                 let received = unsafe { self.peer.last() };
