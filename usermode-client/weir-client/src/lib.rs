@@ -42,7 +42,7 @@ pub use capture::{Batch, Capture, Frame, ReadAhead};
 pub use device::{Device, Workers};
 pub use error::{Error, Failure, NtStatus};
 pub use kind::{Doing, ErrorKind};
-pub use model::{Adapter, DriverStatus, DriverVersion, Service, StartedService, filetime};
+pub use model::{Adapter, DriverStatus, DriverVersion, Ended, Service, StartedService, filetime};
 pub use steer::{Alarm, Flow, LoadedRules, RuleCounters, RulesInForce};
 pub use weir_abi as abi;
 pub use write::{Divert, FrameLen, Injector, Outgoing};

@@ -193,6 +193,23 @@ pub struct StartedService {
     pub address: SocketAddr,
 }
 
+/// How connections of a service ended; a stop of the service is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// In order: both sides had sent all they had.
+    pub finished: u64,
+    /// Relay: the target refused or could not be reached.
+    pub target_refused: u64,
+    /// The client reset it.
+    pub reset_by_client: u64,
+    /// Relay: the target reset it.
+    pub reset_by_target: u64,
+    /// TCP: one side didn't answer any more; UDP: nothing came for long.
+    pub timed_out: u64,
+    /// For any other reason.
+    pub failed: u64,
+}
+
 /// A service of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -216,6 +233,10 @@ pub struct Service {
     pub errors: u64,
     /// Connections refused or datagrams not answered for want of room.
     pub dropped: u64,
+    /// Where a relay connects or sends to.
+    pub target: Option<SocketAddr>,
+    /// How its connections ended.
+    pub ended: Ended,
     /// What it failed with, none while it runs. A service that failed is to be
     /// stopped: it takes nothing new, and holds its address until then.
     pub failure: Option<NtStatus>,
@@ -245,6 +266,15 @@ impl Service {
             bytes_out: info.bytes_out,
             errors: info.errors,
             dropped: info.dropped,
+            target: info.target.optional()?,
+            ended: Ended {
+                finished: info.finished,
+                target_refused: info.target_refused,
+                reset_by_client: info.reset_by_client,
+                reset_by_target: info.reset_by_target,
+                timed_out: info.timed_out,
+                failed: info.failed,
+            },
             failure: info.failure()?.map(NtStatus),
         })
     }

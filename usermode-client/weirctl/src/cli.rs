@@ -59,6 +59,17 @@ pub(crate) enum Command {
     Divert(DivertArgs),
     /// Send the frames of a capture file, or hand them to the host
     Inject(InjectArgs),
+    /// TCP over a kernel socket: standard input to the peer, the peer to standard output
+    #[command(subcommand)]
+    Tcp(crate::commands::tcp::TcpCommand),
+    /// UDP over a kernel socket
+    #[command(subcommand)]
+    Udp(crate::commands::udp::UdpCommand),
+    /// The kernel sockets of the driver, of programs and of services
+    Sockets,
+    /// A chat over kernel sockets: rooms, names, a server and a client
+    #[command(subcommand)]
+    Chat(crate::commands::chat::ChatCommand),
     /// Network services inside the kernel
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -354,6 +365,10 @@ pub(crate) enum ServiceCommand {
         kind: KindArg,
         #[command(flatten)]
         listen: ListenArgs,
+        /// Where a relay connects or sends to
+        #[arg(long, value_name = "ADDR:PORT", value_parser = address,
+              required_if_eq("kind", "relay"))]
+        to: Option<SocketAddr>,
     },
     /// The services that run
     List,
@@ -370,6 +385,8 @@ pub(crate) enum KindArg {
     Echo,
     /// Drops what it receives
     Discard,
+    /// Passes it on to another address, and what comes back from there (--to)
+    Relay,
 }
 
 impl From<KindArg> for ServiceKind {
@@ -377,6 +394,7 @@ impl From<KindArg> for ServiceKind {
         match kind {
             KindArg::Echo => ServiceKind::Echo,
             KindArg::Discard => ServiceKind::Discard,
+            KindArg::Relay => ServiceKind::Relay,
         }
     }
 }
@@ -522,7 +540,21 @@ mod tests {
             "capture -w f --flush-ms 60001",
             "service stop x",
             "stats extra",
-            "service start discard --tcp 1.2.3.4:5",
+            "service start drop --tcp 1.2.3.4:5",
+            "service start relay --tcp 1.2.3.4:5",
+            "tcp connect",
+            "tcp connect 127.0.0.1 0",
+            "tcp connect 127.0.0.1 7 --pin 00",
+            "tcp connect 127.0.0.1 7 --tls --pin 00",
+            "tcp connect 127.0.0.1 7 -w 0",
+            "tcp listen host:7",
+            "tcp listen 127.0.0.1:0 --tls --cert f",
+            "udp send 127.0.0.1 7 --chunk 65528",
+            "udp send 127.0.0.1 7 --ttl 256",
+            "udp listen 127.0.0.1:0 --join x",
+            "chat serve",
+            "chat join 127.0.0.1:7",
+            "chat join 127.0.0.1:7 --name a/b",
             "debug ioctl --code xyz",
             "inspect",
             "inspect f --flows 0",

@@ -71,6 +71,23 @@ pub(crate) enum CtlError {
     Flows(#[from] weir_engine::flow::Error),
     #[error("{0} is not a string of hex bytes")]
     Hex(String),
+    #[error("{0} has no port: give HOST PORT or HOST:PORT, an IPv6 address as [::1]:7")]
+    NoPort(String),
+    #[error(
+        "--tls needs to know whom to believe: give --pin SHA256 (`weirctl tcp listen --tls` prints \
+         it, or `openssl x509 -fingerprint -sha256`) or --ca FILE"
+    )]
+    Trust,
+    #[error("{0} can't be the name in a certificate; give the right one with --server-name")]
+    ServerName(String),
+    #[error("{path}: {problem}; give a PEM file")]
+    Pem { path: String, problem: String },
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("the stream failed: {0}")]
+    Stream(io::Error),
+    #[error("{0}")]
+    Chat(String),
     #[error("{operation} ended with {status}")]
     Status {
         operation: &'static str,
@@ -79,11 +96,37 @@ pub(crate) enum CtlError {
 }
 
 impl CtlError {
+    /// An error of a stream: one of the library's, or of what runs over it.
+    pub(crate) fn stream(error: io::Error) -> CtlError {
+        match ClientError::from_io(error) {
+            Ok(error) => CtlError::Client(error),
+            Err(other) => CtlError::Stream(other),
+        }
+    }
+
+    /// An error of TLS outside of a handshake.
+    pub(crate) fn tls(error: rustls::Error) -> CtlError {
+        CtlError::Tls(format!("{error}; give another certificate or key"))
+    }
+
+    /// A certificate that couldn't be made.
+    pub(crate) fn certificate(error: rcgen::Error) -> CtlError {
+        CtlError::Tls(format!("{error}; give one with --cert and --key"))
+    }
+
+    /// Whether writing to standard output failed.
+    pub(crate) fn is_of_output(&self) -> bool {
+        matches!(self, CtlError::Output(_))
+    }
+
     /// The exit code; the list is in `--help` and in README.md.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             // An argument of the command line.
-            CtlError::Expression(_) => 2,
+            CtlError::Expression(_)
+            | CtlError::NoPort(_)
+            | CtlError::Trust
+            | CtlError::ServerName(_) => 2,
             CtlError::Model(weir_io_models::Error::NotWindows { .. }) => 3,
             CtlError::Model(weir_io_models::Error::Bound { .. }) => 2,
             CtlError::Client(ClientError::NotPresent { .. } | ClientError::Unsupported) => 3,

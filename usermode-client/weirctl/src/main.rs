@@ -9,10 +9,13 @@ mod offline;
 mod output;
 mod pcapng;
 #[cfg(test)]
+mod socket_tests;
+#[cfg(test)]
 mod steer_tests;
 #[cfg(test)]
 mod tests;
 mod views;
+mod wire;
 
 use std::io;
 use std::process::ExitCode;

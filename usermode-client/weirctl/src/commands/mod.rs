@@ -2,6 +2,7 @@
 
 mod adapters;
 pub(crate) mod capture;
+pub(crate) mod chat;
 mod debug;
 pub(crate) mod divert;
 mod flows;
@@ -9,8 +10,11 @@ pub(crate) mod inject;
 mod rules;
 pub(crate) mod serve;
 mod service;
+mod sockets;
 pub(crate) mod stats;
 mod status;
+pub(crate) mod tcp;
+pub(crate) mod udp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +53,10 @@ pub(crate) fn on_device(
         Command::Adapters => adapters::adapters(device, out),
         Command::Capture(args) => capture::capture(device, args, out),
         Command::Service(service) => service::run(device, service, out),
+        Command::Tcp(command) => tcp::run(device, command, out),
+        Command::Udp(command) => udp::run(device, command, out),
+        Command::Sockets => sockets::sockets(device, out),
+        Command::Chat(command) => chat::run(device, command, out),
         Command::Version => status::version(device, out),
         Command::Debug(debug) => debug::run(device, debug, out),
         Command::Inspect(args) => offline::inspect(args, out),

@@ -17,15 +17,21 @@ struct Started {
     transport: &'static str,
     address: String,
     port: u16,
+    /// Where a relay goes to.
+    to: Option<String>,
 }
 
 impl View for Started {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
+        write!(
             out,
             "service {} started: {} on {} {}",
             self.id, self.kind, self.transport, self.address
-        )
+        )?;
+        match &self.to {
+            Some(to) => writeln!(out, " to {to}"),
+            None => writeln!(out),
+        }
     }
 }
 
@@ -58,9 +64,59 @@ struct Service {
     bytes_out: u64,
     errors: u64,
     dropped: u64,
+    /// Where a relay goes to.
+    to: Option<String>,
+    ended: Ended,
     state: &'static str,
     /// The NTSTATUS it failed with.
     status: Option<String>,
+}
+
+/// How connections ended.
+#[derive(Serialize)]
+struct Ended {
+    finished: u64,
+    target_refused: u64,
+    reset_by_client: u64,
+    reset_by_target: u64,
+    timed_out: u64,
+    failed: u64,
+}
+
+impl From<weir_client::Ended> for Ended {
+    fn from(ended: weir_client::Ended) -> Ended {
+        Ended {
+            finished: ended.finished,
+            target_refused: ended.target_refused,
+            reset_by_client: ended.reset_by_client,
+            reset_by_target: ended.reset_by_target,
+            timed_out: ended.timed_out,
+            failed: ended.failed,
+        }
+    }
+}
+
+impl Ended {
+    /// What there was of it, for people.
+    fn text(&self) -> String {
+        let all = [
+            (self.finished, "finished"),
+            (self.target_refused, "refused by target"),
+            (self.reset_by_client, "reset by client"),
+            (self.reset_by_target, "reset by target"),
+            (self.timed_out, "timed out"),
+            (self.failed, "failed"),
+        ];
+        let some: Vec<String> = all
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, what)| format!("{n} {what}"))
+            .collect();
+        if some.is_empty() {
+            return "-".to_owned();
+        }
+        some.join(", ")
+    }
 }
 
 impl Service {
@@ -92,7 +148,10 @@ impl View for Services {
                     s.id.to_string(),
                     s.kind.to_owned(),
                     s.transport.to_owned(),
-                    s.address.clone(),
+                    match &s.to {
+                        None => s.address.clone(),
+                        Some(to) => format!("{} to {to}", s.address),
+                    },
                     s.condition(),
                     s.connections.to_string(),
                     s.accepted.to_string(),
@@ -100,6 +159,7 @@ impl View for Services {
                     s.bytes_out.to_string(),
                     s.errors.to_string(),
                     s.dropped.to_string(),
+                    s.ended.text(),
                 ]
             })
             .collect();
@@ -115,8 +175,9 @@ impl View for Services {
             "bytes out",
             "errors",
             "dropped",
+            "ended",
         ];
-        columns(out, &header, &[1, 2, 3, 4], &rows)
+        columns(out, &header, &[1, 2, 3, 4, 11], &rows)
     }
 }
 
@@ -127,7 +188,7 @@ pub(crate) fn run(
     out: &mut Output<'_>,
 ) -> Result<(), CtlError> {
     match command {
-        ServiceCommand::Start { kind, listen } => {
+        ServiceCommand::Start { kind, listen, to } => {
             let Some((transport, address)) = listen.target() else {
                 unreachable!("clap asks for one of --tcp and --udp");
             };
@@ -135,7 +196,7 @@ pub(crate) fn run(
                 kind: (*kind).into(),
                 transport,
                 address,
-                target: None,
+                target: *to,
             };
             let started = device.start_service(&spec)?;
             out.show(&Started {
@@ -144,6 +205,7 @@ pub(crate) fn run(
                 transport: transport.as_str(),
                 address: started.address.to_string(),
                 port: started.address.port(),
+                to: to.map(|to| to.to_string()),
             })?;
         }
         ServiceCommand::List => {
@@ -161,6 +223,8 @@ pub(crate) fn run(
                     bytes_out: s.bytes_out,
                     errors: s.errors,
                     dropped: s.dropped,
+                    to: s.target.map(|to| to.to_string()),
+                    ended: s.ended.into(),
                     state: s.state().as_str(),
                     status: s.failure.map(name),
                 })

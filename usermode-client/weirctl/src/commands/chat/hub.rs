@@ -1,0 +1,403 @@
+//! Who is in which room, and what goes to whom. Knows nothing of sockets.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::channel::mpsc::{Receiver, Sender, channel};
+use futures::channel::oneshot;
+
+/// A line to a member, its end included. Shared by all it goes to.
+pub(super) type Line = Arc<str>;
+
+/// Why somebody can't come in. Each says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("somebody has this name already; choose another")]
+    Taken,
+    #[error("the server is full; try again later")]
+    Full,
+    #[error("the server is stopping; try again later")]
+    Stopping,
+}
+
+/// The rooms and who is in them.
+pub(super) struct Hub {
+    state: Mutex<State>,
+    most: usize,
+    queue: usize,
+}
+
+#[derive(Default)]
+struct State {
+    /// By name, small letters.
+    members: HashMap<String, Member>,
+    /// Names of the members in each room; by name of the room, small letters.
+    rooms: HashMap<String, BTreeMap<String, ()>>,
+    stopping: bool,
+    thrown_out: u64,
+}
+
+struct Member {
+    name: String,
+    room: String,
+    to: Sender<Line>,
+    /// Dropped when the member is thrown out.
+    stays: Option<oneshot::Sender<()>>,
+}
+
+/// A member's side of the hub.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Its name, small letters.
+    key: String,
+    /// What is to be written to it. Ends when it has left.
+    pub(super) lines: Receiver<Line>,
+    /// Ready when it is thrown out for not reading.
+    pub(super) out: oneshot::Receiver<()>,
+}
+
+impl Seat {
+    /// Who sits here.
+    pub(super) fn key(&self) -> String {
+        self.key.clone()
+    }
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) members: usize,
+    pub(super) rooms: usize,
+    /// Members thrown out for not reading.
+    pub(super) thrown_out: u64,
+}
+
+fn fold(name: &str) -> String {
+    name.to_lowercase()
+}
+
+fn line(text: impl std::fmt::Display) -> Line {
+    format!("{text}\n").into()
+}
+
+impl State {
+    /// Sends a line to everybody in a room but one; who has no room for it.
+    fn tell(&mut self, room: &str, but: Option<&str>, text: &Line) -> Vec<String> {
+        let mut slow = Vec::new();
+        let Some(here) = self.rooms.get(room) else {
+            return slow;
+        };
+        for key in here.keys() {
+            if but == Some(key) {
+                continue;
+            }
+            if let Some(member) = self.members.get_mut(key)
+                && member.to.try_send(Arc::clone(text)).is_err()
+            {
+                slow.push(key.clone());
+            }
+        }
+        slow
+    }
+
+    /// Tells, and throws out who doesn't read, of which those who stay are told.
+    fn tell_all(&mut self, room: &str, but: Option<&str>, text: &Line) {
+        let mut slow = self.tell(room, but, text);
+        while let Some(key) = slow.pop() {
+            let Some(mut member) = self.remove(&key) else {
+                continue;
+            };
+            tracing::info!(name = member.name, "thrown out: it doesn't read");
+            member.stays.take();
+            self.thrown_out += 1;
+            let room = fold(&member.room);
+            let text = line(format_args!(
+                "* {} was thrown out: it reads too slowly",
+                member.name
+            ));
+            slow.extend(self.tell(&room, None, &text));
+        }
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Member> {
+        let member = self.members.remove(key)?;
+        self.leave_room(key, &fold(&member.room));
+        Some(member)
+    }
+
+    fn leave_room(&mut self, key: &str, room: &str) {
+        if let Some(here) = self.rooms.get_mut(room) {
+            here.remove(key);
+            if here.is_empty() {
+                self.rooms.remove(room);
+            }
+        }
+    }
+
+    fn enter_room(&mut self, key: &str, name: &str, room: &str) {
+        let folded = fold(room);
+        let here = self.rooms.entry(folded.clone()).or_default();
+        here.insert(key.to_owned(), ());
+        let count = here.len();
+        let text = line(format_args!("* {name} joined {room} ({count} here)"));
+        self.tell_all(&folded, None, &text);
+    }
+}
+
+impl Hub {
+    /// A hub for at most so many members, each with so many lines that wait.
+    pub(super) fn new(most: usize, queue: usize) -> Hub {
+        Hub {
+            state: Mutex::default(),
+            most,
+            queue,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets somebody in, with names that are good. The room sees it.
+    pub(super) fn enter(&self, name: &str, room: &str) -> Result<Seat, Refusal> {
+        let mut state = self.lock();
+        let key = fold(name);
+        if state.stopping {
+            return Err(Refusal::Stopping);
+        }
+        if state.members.contains_key(&key) {
+            return Err(Refusal::Taken);
+        }
+        if state.members.len() >= self.most {
+            return Err(Refusal::Full);
+        }
+        let (to, lines) = channel(self.queue);
+        let (stays, out) = oneshot::channel();
+        let member = Member {
+            name: name.to_owned(),
+            room: room.to_owned(),
+            to,
+            stays: Some(stays),
+        };
+        state.members.insert(key.clone(), member);
+        state.enter_room(&key, name, room);
+        Ok(Seat { key, lines, out })
+    }
+
+    /// Says something to a member's room. The member itself isn't told.
+    pub(super) fn say(&self, key: &str, text: &str) {
+        let mut state = self.lock();
+        let Some(member) = state.members.get(key) else {
+            return;
+        };
+        // What would move a terminal's cursor is not passed on.
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        let room = fold(&member.room);
+        let text = line(format_args!("<{}> {text}", member.name));
+        state.tell_all(&room, Some(key), &text);
+    }
+
+    /// Goes to another room. Both rooms see it.
+    pub(super) fn go(&self, key: &str, room: &str) {
+        let mut state = self.lock();
+        let Some(member) = state.members.get_mut(key) else {
+            return;
+        };
+        let (name, from) = (member.name.clone(), member.room.clone());
+        if fold(&from) == fold(room) {
+            drop(state);
+            return self.answer(key, format_args!("! you are in {from} already"));
+        }
+        member.room = room.to_owned();
+        state.leave_room(key, &fold(&from));
+        let text = line(format_args!("* {name} left {from}: to {room}"));
+        state.tell_all(&fold(&from), None, &text);
+        state.enter_room(key, &name, room);
+    }
+
+    /// Tells a member who is in its room.
+    pub(super) fn who(&self, key: &str) {
+        let state = self.lock();
+        let Some(member) = state.members.get(key) else {
+            return;
+        };
+        let here = state.rooms.get(&fold(&member.room));
+        let names: Vec<&str> = here
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .filter_map(|key| state.members.get(key))
+            .map(|member| member.name.as_str())
+            .collect();
+        let text = format!("= {} here: {}", names.len(), names.join(" "));
+        drop(state);
+        self.answer(key, text);
+    }
+
+    /// Tells one member something.
+    pub(super) fn answer(&self, key: &str, text: impl std::fmt::Display) {
+        let mut state = self.lock();
+        if let Some(member) = state.members.get_mut(key) {
+            // With no room for it, the next line to the room throws it out.
+            let _ = member.to.try_send(line(text));
+        }
+    }
+
+    /// Lets a member go. The room sees it; a member that was thrown out is gone
+    /// already.
+    pub(super) fn leave(&self, key: &str, why: &str) {
+        let mut state = self.lock();
+        let Some(mut member) = state.remove(key) else {
+            return;
+        };
+        // Not thrown out: what waits is written yet.
+        if let Some(stays) = member.stays.take() {
+            let _ = stays.send(());
+        }
+        let text = line(format_args!(
+            "* {} left {}: {why}",
+            member.name, member.room
+        ));
+        state.tell_all(&fold(&member.room), None, &text);
+    }
+
+    /// Lets everybody go, and nobody in.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        state.stopping = true;
+        state.rooms.clear();
+        for (_, mut member) in state.members.drain() {
+            let _ = member.to.try_send(line("! the server stops"));
+            // Not thrown out: what waits is written yet.
+            if let Some(stays) = member.stays.take() {
+                let _ = stays.send(());
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn counts(&self) -> Counts {
+        let state = self.lock();
+        Counts {
+            members: state.members.len(),
+            rooms: state.rooms.len(),
+            thrown_out: state.thrown_out,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, StreamExt as _};
+
+    use super::*;
+
+    fn hub() -> Hub {
+        Hub::new(10, 16)
+    }
+
+    /// What waits for a member.
+    fn read(seat: &mut Seat) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(Some(line)) = seat.lines.next().now_or_never() {
+            lines.push(line.trim_end().to_owned());
+        }
+        lines
+    }
+
+    #[test]
+    fn all_in_a_room_see_who_comes_speaks_and_goes() {
+        let hub = hub();
+        let mut ann = hub.enter("Ann", "Lobby").expect("in");
+        let mut bob = hub.enter("bob", "lobby").expect("in");
+        let mut eve = hub.enter("eve", "other").expect("in");
+        hub.say(&bob.key(), "hi \x1b[2Jthere");
+        hub.who(&ann.key());
+        hub.leave(&bob.key(), "left");
+        assert_eq!(
+            read(&mut ann),
+            [
+                "* Ann joined Lobby (1 here)",
+                "* bob joined lobby (2 here)",
+                "<bob> hi [2Jthere",
+                "= 2 here: Ann bob",
+                "* bob left lobby: left",
+            ]
+        );
+        assert_eq!(read(&mut bob), ["* bob joined lobby (2 here)"]);
+        assert_eq!(read(&mut eve), ["* eve joined other (1 here)"]);
+        // Its lines have ended, and it was not thrown out.
+        assert_eq!(bob.lines.next().now_or_never(), Some(None));
+        assert_eq!(hub.counts().thrown_out, 0);
+    }
+
+    #[test]
+    fn names_are_taken_whatever_their_case_and_free_again_later() {
+        let hub = hub();
+        let ann = hub.enter("Ann", "a").expect("in");
+        assert_eq!(hub.enter("aNN", "b").expect_err("taken"), Refusal::Taken);
+        hub.leave(&ann.key(), "left");
+        assert!(hub.enter("aNN", "b").is_ok());
+        assert_eq!(hub.counts().rooms, 1);
+    }
+
+    #[test]
+    fn no_more_come_in_than_there_is_room_for() {
+        let hub = hub();
+        let seats: Vec<_> = (0..10)
+            .map(|i| hub.enter(&i.to_string(), "r").expect("in"))
+            .collect();
+        assert_eq!(hub.enter("x", "r").expect_err("full"), Refusal::Full);
+        drop(seats);
+        hub.stop();
+        assert_eq!(hub.enter("x", "r").expect_err("stops"), Refusal::Stopping);
+    }
+
+    #[test]
+    fn rooms_are_changed_and_both_see_it() {
+        let hub = hub();
+        let mut ann = hub.enter("ann", "one").expect("in");
+        let mut bob = hub.enter("bob", "two").expect("in");
+        hub.go(&bob.key(), "One");
+        hub.go(&bob.key(), "one");
+        hub.say(&ann.key(), "here");
+        assert_eq!(
+            read(&mut ann),
+            ["* ann joined one (1 here)", "* bob joined One (2 here)"]
+        );
+        assert_eq!(
+            read(&mut bob),
+            [
+                "* bob joined two (1 here)",
+                "* bob joined One (2 here)",
+                "! you are in One already",
+                "<ann> here",
+            ]
+        );
+        assert_eq!(hub.counts().rooms, 1);
+    }
+
+    #[test]
+    fn who_does_not_read_is_thrown_out_and_the_others_hear_all() {
+        let hub = hub();
+        let mut fast = hub.enter("fast", "r").expect("in");
+        let mut slow = hub.enter("slow", "r").expect("in");
+        let mut heard = read(&mut fast);
+        let speaker = hub.enter("speaker", "r").expect("in");
+        for i in 0..100 {
+            hub.say(&speaker.key(), &i.to_string());
+            heard.extend(read(&mut fast));
+        }
+        assert!((&mut slow.out).now_or_never().is_some_and(|r| r.is_err()));
+        assert!((&mut fast.out).now_or_never().is_none());
+        let said = heard.iter().filter(|l| l.starts_with("<speaker>")).count();
+        assert_eq!(said, 100);
+        let gone = "* slow was thrown out: it reads too slowly";
+        assert_eq!(heard.iter().filter(|l| *l == gone).count(), 1);
+        assert!(read(&mut slow).len() <= 17);
+        // It does no harm that it says it leaves.
+        hub.leave(&slow.key(), "left");
+        // The speaker didn't read either.
+        assert_eq!(hub.counts().thrown_out, 1);
+        assert_eq!(hub.counts().members, 2);
+    }
+}

@@ -1,0 +1,330 @@
+//! `weirctl udp`: datagrams from standard input, and to standard output.
+
+use std::io::{self, BufRead as _, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use weir_abi::{DatagramFlags, SocketFlags, limits};
+use weir_client::net::{OpenOptions, Received, UdpSocket};
+use weir_client::{Device, ErrorKind};
+
+use crate::error::CtlError;
+use crate::output::{Output, View};
+use crate::wire::place::PlaceArgs;
+
+/// How long a receive waits before it looks whether to stop.
+const TICK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UdpCommand {
+    /// Send standard input: a datagram a line, or of --chunk bytes
+    Send(SendArgs),
+    /// Show the datagrams that come, until Ctrl-C
+    Listen(ListenArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Multicast {
+    /// The interface of multicasts, by the name of an adapter or by index
+    #[arg(short, long, value_name = "INTERFACE")]
+    interface: Option<String>,
+}
+
+impl Multicast {
+    /// The index of the interface; 0 without one.
+    fn index(&self, device: &Device) -> Result<u32, CtlError> {
+        let Some(asked) = &self.interface else {
+            return Ok(0);
+        };
+        if let Ok(index) = asked.parse() {
+            return Ok(index);
+        }
+        Ok(super::find_adapter(&device.adapters()?, asked)?.if_index)
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Send this one datagram in place of standard input
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "chunk")]
+    data: Option<String>,
+    /// Cut standard input into datagrams of so many bytes, not lines
+    #[arg(short, long, value_name = "BYTES",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MAX_DATAGRAM)))]
+    chunk: Option<u32>,
+    /// Send from this address; port 0 lets the driver choose
+    #[arg(short, long, value_name = "ADDR:PORT", value_parser = crate::cli::address)]
+    source: Option<SocketAddr>,
+    /// Allow a broadcast address
+    #[arg(short, long)]
+    broadcast: bool,
+    /// Hops: of multicasts to a group, else of unicasts
+    #[arg(long, value_name = "HOPS", value_parser = clap::value_parser!(u32).range(0..=255))]
+    ttl: Option<u32>,
+    /// Whether multicasts come back to this machine
+    #[arg(long = "loop", value_name = "BOOL")]
+    loops: Option<bool>,
+    /// After the last, show what comes back until nothing has come for so long
+    #[arg(short, long, value_name = "SECONDS", value_parser = super::tcp::some_seconds)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    multicast: Multicast,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ListenArgs {
+    /// Where to listen, as 0.0.0.0:7 or [::]:7; port 0 lets the driver choose
+    #[arg(value_name = "ADDR:PORT", value_parser = crate::cli::address)]
+    at: SocketAddr,
+    /// Join a multicast group, as 239.1.2.3 or ff02::1234; may be given again
+    #[arg(short, long, value_name = "GROUP")]
+    join: Vec<IpAddr>,
+    /// Allow other sockets on the same port, as others in a group need
+    #[arg(long)]
+    reuse: bool,
+    /// Allow answers to broadcast addresses
+    #[arg(short, long)]
+    broadcast: bool,
+    /// Send each datagram back
+    #[arg(long)]
+    echo: bool,
+    /// End after so many datagrams
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End when nothing has come for so long
+    #[arg(short, long, value_name = "SECONDS", value_parser = super::tcp::some_seconds)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    multicast: Multicast,
+}
+
+/// Runs a `udp` command.
+pub(crate) fn run(
+    device: &Device,
+    command: &UdpCommand,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    match command {
+        UdpCommand::Send(args) => send(device, args, io::stdin(), out),
+        UdpCommand::Listen(args) => listen(device, args, &*super::ctrl_c()?, out),
+    }
+}
+
+const fn any(like: SocketAddr) -> SocketAddr {
+    match like {
+        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+    }
+}
+
+/// What was sent.
+#[derive(Serialize)]
+struct Sent {
+    to: String,
+    datagrams: u64,
+    bytes: u64,
+}
+
+impl View for Sent {
+    fn text(&self, _: &mut dyn io::Write) -> io::Result<()> {
+        // Standard output is for answers.
+        Ok(())
+    }
+}
+
+/// `udp send`, with an input of the caller's.
+pub(crate) fn send(
+    device: &Device,
+    args: &SendArgs,
+    input: impl Read,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let addresses = args.place.place()?.addresses(device)?;
+    let Some(to) = addresses.first().copied() else {
+        return Ok(());
+    };
+    let mut options = OpenOptions::default();
+    options.flags.set(SocketFlags::BROADCAST, args.broadcast);
+    let socket = UdpSocket::bind_with(device, args.source.unwrap_or(any(to)), &options)?;
+    if to.ip().is_multicast() {
+        let index = args.multicast.index(device)?;
+        if index != 0 {
+            socket.set_multicast_interface(index)?;
+        }
+        if let Some(hops) = args.ttl {
+            socket.set_multicast_ttl(hops)?;
+        }
+        if let Some(on) = args.loops {
+            socket.set_multicast_loop(on)?;
+        }
+    } else if let Some(hops) = args.ttl {
+        socket.socket().set(weir_abi::SocketSetting::Ttl(hops))?;
+    }
+    let mut sent = Sent {
+        to: to.to_string(),
+        datagrams: 0,
+        bytes: 0,
+    };
+    let mut one = |bytes: &[u8]| -> Result<(), CtlError> {
+        sent.bytes += socket.send_to(bytes, to)? as u64;
+        sent.datagrams += 1;
+        Ok(())
+    };
+    match (&args.data, args.chunk) {
+        (Some(text), _) => one(text.as_bytes())?,
+        (None, chunk) => each(input, chunk, &mut one)?,
+    }
+    tracing::info!(datagrams = sent.datagrams, bytes = sent.bytes, "sent");
+    let Some(wait) = args.wait else {
+        if out.is_json() {
+            out.show(&sent)?;
+        }
+        return Ok(());
+    };
+    let never = AtomicBool::new(false);
+    show(&socket, None, Some(wait), false, &never, out)
+}
+
+/// Calls `one` with each datagram of the input.
+fn each(
+    input: impl Read,
+    chunk: Option<u32>,
+    one: &mut dyn FnMut(&[u8]) -> Result<(), CtlError>,
+) -> Result<(), CtlError> {
+    let most = u64::from(chunk.unwrap_or(limits::MAX_DATAGRAM));
+    let mut input = io::BufReader::new(input);
+    loop {
+        let mut bytes = Vec::new();
+        let mut part = input.by_ref().take(most);
+        let read = match chunk {
+            Some(_) => part.read_to_end(&mut bytes)?,
+            None => part.read_until(b'\n', &mut bytes)?,
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        one(&bytes)?;
+    }
+}
+
+#[derive(Serialize)]
+struct Listening {
+    listening: String,
+    port: u16,
+    groups: Vec<IpAddr>,
+}
+
+impl View for Listening {
+    fn text(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        writeln!(out, "listening on {}", self.listening)?;
+        for group in &self.groups {
+            writeln!(out, "joined {group}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `udp listen`.
+pub(crate) fn listen(
+    device: &Device,
+    args: &ListenArgs,
+    stop: &AtomicBool,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let mut options = OpenOptions::default();
+    options.flags.set(SocketFlags::REUSE_ADDRESS, args.reuse);
+    options.flags.set(SocketFlags::BROADCAST, args.broadcast);
+    let socket = UdpSocket::bind_with(device, args.at, &options)?;
+    let index = args.multicast.index(device)?;
+    for group in &args.join {
+        socket.join(*group, index)?;
+    }
+    let at = socket.local_addr();
+    out.on_stderr().show(&Listening {
+        listening: at.to_string(),
+        port: at.port(),
+        groups: args.join.clone(),
+    })?;
+    show(&socket, args.count, args.wait, args.echo, stop, out)
+}
+
+/// A datagram, as a line of JSON. What is no text is shown in hex.
+#[derive(Serialize)]
+struct Datagram<'a> {
+    from: SocketAddr,
+    len: usize,
+    truncated: bool,
+    multicast: bool,
+    broadcast: bool,
+    text: Option<&'a str>,
+    hex: Option<String>,
+}
+
+impl<'a> Datagram<'a> {
+    fn new(got: &Received, bytes: &'a [u8]) -> Datagram<'a> {
+        let text = std::str::from_utf8(bytes).ok();
+        let hex = || bytes.iter().map(|b| format!("{b:02x}")).collect();
+        Datagram {
+            from: got.from,
+            len: got.len,
+            truncated: got.flags.contains(DatagramFlags::TRUNCATED),
+            multicast: got.flags.contains(DatagramFlags::MULTICAST),
+            broadcast: got.flags.contains(DatagramFlags::BROADCAST),
+            text,
+            hex: text.is_none().then(hex),
+        }
+    }
+}
+
+fn show(
+    socket: &UdpSocket,
+    count: Option<u64>,
+    wait: Option<Duration>,
+    echo: bool,
+    stop: &AtomicBool,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    out.lines_shown();
+    let json = out.is_json();
+    let mut buf = vec![0; 65_536];
+    let (mut seen, mut last) = (0_u64, Instant::now());
+    while !stop.load(Ordering::Relaxed) && count.is_none_or(|count| seen < count) {
+        let left = wait.map(|wait| wait.saturating_sub(last.elapsed()));
+        if left == Some(Duration::ZERO) {
+            break;
+        }
+        socket.set_read_timeout(Some(left.map_or(TICK, |left| left.min(TICK))));
+        let got = match socket.recv_from(&mut buf) {
+            Ok(got) => got,
+            Err(error) if error.kind() == ErrorKind::TimedOut => continue,
+            // Somebody's port is closed: that is no end for the others.
+            Err(error) if error.kind() == ErrorKind::Reset => {
+                tracing::warn!(%error, "a datagram came back");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        seen += 1;
+        last = Instant::now();
+        let bytes = buf.get(..got.len).unwrap_or_default();
+        tracing::info!(from = %got.from, len = got.len, flags = ?got.flags, "datagram");
+        let to = out.lines();
+        if json {
+            serde_json::to_writer(&mut *to, &Datagram::new(&got, bytes))
+                .map_err(io::Error::from)?;
+            writeln!(to)?;
+        } else {
+            to.write_all(bytes)?;
+        }
+        to.flush()?;
+        if echo {
+            socket.send_to(bytes, got.from)?;
+        }
+    }
+    Ok(())
+}

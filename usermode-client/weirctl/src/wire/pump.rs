@@ -1,0 +1,181 @@
+//! Copies input to a stream and the stream to output, each to its own end.
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::duplex::Duplex;
+use super::feed::{Fed, Feed};
+use crate::error::CtlError;
+
+/// How long a thread waits before it looks whether the other has ended.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a peer that has ended its own side may take nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes received at once.
+const ROOM: usize = 64 * 1024;
+
+/// When copying ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// When nothing has moved either way for so long.
+    pub(crate) idle: Option<Duration>,
+    /// With the peer's end, when what there is of the input by then is sent.
+    pub(crate) with_peer: bool,
+}
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Copied {
+    /// Bytes sent.
+    pub(crate) sent: u64,
+    /// Bytes received.
+    pub(crate) received: u64,
+    /// It ended because nothing moved.
+    pub(crate) idle: bool,
+}
+
+struct Shared {
+    start: Instant,
+    /// Milliseconds after `start` at which something was sent last.
+    last_sent: AtomicU64,
+    sent: AtomicU64,
+    /// The peer has ended, so the sender is not to wait for more input.
+    hurry: AtomicBool,
+    /// It is over: the sender is to end at once.
+    done: AtomicBool,
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl Shared {
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn hurries(&self) -> bool {
+        self.hurry.load(Ordering::Relaxed)
+    }
+
+    /// Whether to go on sending. A peer that has ended its own side and takes
+    /// nothing is not waited for without an end.
+    fn go_on(&self) -> bool {
+        let stuck = || {
+            let since = self
+                .now()
+                .saturating_sub(self.last_sent.load(Ordering::Relaxed));
+            self.hurries() && Duration::from_millis(since) > PATIENCE
+        };
+        !self.done.load(Ordering::Relaxed) && !stuck()
+    }
+}
+
+/// Copies until both directions have ended, or as `ends` says.
+///
+/// # Errors
+/// What the stream or the output failed with. A failure to read the input ends
+/// the sending like its end does, and is told.
+pub(crate) fn pump(
+    stream: &dyn Duplex,
+    feed: &Feed,
+    out: &mut dyn Write,
+    ends: Ends,
+) -> Result<Copied, CtlError> {
+    let shared = Shared {
+        start: Instant::now(),
+        last_sent: AtomicU64::new(0),
+        sent: AtomicU64::new(0),
+        hurry: AtomicBool::new(false),
+        done: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    };
+    let result = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let result = send(stream, feed, &shared);
+            if let Err(error) = result {
+                *shared
+                    .failure
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+            }
+        });
+        let result = receive(stream, out, ends, &shared);
+        match &result {
+            Ok(copied) if !copied.idle => {
+                let hurry = ends.with_peer || feed.terminal;
+                // From here on its patience counts.
+                shared.last_sent.store(shared.now(), Ordering::Relaxed);
+                shared.hurry.store(hurry, Ordering::Relaxed);
+            }
+            _ => shared.done.store(true, Ordering::Relaxed),
+        }
+        // It can't have panicked: that would have ended the process.
+        let _ = sender.join();
+        result
+    });
+    let failure = shared
+        .failure
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut copied = result?;
+    copied.sent = shared.sent.load(Ordering::Relaxed);
+    match failure {
+        // The peer had its end, so it isn't wrong not to want the rest.
+        Some(_) if ends.with_peer || copied.idle => {}
+        Some(error) => return Err(CtlError::stream(error)),
+        None => {}
+    }
+    Ok(copied)
+}
+
+fn send(stream: &dyn Duplex, feed: &Feed, shared: &Shared) -> io::Result<()> {
+    let go_on = || shared.go_on();
+    while go_on() {
+        match feed.next(TICK) {
+            Ok(Fed::Nothing) if shared.hurries() => return Ok(()),
+            Ok(Fed::Nothing) => {}
+            Ok(Fed::Bytes(bytes)) => {
+                stream.send(&bytes, &go_on)?;
+                shared.last_sent.store(shared.now(), Ordering::Relaxed);
+                let len = bytes.len() as u64;
+                shared.sent.fetch_add(len, Ordering::Relaxed);
+            }
+            Ok(Fed::End) => return stream.finish(&go_on),
+            Err(error) => {
+                tracing::warn!(%error, "the input can't be read any further");
+                return stream.finish(&go_on);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn receive(
+    stream: &dyn Duplex,
+    out: &mut dyn Write,
+    ends: Ends,
+    shared: &Shared,
+) -> Result<Copied, CtlError> {
+    stream.tcp().set_read_timeout(ends.idle);
+    let mut copied = Copied::default();
+    let mut buf = vec![0; ROOM];
+    loop {
+        match stream.receive(&mut buf) {
+            Ok(0) => return Ok(copied),
+            Ok(n) => {
+                out.write_all(buf.get(..n).unwrap_or_default())?;
+                out.flush()?;
+                copied.received += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                let idle = ends.idle.unwrap_or_default();
+                let since = shared.now() - shared.last_sent.load(Ordering::Relaxed);
+                if Duration::from_millis(since) >= idle {
+                    copied.idle = true;
+                    return Ok(copied);
+                }
+            }
+            Err(e) => return Err(CtlError::stream(e)),
+        }
+    }
+}
