@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod echo;
 pub mod frames;
 pub mod inf;
+pub mod clients;
 pub mod lab;
 pub mod packet;
 pub mod truth;

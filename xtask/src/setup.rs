@@ -15,6 +15,12 @@ const LAB_PACKAGES: &[&str] = &["wine", "wine64", "gcc-mingw-w64-x86-64-posix"];
 /// The clients and judges that nobody here wrote.
 const JUDGE_PACKAGES: &[&str] = &[
     "netcat-openbsd",
+    "socat",
+    "iperf3",
+    "curl",
+    "nginx-light",
+    "openssl",
+    "iproute2",
     "tshark",
     "wireshark-common",
     "tcpdump",

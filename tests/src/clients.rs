@@ -1,0 +1,249 @@
+//! Programs nobody here wrote, run against the driver; and ones of ours that
+//! run beside a test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::lab::Fixture;
+
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A port of the host that nobody has.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    taken.local_addr().expect("an address").port()
+}
+
+/// Waits until somebody listens on a port of the host.
+///
+/// # Panics
+/// When nobody does in time.
+pub fn until_listening(port: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    let address = format!("127.0.0.1:{port} ");
+    while !listening().contains(&address) && !listening().contains(&format!("0.0.0.0:{port} ")) {
+        assert!(Instant::now() < deadline, "nobody listens on {port}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What `ss` says is bound or listening, TCP and UDP.
+///
+/// # Panics
+/// When it can't be run.
+#[must_use]
+pub fn listening() -> String {
+    let out = Command::new("ss").args(["-Hlntu"]).output().expect("ss");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// A program that ends with its owner.
+pub struct Background {
+    child: Child,
+    /// Standard input, until it is closed.
+    pub input: Option<ChildStdin>,
+    said: Receiver<String>,
+}
+
+impl Background {
+    /// Starts a program of the host; its standard output is kept for
+    /// [`Background::output`].
+    ///
+    /// # Panics
+    /// When it can't be.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let input = child.stdin.take();
+        let said = lines(child.stderr.take().expect("a pipe"));
+        Self { child, input, said }
+    }
+
+    /// Starts weirctl.
+    #[must_use]
+    pub fn weirctl(fixture: &Fixture, arguments: &[&str]) -> Self {
+        Self::start(&mut fixture.command(arguments))
+    }
+
+    /// The rest of a line of standard error that begins so.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    #[must_use]
+    pub fn says(&self, beginning: &str) -> String {
+        let mut before = Vec::new();
+        loop {
+            match self.said.recv_timeout(PATIENCE) {
+                Ok(line) => match line.strip_prefix(beginning) {
+                    Some(rest) => return rest.trim().to_owned(),
+                    None => before.push(line),
+                },
+                Err(_) => panic!("it never said {beginning:?}, but: {before:?}"),
+            }
+        }
+    }
+
+    /// Where it says that it listens.
+    ///
+    /// # Panics
+    /// When it doesn't say.
+    #[must_use]
+    pub fn listening(&self) -> SocketAddr {
+        self.says("listening on ").parse().expect("an address")
+    }
+
+    /// Gives it its whole input.
+    ///
+    /// # Panics
+    /// When it doesn't take it.
+    pub fn tell(&mut self, text: &[u8]) {
+        let mut input = self.input.take().expect("an input");
+        input.write_all(text).expect("it reads");
+    }
+
+    /// All it writes, to its end.
+    ///
+    /// # Panics
+    /// When it fails to end, or to be read.
+    #[must_use]
+    pub fn output(mut self) -> Vec<u8> {
+        drop(self.input.take());
+        let mut all = Vec::new();
+        let mut stdout = self.child.stdout.take().expect("a pipe");
+        let reader = std::thread::spawn(move || stdout.read_to_end(&mut all).map(|_| all));
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("a child").is_none() {
+            if Instant::now() > deadline {
+                let _gone = self.child.kill();
+                let said: Vec<_> = self.said.try_iter().collect();
+                panic!("it does not end; it said {said:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        reader.join().expect("a reader").expect("a pipe")
+    }
+
+    /// The first bytes it writes.
+    ///
+    /// # Panics
+    /// When it ends before it has written so many.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) {
+        let stdout = self.child.stdout.as_mut().expect("a pipe");
+        stdout.read_exact(bytes).expect("it writes");
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+
+    /// Its process, as the host counts them.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (to, from) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if to.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    from
+}
+
+/// Runs a program with this input.
+///
+/// # Panics
+/// When it can't be run.
+#[must_use]
+pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{program}: {e}; `cargo xtask setup` installs it"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let bytes = input.to_vec();
+    // A program that ends early reads no more.
+    let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+    let out = child.wait_with_output().expect("it ends");
+    let _written = writer.join();
+    out
+}
+
+/// Connects, with a time-out on reads.
+///
+/// # Panics
+/// When nobody is there.
+#[must_use]
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("somebody accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream
+}
+
+/// Bytes that repeat only after a long time.
+#[must_use]
+pub fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A web server on a folder of the host: nginx, as Debian ships it.
+///
+/// # Panics
+/// When it doesn't start.
+#[must_use]
+pub fn nginx(folder: &Path) -> (Background, u16) {
+    let port = free_port();
+    let at = folder.display();
+    let file = folder.join("nginx.conf");
+    let config = format!(
+        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
+         events {{ worker_connections 256; }}
+         http {{ access_log off; client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
+         fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
+         server {{ listen 127.0.0.1:{port}; root {at}; }} }}"
+    );
+    std::fs::write(&file, config).expect("a configuration");
+    let server = Background::start(Command::new("nginx").arg("-c").arg(&file));
+    until_listening(port);
+    (server, port)
+}

@@ -1,0 +1,417 @@
+//! The kernel's services, asked by clients nobody here wrote.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use weir_tests::clients::{
+    Background, PATIENCE, connect, free_port, listening, nginx, noise, run, until_listening,
+};
+use weir_tests::lab::Fixture;
+
+/// Starts a service: its id, and where it listens.
+fn start(fixture: &Fixture, arguments: &[&str]) -> (u64, SocketAddr) {
+    let started = fixture.json(&[&["service", "start"], arguments].concat());
+    let id = started["id"].as_u64().expect("an id");
+    let at = started["address"].as_str().expect("an address");
+    (id, at.parse().expect("an address"))
+}
+
+fn relay(fixture: &Fixture, transport: &str, at: &str, to: u16) -> (u64, SocketAddr) {
+    let to = format!("127.0.0.1:{to}");
+    start(fixture, &["relay", transport, at, "--to", &to])
+}
+
+fn service(fixture: &Fixture, id: u64) -> Value {
+    let list = fixture.json(&["service", "list"]);
+    let services = list["services"].as_array().expect("a list");
+    let found = services.iter().find(|s| s["id"].as_u64() == Some(id));
+    found.expect("the service is listed").clone()
+}
+
+/// Waits for a number of a service.
+fn until(fixture: &Fixture, id: u64, pointer: &str, wanted: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = service(fixture, id);
+        if now.pointer(pointer).and_then(Value::as_u64) == Some(wanted) {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{pointer} is not {wanted} in {now}"
+        );
+    }
+}
+
+/// Ends a connection with a reset.
+fn reset(stream: TcpStream) {
+    let socket = socket2::SockRef::from(&stream);
+    let none = socket.set_linger(Some(Duration::ZERO));
+    none.expect("linger is set");
+}
+
+fn socat(address: SocketAddr, input: &[u8]) -> Vec<u8> {
+    let target = match address {
+        SocketAddr::V4(at) => format!("TCP4:{at}"),
+        SocketAddr::V6(at) => format!("TCP6:{at}"),
+    };
+    let out = run("socat", &["-t", "20", "-", &target], input);
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    out.stdout
+}
+
+/// socat ends its direction after the last byte and gets the rest: half close.
+#[test]
+fn socat_gets_back_what_it_sends_and_nothing_of_a_discard() {
+    let fixture = Fixture::weir("services-socat");
+    let text = noise(3_000_000);
+    for any in ["127.0.0.1:0", "[::1]:0"] {
+        let (id, at) = start(&fixture, &["echo", "--tcp", any]);
+        assert!(socat(at, &text) == text, "echo on {any}");
+        until(&fixture, id, "/bytes_out", text.len() as u64);
+        let (id, at) = start(&fixture, &["discard", "--tcp", any]);
+        assert_eq!(socat(at, &text), b"", "discard on {any}");
+        until(&fixture, id, "/bytes_in", text.len() as u64);
+        // A peer that goes with a reset is no failure of the service.
+        let mut rude = connect(at);
+        rude.write_all(b"x").expect("it takes data");
+        reset(rude);
+        until(&fixture, id, "/ended/reset_by_client", 1);
+        assert_eq!(socat(at, b"y"), b"");
+        until(&fixture, id, "/connections", 0);
+    }
+    fixture.unload();
+}
+
+#[test]
+fn files_come_through_the_relay_as_curl_would_get_them_without() {
+    let fixture = Fixture::weir("services-curl");
+    let folder = tempfile::tempdir().expect("a folder");
+    let files = [("one", 1), ("some", 100_000), ("large", 40_000_000)];
+    for (name, size) in files {
+        std::fs::write(folder.path().join(name), noise(size)).expect("a file");
+    }
+    let (_server, port) = nginx(folder.path());
+    let (id, at) = relay(&fixture, "--tcp", "127.0.0.1:0", port);
+    let urls: Vec<String> = files.iter().map(|f| format!("http://{at}/{}", f.0)).collect();
+    // All at once, and then over one connection, one after the other.
+    for parallel in [true, false] {
+        let to = tempfile::tempdir().expect("a folder");
+        let mut curl = Command::new("curl");
+        curl.args(["-sSf", "--max-time", "30"]).current_dir(to.path());
+        if parallel {
+            curl.args(["--parallel", "--parallel-immediate"]);
+        }
+        for url in &urls {
+            curl.args(["-O", url]);
+        }
+        let out = curl.output().expect("curl");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        for (name, size) in files {
+            let got = std::fs::read(to.path().join(name)).expect("a file");
+            assert!(got == noise(size), "{name}: {} bytes", got.len());
+        }
+    }
+    until(&fixture, id, "/connections", 0);
+    let ended = service(&fixture, id);
+    assert_eq!(ended["ended"]["failed"], 0, "{ended}");
+    fixture.unload();
+}
+
+#[test]
+fn iperf3_measures_through_the_relay() {
+    let fixture = Fixture::weir("services-iperf");
+    for udp in [false, true] {
+        let port = free_port();
+        let port_text = port.to_string();
+        let _server = Background::start(Command::new("iperf3").args(["-s", "-1", "-p", &port_text]));
+        until_listening(port);
+        // iperf3 speaks TCP and UDP on one port.
+        let (_, at) = relay(&fixture, "--tcp", "127.0.0.1:0", port);
+        let (id, _) = relay(&fixture, "--udp", &at.to_string(), port);
+        let through = at.port().to_string();
+        let mut arguments = vec!["-c", "127.0.0.1", "-p", &through, "-t", "1", "-J"];
+        if udp {
+            arguments.extend(["-u", "-b", "8M", "-l", "1200"]);
+        }
+        let out = run("iperf3", &arguments, b"");
+        let report: Value = serde_json::from_slice(&out.stdout).expect("iperf3 -J prints JSON");
+        assert!(out.status.success(), "{report}");
+        let end = &report["end"];
+        if udp {
+            let (sent, lost) = (&end["sum"]["packets"], &end["sum"]["lost_packets"]);
+            let (sent, lost) = (sent.as_u64().unwrap_or(0), lost.as_u64().unwrap_or(u64::MAX));
+            assert!(sent > 100 && lost * 20 <= sent, "{lost} of {sent} lost: {end}");
+            assert!(service(&fixture, id)["bytes_in"].as_u64() > Some(100_000));
+        } else {
+            let got = end["sum_received"]["bytes"].as_u64();
+            assert!(got > Some(1_000_000), "{end}");
+        }
+    }
+    fixture.unload();
+}
+
+/// A host's server for one connection: what it got, and how it ended.
+fn one_connection(
+    target: TcpListener,
+    serve: impl FnOnce(TcpStream) + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let (stream, _) = target.accept().expect("the relay connects");
+        let _slow = stream.set_read_timeout(Some(PATIENCE));
+        serve(stream);
+    })
+}
+
+fn target() -> (TcpListener, u16) {
+    let target = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = target.local_addr().expect("an address").port();
+    (target, port)
+}
+
+#[test]
+fn a_relay_carries_each_end_to_the_other_side() {
+    let fixture = Fixture::weir("services-ends");
+    let (listener, port) = target();
+    let (id, at) = relay(&fixture, "--tcp", "127.0.0.1:0", port);
+    let again = listener.try_clone().expect("a listener");
+    // Half close: the answer comes after the client's end.
+    let server = one_connection(again.try_clone().expect("a listener"), |mut stream| {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("the client's end");
+        assert_eq!(all, b"question");
+        stream.write_all(b"answer").expect("the other way is open");
+    });
+    let mut client = connect(at);
+    client.write_all(b"question").expect("it takes data");
+    client.shutdown(Shutdown::Write).expect("still open");
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).expect("the server's end");
+    assert_eq!(all, b"answer");
+    server.join().expect("the server had what it should");
+    until(&fixture, id, "/ended/finished", 1);
+    // The target resets.
+    let server = one_connection(again.try_clone().expect("a listener"), |mut stream| {
+        stream.read_exact(&mut [0]).expect("a byte");
+        reset(stream);
+    });
+    let mut client = connect(at);
+    client.write_all(b"x").expect("it takes data");
+    assert!(client.read(&mut [0]).is_err(), "a reset is carried on");
+    server.join().expect("the server had what it should");
+    until(&fixture, id, "/ended/reset_by_target", 1);
+    // The client resets.
+    let server = one_connection(again, |mut stream| {
+        stream.read_exact(&mut [0]).expect("a byte");
+        assert!(stream.read(&mut [0]).is_err(), "a reset is carried on");
+    });
+    let mut client = connect(at);
+    client.write_all(b"x").expect("it takes data");
+    // Not before the byte is there, which the reset would overtake.
+    until(&fixture, id, "/bytes_out", 8 + 6 + 1 + 1);
+    reset(client);
+    server.join().expect("the server had what it should");
+    until(&fixture, id, "/ended/reset_by_client", 1);
+    // Nobody is there.
+    drop(listener);
+    let mut client = connect(at);
+    assert!(!matches!(client.read(&mut [0]), Ok(1..)));
+    until(&fixture, id, "/ended/target_refused", 1);
+    until(&fixture, id, "/connections", 0);
+    fixture.unload();
+}
+
+#[test]
+fn datagrams_of_each_client_come_back_to_it_through_the_relay() {
+    let fixture = Fixture::weir("services-udp-relay");
+    let port = free_port();
+    let listen = format!("UDP4-RECVFROM:{port},bind=127.0.0.1,fork");
+    let _server = Background::start(Command::new("socat").args([listen.as_str(), "EXEC:cat"]));
+    until_listening(port);
+    let (id, at) = relay(&fixture, "--udp", "127.0.0.1:0", port);
+    let clients: Vec<UdpSocket> = (0..20)
+        .map(|_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            socket.connect(at).expect("an address");
+            socket
+        })
+        .collect();
+    for round in 0..3 {
+        for (number, client) in clients.iter().enumerate() {
+            let text = format!("{number} in {round}");
+            client.send(text.as_bytes()).expect("it is sent");
+        }
+        for (number, client) in clients.iter().enumerate() {
+            let mut back = [0; 64];
+            let got = client.recv(&mut back).expect("an answer");
+            assert_eq!(back[..got], *format!("{number} in {round}").as_bytes());
+        }
+    }
+    assert!(service(&fixture, id)["bytes_in"].as_u64() > Some(0));
+    fixture.unload();
+}
+
+#[test]
+fn what_is_bound_is_what_ss_sees() {
+    let fixture = Fixture::weir("services-ss");
+    let arguments: [&[&str]; 4] = [
+        &["echo", "--tcp", "127.0.0.1:0"],
+        &["echo", "--udp", "127.0.0.1:0"],
+        &["discard", "--tcp", "[::1]:0"],
+        &["discard", "--udp", "0.0.0.0:0"],
+    ];
+    for arguments in arguments {
+        let (id, at) = start(&fixture, arguments);
+        let mine = |line: &&str| line.contains(&format!("{at} "));
+        let seen = listening();
+        let line = seen.lines().find(mine).unwrap_or_else(|| panic!("{at} in {seen}"));
+        let transport = if arguments[1] == "--tcp" { "tcp" } else { "udp" };
+        assert!(line.starts_with(transport), "{line}");
+        let id = id.to_string();
+        assert!(fixture.weirctl(&["service", "stop", &id]).status.success());
+        let seen = listening();
+        assert!(!seen.lines().any(|line| mine(&line)), "{at} in {seen}");
+    }
+    fixture.unload();
+}
+
+/// Everything is under way when the driver goes, and nothing is left.
+#[test]
+fn the_driver_stops_under_load() {
+    const CLIENTS: usize = 60;
+    let fixture = Fixture::weir("services-load");
+    let (_, echo) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
+    let (_, relayed) = relay(&fixture, "--tcp", "127.0.0.1:0", echo.port());
+    let (over, through) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (over, through) = (&over, &through);
+            let mut stream = connect(if number % 2 == 0 { echo } else { relayed });
+            scope.spawn(move || {
+                let block = noise(20_000);
+                let mut back = vec![0; block.len()];
+                while !over.load(Ordering::Relaxed) {
+                    if stream.write_all(&block).is_err() || stream.read_exact(&mut back).is_err() {
+                        return;
+                    }
+                    assert!(back == block, "the data changed on its way");
+                    through.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while through.load(Ordering::Relaxed) < 20 * CLIENTS as u64 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        fixture.unload();
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(through.load(Ordering::Relaxed) >= 20 * CLIENTS as u64);
+}
+
+/// Each call on sockets fails once, at its first, second, third time, and the
+/// services go on, or end and say so; nothing is left of them either way.
+#[test]
+fn each_call_on_sockets_may_fail() {
+    const CALLS: [&str; 9] = [
+        "WskSocket",
+        "WskControlSocket",
+        "WskBind",
+        "WskConnect",
+        "WskSend",
+        "WskReceive",
+        "WskDisconnect",
+        "WskCloseSocket",
+        "WskGetLocalAddress",
+    ];
+    let fixture = Fixture::weir("services-faults");
+    let (_, echo) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
+    let (id, relayed) = relay(&fixture, "--tcp", "127.0.0.1:0", echo.port());
+    for call in CALLS {
+        for nth in 1..=3 {
+            let point = json!({
+                "point": format!("wsk.{call}"), "nth": nth, "status": 0xC000_009A_u32.cast_signed(),
+            });
+            fixture.ask(&json!({"cmd": "faults", "alloc": null, "points": [point]}));
+            for _ in 0..2 {
+                let mut client = connect(relayed);
+                // It may be ended at any point, but must not hang.
+                let _ended = client
+                    .write_all(b"ping")
+                    .and_then(|()| client.shutdown(Shutdown::Write))
+                    .and_then(|()| client.read_to_end(&mut Vec::new()));
+            }
+            fixture.ask(&json!({"cmd": "faults", "alloc": null, "points": []}));
+            let mut client = connect(relayed);
+            client.write_all(b"ping").expect("it takes data");
+            let mut back = [0; 4];
+            let answered = client.read_exact(&mut back);
+            answered.unwrap_or_else(|e| panic!("after {call} failed at {nth}: {e}"));
+        }
+    }
+    until(&fixture, id, "/connections", 0);
+    fixture.unload();
+}
+
+/// So many files a process may have open, here and in the lab.
+fn room_for(connections: u64) -> bool {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find(|line| line.starts_with("Max open files"));
+    let most = files.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
+    most.is_none_or(|most| most > connections + 500)
+}
+
+#[test]
+fn ten_thousand_connections_are_held_and_each_answers() {
+    let many: usize = if room_for(10_000) { 10_000 } else { 400 };
+    let fixture = Fixture::weir("services-held");
+    let (id, at) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
+    let mut open: Vec<TcpStream> = (0..many).map(|_| connect(at)).collect();
+    for (number, stream) in open.iter_mut().enumerate() {
+        write!(stream, "{number:08}").expect("it takes data");
+    }
+    for (number, stream) in open.iter_mut().enumerate() {
+        let mut back = [0; 8];
+        stream.read_exact(&mut back).expect("it answers");
+        assert_eq!(back, *format!("{number:08}").as_bytes());
+    }
+    assert_eq!(fixture.status("connections"), many as u64);
+    drop(open);
+    until(&fixture, id, "/connections", 0);
+    fixture.unload();
+}
+
+#[test]
+fn connections_that_come_and_go_leave_nothing() {
+    let fixture = Fixture::weir("services-churn");
+    let (id, at) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
+    let allocated = || fixture.ask(&json!({"cmd": "status"}))["pool"].clone();
+    let round = |count: usize| {
+        for number in 0..count {
+            let mut stream = connect(at);
+            if number % 3 == 0 {
+                stream.write_all(b"x").expect("it takes data");
+                stream.read_exact(&mut [0]).expect("it answers");
+            }
+            if number % 2 == 0 {
+                reset(stream);
+            }
+        }
+        until(&fixture, id, "/connections", 0);
+    };
+    round(200);
+    let before = allocated();
+    round(3000);
+    assert_eq!(allocated(), before, "the driver's pool, by tag");
+    assert_eq!(service(&fixture, id)["accepted"], 3200);
+    fixture.unload();
+}
