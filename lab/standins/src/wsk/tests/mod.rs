@@ -3,6 +3,7 @@
 //!
 //! (That broken rules are found is shown by a driver that breaks them.)
 
+mod controls;
 mod events;
 mod inspect;
 mod stream;

@@ -13,6 +13,12 @@ fn table(socket: *mut WskSocket) -> &'static ConnectionDispatch {
     table_of(socket)
 }
 
+/// Binds a connection to the loopback.
+pub(super) fn bind(socket: *mut WskSocket) -> Result<SocketAddr, NtStatus> {
+    let table = table(socket);
+    bind_with(table.bind, table.get_local_address, socket, loopback(false))
+}
+
 fn listen_table(socket: *mut WskSocket) -> &'static ListenDispatch {
     table_of(socket)
 }
