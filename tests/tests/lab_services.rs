@@ -101,12 +101,16 @@ fn files_come_through_the_relay_as_curl_would_get_them_without() {
     }
     let (_server, port) = nginx(folder.path());
     let (id, at) = relay(&fixture, "--tcp", "127.0.0.1:0", port);
-    let urls: Vec<String> = files.iter().map(|f| format!("http://{at}/{}", f.0)).collect();
+    let urls: Vec<String> = files
+        .iter()
+        .map(|f| format!("http://{at}/{}", f.0))
+        .collect();
     // All at once, and then over one connection, one after the other.
     for parallel in [true, false] {
         let to = tempfile::tempdir().expect("a folder");
         let mut curl = Command::new("curl");
-        curl.args(["-sSf", "--max-time", "30"]).current_dir(to.path());
+        curl.args(["-sSf", "--max-time", "30"])
+            .current_dir(to.path());
         if parallel {
             curl.args(["--parallel", "--parallel-immediate"]);
         }
@@ -114,7 +118,11 @@ fn files_come_through_the_relay_as_curl_would_get_them_without() {
             curl.args(["-O", url]);
         }
         let out = curl.output().expect("curl");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
         for (name, size) in files {
             let got = std::fs::read(to.path().join(name)).expect("a file");
             assert!(got == noise(size), "{name}: {} bytes", got.len());
@@ -132,7 +140,8 @@ fn iperf3_measures_through_the_relay() {
     for udp in [false, true] {
         let port = free_port();
         let port_text = port.to_string();
-        let _server = Background::start(Command::new("iperf3").args(["-s", "-1", "-p", &port_text]));
+        let _server =
+            Background::start(Command::new("iperf3").args(["-s", "-1", "-p", &port_text]));
         until_listening(port);
         // iperf3 speaks TCP and UDP on one port.
         let (_, at) = relay(&fixture, "--tcp", "127.0.0.1:0", port);
@@ -148,8 +157,14 @@ fn iperf3_measures_through_the_relay() {
         let end = &report["end"];
         if udp {
             let (sent, lost) = (&end["sum"]["packets"], &end["sum"]["lost_packets"]);
-            let (sent, lost) = (sent.as_u64().unwrap_or(0), lost.as_u64().unwrap_or(u64::MAX));
-            assert!(sent > 100 && lost * 20 <= sent, "{lost} of {sent} lost: {end}");
+            let (sent, lost) = (
+                sent.as_u64().unwrap_or(0),
+                lost.as_u64().unwrap_or(u64::MAX),
+            );
+            assert!(
+                sent > 100 && lost * 20 <= sent,
+                "{lost} of {sent} lost: {end}"
+            );
             assert!(service(&fixture, id)["bytes_in"].as_u64() > Some(100_000));
         } else {
             let got = end["sum_received"]["bytes"].as_u64();
@@ -273,8 +288,15 @@ fn what_is_bound_is_what_ss_sees() {
         let (id, at) = start(&fixture, arguments);
         let mine = |line: &&str| line.contains(&format!("{at} "));
         let seen = listening();
-        let line = seen.lines().find(mine).unwrap_or_else(|| panic!("{at} in {seen}"));
-        let transport = if arguments[1] == "--tcp" { "tcp" } else { "udp" };
+        let line = seen
+            .lines()
+            .find(mine)
+            .unwrap_or_else(|| panic!("{at} in {seen}"));
+        let transport = if arguments[1] == "--tcp" {
+            "tcp"
+        } else {
+            "udp"
+        };
         assert!(line.starts_with(transport), "{line}");
         let id = id.to_string();
         assert!(fixture.weirctl(&["service", "stop", &id]).status.success());
@@ -365,7 +387,9 @@ fn each_call_on_sockets_may_fail() {
 /// So many files a process may have open, here and in the lab.
 fn room_for(connections: u64) -> bool {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits.lines().find(|line| line.starts_with("Max open files"));
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
     let most = files.and_then(|line| line.split_whitespace().nth(3)?.parse::<u64>().ok());
     most.is_none_or(|most| most > connections + 500)
 }
