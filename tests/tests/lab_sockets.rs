@@ -91,27 +91,46 @@ fn names_are_resolved_and_what_cannot_be_is_said() {
     fixture.unload();
 }
 
-/// A key and a certificate of openssl's making, for `localhost`.
+/// An authority of openssl's making, and a key and certificate for `localhost`
+/// that it has signed.
 fn certificate(folder: &Path) {
-    let made = Command::new("openssl")
-        .args([
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-        ])
-        .args([
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ])
-        .args(["-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(folder)
-        .output()
-        .expect("openssl");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    let new = [
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+    ];
+    let authority = [
+        "-subj",
+        "/CN=some authority",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+    ];
+    let server = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+    ];
+    for what in [&authority[..], &server] {
+        let made = Command::new("openssl")
+            .args(new)
+            .args(what)
+            .current_dir(folder)
+            .output()
+            .expect("openssl");
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{said}");
+    }
 }
 
 #[test]
@@ -148,7 +167,7 @@ fn openssl_is_spoken_to_on_both_sides() {
             .current_dir(folder.path()),
     );
     until_listening(port);
-    let authority = windows_path(&folder.path().join("cert.pem"));
+    let authority = windows_path(&folder.path().join("ca.pem"));
     let print = run(
         "openssl",
         &["x509", "-noout", "-fingerprint", "-sha256", "-in"]
