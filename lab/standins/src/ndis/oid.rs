@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::adapter::{Adapter, Later};
 use super::consts::{STATUS_PENDING, object, request};
-use super::engine::{Module, State, call, lock};
+use super::engine::{Module, State, call, lock, wait_until};
 use super::frame::read;
 use super::miniport::execute;
 use super::types::{ObjectHeader, OidData, OidRequest, Status};
@@ -32,6 +32,8 @@ const OID_STATES: &[State] = &[
     State::Running,
     State::Pausing,
 ];
+/// How long a cancellation waits for its request to come down.
+const PASSED_ON: Duration = Duration::from_secs(1);
 /// How many finished originals are remembered.
 const REMEMBERED: usize = 64;
 
@@ -193,7 +195,7 @@ pub(crate) fn run(adapter: &Arc<Adapter>, mut spec: Spec) -> Outcome {
         .insert(at.expose_provenance(), entry);
     let canceller = spec.cancel_after.map(|after| {
         HOLD.store(id, Ordering::SeqCst);
-        cancel_later(Arc::clone(&module), id, after, spec.direct)
+        cancel_later(Arc::clone(&module), at.addr(), id, after, spec.direct)
     });
     let level = if spec.direct && adapter.draw(|rng| rng.percent(50)) {
         irql::DISPATCH_LEVEL
@@ -354,11 +356,18 @@ fn straight(adapter: &Adapter, mut original: Box<OidRequest>, spec: Spec) -> Out
 
 fn cancel_later(
     module: Arc<Module>,
+    original: usize,
     id: usize,
     after: Duration,
     direct: bool,
 ) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
+        // Not before it can be found, as long as a filter may take to pass it on.
+        wait_until(PASSED_ON, || {
+            let requests = lock(&REQUESTS);
+            let below = |b: &Below| b.module == module.handle && b.id == id;
+            requests.below.values().any(below) || !requests.originals.contains_key(&original)
+        });
         std::thread::sleep(after);
         let handlers = &module.driver.handlers;
         let handler = if direct {
@@ -384,7 +393,8 @@ fn cancel_later(
 
 /// Completes as aborted the request with this ID that is below.
 fn cancel_below(module: &Module, id: usize, direct: bool) {
-    let found = lock(&REQUESTS)
+    let mut requests = lock(&REQUESTS);
+    let found = requests
         .below
         .iter_mut()
         .find(|(_, b)| b.module == module.handle && b.id == id && b.direct == direct)
@@ -392,10 +402,13 @@ fn cancel_below(module: &Module, id: usize, direct: bool) {
             below.aborted = true;
             *at
         });
+    // Found, it is in the queue already or was held and goes there now. Not found,
+    // it is over, or the cancellation was faster than the filter: then nobody cancels
+    // the request any more, and the miniport is not to keep it until somebody does.
+    let _held_another = HOLD.compare_exchange(id, 0, Ordering::SeqCst, Ordering::SeqCst);
+    drop(requests);
     match found {
         Some(at) => {
-            // It is either in the queue already or was held; then it goes there now.
-            HOLD.store(0, Ordering::SeqCst);
             module.adapter.below.push(Instant::now(), Later::Oid(at));
         }
         None => module.adapter.arrived("cancel_oid_unmatched"),

@@ -27,9 +27,9 @@ fn forward(api: &'static str, handle: Handle, at: *mut OidRequest, direct: bool)
     if now.header.kind != object::OID_REQUEST || now.header.size < 0xEC {
         return STATUS_INVALID_PARAMETER;
     }
-    let held = HOLD.load(Ordering::SeqCst) == now.request_id.addr() && now.request_id.addr() != 0;
-    let pend = held || module.adapter.draw(|rng| rng.percent(50));
-    {
+    let id = now.request_id.addr();
+    let late = module.adapter.draw(|rng| rng.percent(50));
+    let held = {
         let mut requests = lock(&REQUESTS);
         if requests.originals.contains_key(&at.addr()) {
             violate!(
@@ -55,7 +55,7 @@ fn forward(api: &'static str, handle: Handle, at: *mut OidRequest, direct: bool)
         let below = Below {
             module: module.handle,
             direct,
-            id: now.request_id.addr(),
+            id,
             aborted: false,
         };
         if requests
@@ -68,8 +68,10 @@ fn forward(api: &'static str, handle: Handle, at: *mut OidRequest, direct: bool)
                 "{api}: request {at:p} is pending already"
             );
         }
-    }
-    if pend {
+        // With the lock held: a cancellation finds the request below, or ends the hold first.
+        id != 0 && HOLD.load(Ordering::SeqCst) == id
+    };
+    if held || late {
         if !held {
             let delay = module.adapter.draw(|rng| rng.below(5_000));
             module.adapter.below.push(
