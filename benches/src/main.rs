@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     dissecting::measure(&mut criterion, &frames);
     ruling::measure(&mut criterion, &frames, &libpcap);
     whole::measure(&mut criterion, &frames, &libpcap);
-    tracking::measure(&mut criterion, quick);
+    tracking::measure(&mut criterion, &mut table, quick);
     criterion.final_summary();
 
     table.describe(&frames);

@@ -15,6 +15,11 @@ use crate::time::{CpuTime, now};
 
 const GROUP: &str = "flows";
 const COUNTS: [usize; 3] = [10_000, 1_000_000, 10_000_000];
+/// More flows than these are inserted a few times only: criterion's ten samples
+/// would take many minutes.
+const MOST_SAMPLED: usize = 1_000_000;
+/// How often.
+const TIMES: usize = 3;
 /// Look-ups in an iteration.
 const LOOK_UPS: usize = 10_000;
 /// A second after 1601 and no tick later: nothing ages while it is measured.
@@ -110,10 +115,14 @@ fn weir_memory(count: usize) -> (Vec<Slot>, Vec<u32>) {
     (slots, vec![1; Weir::index_len(count)])
 }
 
-pub(crate) fn measure(criterion: &mut Criterion<CpuTime>, quick: bool) {
+pub(crate) fn measure(criterion: &mut Criterion<CpuTime>, table: &mut Table, quick: bool) {
     let mut group = criterion.benchmark_group(GROUP);
     group.sample_size(10);
     for count in counts(quick) {
+        if *count > MOST_SAMPLED {
+            by_hand(table, *count);
+            continue;
+        }
         weir(&mut group, *count);
         hashbrown(&mut group, *count);
         group.bench_function(format!("frames-{count}"), |bencher| {
@@ -168,17 +177,92 @@ fn insert(flows: &mut Weir<'_>, count: usize) {
     }
 }
 
+fn fill(flows: &mut HashMap<Key, Value>, count: usize) {
+    for number in scattered(count) {
+        with_frame(number, false, |frame| {
+            let value = flows.entry(key(frame).expect("UDP")).or_insert([0; 11]);
+            count_in(value);
+        });
+    }
+}
+
+/// A few times, the memory having been touched before; look-ups of a million
+/// that no cache has seen of late.
+fn by_hand(table: &mut Table, count: usize) {
+    let timed = |times: &mut Vec<Duration>, what: &mut dyn FnMut()| {
+        let start = now();
+        what();
+        times.push(now() - start);
+    };
+    let look_ups = count.min(MOST_SAMPLED);
+    let (mut slots, mut index) = weir_memory(count);
+    let (mut inserts, mut finds) = (Vec::new(), Vec::new());
+    for _ in 0..TIMES {
+        let mut flows = weir_table(&mut slots, &mut index);
+        timed(&mut inserts, &mut || insert(&mut flows, count));
+        assert_eq!(usize::try_from(flows.stats().active), Ok(count));
+        timed(&mut finds, &mut || {
+            for number in scattered(count).take(look_ups) {
+                with_frame(number, true, |frame| {
+                    black_box(flows.track(frame, &meta()));
+                });
+            }
+        });
+        assert_eq!(flows.stats().created, count as u64, "all were found");
+    }
+    table.note(GROUP, &format!("weir-insert-{count}"), &mut inserts, count);
+    table.note(
+        GROUP,
+        &format!("weir-look-up-{count}"),
+        &mut finds,
+        look_ups,
+    );
+    drop((slots, index));
+
+    let mut flows: HashMap<Key, Value> = HashMap::with_capacity(count);
+    fill(&mut flows, count);
+    let (mut inserts, mut finds) = (Vec::new(), Vec::new());
+    for _ in 0..TIMES {
+        flows.clear();
+        timed(&mut inserts, &mut || fill(&mut flows, count));
+        timed(&mut finds, &mut || {
+            for number in scattered(count).take(look_ups) {
+                with_frame(number, true, |frame| {
+                    let value = flows.get_mut(&key(frame).expect("UDP")).expect("a flow");
+                    count_in(value);
+                });
+            }
+        });
+    }
+    table.note(
+        GROUP,
+        &format!("hashbrown-insert-{count}"),
+        &mut inserts,
+        count,
+    );
+    table.note(
+        GROUP,
+        &format!("hashbrown-look-up-{count}"),
+        &mut finds,
+        look_ups,
+    );
+    let mut frames = Vec::new();
+    for _ in 0..TIMES {
+        timed(&mut frames, &mut || {
+            for number in scattered(count).take(look_ups) {
+                with_frame(number, true, |frame| {
+                    black_box(key(frame));
+                });
+            }
+        });
+    }
+    table.note(GROUP, &format!("frames-{count}"), &mut frames, look_ups);
+}
+
 fn hashbrown(group: &mut BenchmarkGroup<'_, CpuTime>, count: usize) {
     // Filled once before it is measured, so that its memory was touched too.
     let mut flows: HashMap<Key, Value> = HashMap::with_capacity(count);
-    let fill = |flows: &mut HashMap<Key, Value>| {
-        for number in scattered(count) {
-            with_frame(number, false, |frame| {
-                let value = flows.entry(key(frame).expect("UDP")).or_insert([0; 11]);
-                count_in(value);
-            });
-        }
-    };
+    let fill = |flows: &mut HashMap<Key, Value>| fill(flows, count);
     fill(&mut flows);
     group.bench_function(format!("hashbrown-insert-{count}"), |bencher| {
         bencher.iter_custom(|times| {
