@@ -69,6 +69,11 @@ pub struct Report {
     pub messages: u64,
     /// Nanoseconds from the first byte sent to the last one back.
     pub latency: Histogram<u64>,
+    /// Messages of the connection that was answered the least. A latency is
+    /// known only of what was answered, so this tells what that can't.
+    pub fewest: u64,
+    /// Messages of the connection that was answered the most.
+    pub most: u64,
 }
 
 /// Why there is no report.
@@ -221,13 +226,19 @@ impl Plan {
             elapsed,
             messages: 0,
             latency: histogram()?,
+            fewest: u64::MAX,
+            most: 0,
         };
         let mut failed = None;
         for worker in workers {
             match worker.join() {
-                Ok(Ok(latency)) => {
+                Ok(Ok(Tally { latency, answers })) => {
                     report.messages += latency.len();
                     report.latency += latency;
+                    for count in answers {
+                        report.fewest = report.fewest.min(count);
+                        report.most = report.most.max(count);
+                    }
                 }
                 Ok(Err(error)) => failed = failed.or(Some(error)),
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -250,6 +261,13 @@ fn histogram() -> Result<Histogram<u64>, Error> {
         call: "making a histogram",
         source: io::Error::other(e),
     })
+}
+
+/// What a thread has counted.
+struct Tally {
+    latency: Histogram<u64>,
+    /// Messages of each connection.
+    answers: Vec<u64>,
 }
 
 /// Bytes of which no two parts are likely to be alike (xorshift).
@@ -279,10 +297,12 @@ struct Connection {
     began: Instant,
     /// Whether it began while messages counted.
     counts: bool,
+    /// Messages that counted.
+    answers: u64,
 }
 
 impl Worker {
-    fn run(&self, share: usize, tell: &mpsc::Sender<bool>) -> Result<Histogram<u64>, Error> {
+    fn run(&self, share: usize, tell: &mpsc::Sender<bool>) -> Result<Tally, Error> {
         let system = |call| move |source| Error::System { call, source };
         let mut poll = Poll::new().map_err(system("making a poll"))?;
         let mut events = Events::with_capacity(1024);
@@ -321,7 +341,8 @@ impl Worker {
                 return Err(Error::Silent { address, after });
             }
         }
-        Ok(latency)
+        let answers = connections.iter().map(|c| c.answers).collect();
+        Ok(Tally { latency, answers })
     }
 
     /// Sets the connections up, some at once.
@@ -359,6 +380,7 @@ impl Worker {
                     received: 0,
                     began: Instant::now(),
                     counts: false,
+                    answers: 0,
                 });
             }
             poll_once(poll, events).map_err(failed(connected))?;
@@ -424,6 +446,7 @@ impl Worker {
             let phase = self.phase.load(Ordering::Relaxed);
             if connection.counts && phase == MEASURE {
                 let took = connection.began.elapsed().as_nanos();
+                connection.answers += 1;
                 latency.saturating_record(u64::try_from(took).unwrap_or(LONGEST_NS));
             }
             if phase == END {
@@ -509,6 +532,8 @@ mod tests {
             let report = plan.run(|moment| moments.push(moment)).expect("runs");
             assert!(report.messages > 0, "{connections} x {size}");
             assert_eq!(report.messages, report.latency.len());
+            let evenly = report.messages / connections as u64;
+            assert!(report.fewest <= evenly && report.most >= evenly && report.most > 0);
             assert!(report.elapsed >= plan.duration);
             assert!(report.latency.max() < 1_000_000_000 * 5);
             assert_eq!(moments, [Moment::Connected, Moment::Began, Moment::Ended]);

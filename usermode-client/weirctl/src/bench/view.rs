@@ -48,6 +48,9 @@ pub(crate) struct Run {
     pub(crate) p99_us: f64,
     pub(crate) p999_us: f64,
     max_us: f64,
+    /// Messages of the connection that was answered the least, and the most.
+    fewest: u64,
+    most: u64,
     /// Null of a server that wasn't started here, and of the driver.
     server_cpu_us_per_message: Option<f64>,
     /// Of the processes named by --pid; null without.
@@ -88,6 +91,8 @@ impl Run {
             p99_us: at(0.99),
             p999_us: at(0.999),
             max_us: report.latency.max() as f64 / 1000.0,
+            fewest: report.fewest,
+            most: report.most,
             server_cpu_us_per_message: each(server.cpu),
             others_cpu_us_per_message: each(others.cpu),
             server_bytes_per_connection: per_connection(server.memory),
@@ -151,6 +156,7 @@ impl View for Bench {
                     format!("{:.0}", run.p50_us),
                     format!("{:.0}", run.p99_us),
                     format!("{:.0}", run.p999_us),
+                    format!("{}..{}", run.fewest, run.most),
                     known(run.server_cpu_us_per_message),
                     known(run.others_cpu_us_per_message),
                     known(run.bytes_per_connection().map(|bytes| bytes / 1024.0)),
@@ -165,6 +171,7 @@ impl View for Bench {
             "p50 us",
             "p99 us",
             "p99.9 us",
+            "msgs/conn",
             "server us/msg",
             "others us/msg",
             "KiB/conn",
