@@ -135,7 +135,7 @@ mod ndis {
 mod service {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use weir_abi::{ServiceInfo, ServiceSpec, SocketAddress};
+    use weir_abi::{ServiceInfo, ServiceSpec, SocketAddress, SocketInfo};
     use zerocopy::FromZeros;
 
     use crate::kernel::status::{NtStatus, Result};
@@ -170,6 +170,20 @@ mod service {
     pub(crate) fn stop(id: u32) -> Result<()> {
         let ran = id == 9 && RUNS.swap(false, Ordering::SeqCst);
         ran.then_some(()).ok_or(NtStatus::NOT_FOUND)
+    }
+    /// Its one socket.
+    pub(crate) const SOCKET: u64 = (1 << 62) + 5;
+
+    pub(crate) fn socket_count() -> u32 {
+        1
+    }
+    pub(crate) fn sockets(id: u64, mut each: impl FnMut(&SocketInfo) -> bool) -> Option<u64> {
+        let info = SocketInfo {
+            id: SOCKET,
+            service: 9,
+            ..SocketInfo::new_zeroed()
+        };
+        (id <= SOCKET && !each(&info)).then_some(SOCKET)
     }
     pub(crate) fn list(start: u32, out: &mut [ServiceInfo]) -> (usize, u32) {
         let total = totals().services;

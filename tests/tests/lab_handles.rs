@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_lab_harness::windows_path;
 use weir_tests::lab::{Fixture, SERVICE, config, root, weir_sys};
 
@@ -153,4 +153,91 @@ fn the_driver_stops_under_load() {
     // The probe was told, and ends: by itself, or because it can't open the device
     // any more.
     child.wait().expect("it has ended");
+}
+
+/// What the rules drop on its way in doesn't get a connection, though it passes
+/// no adapter: within the machine. (The lab's host answers handshakes before
+/// anybody is asked, so there the peer is connected, and reset.)
+#[test]
+fn the_rules_refuse_a_peer_before_its_handshake_is_answered() {
+    let fixture = Fixture::weir("handles-judged");
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("rules");
+    let port = free_port();
+    let other = free_port();
+    let rules = format!("rule no drop in tcp dst port {port}\nrule seen count in tcp\n");
+    std::fs::write(&file, rules).expect("a file");
+    let loaded = fixture.weirctl(&["rules", "load", &windows_path(&file)]);
+    assert!(loaded.status.success(), "{loaded:?}");
+    let said = good(&fixture, &["judged", &port.to_string()]);
+    assert_eq!((number(&said, "taken"), number(&said, "refused")), (0, 1));
+    let said = good(&fixture, &["judged", &other.to_string()]);
+    assert!(said.contains("STATUS_SUCCESS"), "{said}");
+    assert_eq!((number(&said, "taken"), number(&said, "refused")), (1, 0));
+    fixture.unload();
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// Has the stand-ins fail what `faults` says, counted from now on.
+fn fail(fixture: &Fixture, faults: &Value) {
+    let mut request = faults.clone();
+    request["cmd"] = json!("faults");
+    request["relative"] = json!(true);
+    fixture.ask(&request);
+}
+
+/// Each allocation of a walk through all roles fails in its turn, and each call to
+/// the provider: every request ends, and nothing is left.
+#[test]
+fn what_fails_on_the_way_is_survived() {
+    let fixture = Fixture::weir("handles-faults");
+    let count = || {
+        fixture
+            .ask(&json!({"cmd": "alloc_count"}))
+            .as_u64()
+            .expect("a number")
+    };
+    let before = count();
+    assert_eq!(good(&fixture, &["survive"]).trim(), "done");
+    let total = count() - before;
+    assert!(total > 40, "only {total} allocations");
+    for n in 1..=total {
+        fail(&fixture, &json!({ "alloc": n }));
+        assert_eq!(
+            good(&fixture, &["survive"]).trim(),
+            "done",
+            "allocation {n}"
+        );
+    }
+    let refused = u32::cast_signed(0xC000_009A);
+    for point in [
+        "WskSocket",
+        "WskBind",
+        "WskConnect",
+        "WskControlSocket",
+        "WskGetLocalAddress",
+        "WskGetRemoteAddress",
+        "WskReceive",
+        "WskSend",
+        "WskDisconnect",
+        "WskReceiveFrom",
+        "WskSendTo",
+        "WskGetAddressInfo",
+    ] {
+        for nth in 1..=3 {
+            let point = format!("wsk.{point}");
+            fail(
+                &fixture,
+                &json!({ "points": [{ "point": point, "nth": nth, "status": refused }] }),
+            );
+            assert_eq!(good(&fixture, &["survive"]).trim(), "done", "{point} {nth}");
+        }
+    }
+    fail(&fixture, &json!({}));
+    none_left(&fixture);
+    fixture.unload();
 }

@@ -490,8 +490,11 @@ fn finish(sock: &Sock, over: Option<Over>) {
         return;
     }
     if !status.is_success() {
-        if is_final(status) && !matches!(over.work, Work::SendTo { .. }) {
-            sock.fail(status);
+        match over.work {
+            Work::SendTo { .. } => {}
+            Work::Shutdown if !is_final(status) => sock.take_back_shutdown(),
+            _ if is_final(status) => sock.fail(status),
+            _ => {}
         }
         over.request.complete(status, 0);
         return;

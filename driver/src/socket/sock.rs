@@ -290,6 +290,17 @@ impl Sock {
         );
     }
 
+    /// Neither a shutdown nor an abort could be done: it may be tried again.
+    pub(super) fn take_back_shutdown(&self) {
+        self.marks.fetch_and(!mark::SHUT, Ordering::AcqRel);
+        let _ = self.failure.compare_exchange(
+            NtStatus::CONNECTION_ABORTED.0,
+            status::SUCCESS,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+    }
+
     /// What it has failed with.
     pub(super) fn failure(&self) -> Option<NtStatus> {
         match self.failure.load(Ordering::Acquire) {

@@ -94,7 +94,7 @@ fn stream_of(sock: &Sock) -> Result<&Stream> {
     }
 }
 
-/// SOCKET_SHUTDOWN. `reply` completes a request for which there is nothing to do.
+/// SOCKET_SHUTDOWN.
 pub(super) fn shutdown(
     sock: &SockRef,
     request: Request,
@@ -103,23 +103,24 @@ pub(super) fn shutdown(
     if sock.kind != SocketKind::TcpStream {
         return Err((request, Error::WrongRole));
     }
-    let before = sock.mark(mark::SHUT);
-    match how {
-        ShutdownHow::Send => {
-            if let Some(status) = sock.failure() {
-                return Err((request, Error::System(status)));
-            }
-            if before & mark::SHUT != 0 {
-                let len = super::shut_reply(&request);
-                request.complete(NtStatus::SUCCESS, len);
-                return Ok(());
-            }
+    if how == ShutdownHow::Send {
+        if let Some(status) = sock.failure() {
+            return Err((request, Error::System(status)));
         }
-        // From here on reads and writes fail with this.
-        ShutdownHow::Abort => sock.fail(NtStatus::CONNECTION_ABORTED),
+        if sock.is(mark::SHUT) {
+            let len = super::shut_reply(&request);
+            request.complete(NtStatus::SUCCESS, len);
+            return Ok(());
+        }
     }
     flow::submit(sock, request, Work::Shutdown, |sock, io| {
         let stream = stream_of(sock)?;
+        // From here on writes are refused, and what comes after an abort, unless
+        // it turns out that it can't be done.
+        sock.mark(mark::SHUT);
+        if how == ShutdownHow::Abort {
+            sock.fail(NtStatus::CONNECTION_ABORTED);
+        }
         match how {
             // SAFETY: `calls` is held over this, so the socket isn't closed.
             ShutdownHow::Send => unsafe { stream.disconnect(&io.op) },

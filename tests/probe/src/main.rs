@@ -22,6 +22,8 @@ fn main() -> std::process::ExitCode {
         ["names"] => smoke::names(),
         ["bounds"] => smoke::bounds(),
         ["refused"] => smoke::refused(),
+        ["survive"] => smoke::survive(),
+        ["judged", port] => smoke::judged(port.parse().expect("a port")),
         ["count"] => println!("{}", socket::list(100).len()),
         ["cancel-reads", rounds] => race::cancel_reads(number(rounds)),
         ["cancel-accepts", rounds] => race::cancel_accepts(number(rounds)),
@@ -30,7 +32,7 @@ fn main() -> std::process::ExitCode {
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|count|cancel-… N|hold N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|survive|judged PORT|count|cancel-… N|hold N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }

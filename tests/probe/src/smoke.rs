@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use weir_abi::{
     DatagramFlags, Group, Ioctl, ResolveReply, ResolveRequest, ShutdownHow, SocketAddress,
-    SocketFlags, SocketKind, SocketOpenRequest, SocketOption, SocketSetting, SocketState, status,
+    SocketFlags, SocketKind, SocketOpenRequest, SocketOption, SocketSetting, SocketShutdownRequest,
+    SocketState, status,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -378,4 +379,112 @@ pub(crate) fn refused() {
     let far = dual.accept();
     assert_eq!(far.remote.map(|a| a.port()), Some(near.local.port()));
     println!("refused");
+}
+
+/// A walk through everything that can fail, with nothing taken for granted but
+/// that each call ends.
+pub(crate) fn survive() {
+    let listener = Handle::open();
+    let request = SocketOpenRequest {
+        backlog: 2,
+        flags: flags(SocketFlags::CONDITIONAL_ACCEPT),
+        receive_limit: 8192,
+        ..open_request(SocketKind::TcpListener, Some("127.0.0.1:0"), None)
+    };
+    let ended = send(&listener, &request).wait();
+    if ended.status == status::SUCCESS {
+        streams(&Socket::opened(&listener, ended));
+    }
+    let one = Handle::open();
+    let udp = |handle| {
+        let request = SocketOpenRequest {
+            flags: flags(SocketFlags::BROADCAST),
+            ..open_request(SocketKind::Udp, Some("127.0.0.1:0"), None)
+        };
+        let ended = send(handle, &request).wait();
+        (ended.status == status::SUCCESS).then(|| Socket::opened(handle, ended))
+    };
+    if let Some(one) = udp(&one) {
+        let read = one.read(100);
+        let _ = one.send_to(Some(one.local), b"to itself").wait();
+        read.cancel();
+        let _ = read.wait();
+        let _ = one.start_set(SocketSetting::Ttl(3)).wait();
+        let other = Handle::open();
+        let request = open_request(SocketKind::Udp, None, Some(one.local));
+        let ended = send(&other, &request).wait();
+        if ended.status == status::SUCCESS {
+            let _ = Socket::opened(&other, ended).send_to(None, b"x").wait();
+        }
+    }
+    let name = ResolveRequest::new("localhost", None, None).expect("short");
+    let _ = Call::control(&one, Ioctl::Resolve.code(), name.as_bytes(), 1000).wait();
+    println!("done");
+}
+
+fn streams(listener: &Socket) {
+    let far = Handle::open();
+    let accept = listener.start_accept(&far);
+    let near = Handle::open();
+    let request = SocketOpenRequest {
+        flags: flags(SocketFlags::NO_DELAY | SocketFlags::KEEP_ALIVE),
+        receive_limit: 8192,
+        ..open_request(SocketKind::TcpStream, None, Some(listener.local))
+    };
+    let ended = send(&near, &request).wait();
+    // Without a connection, nobody ends the accept but its own cancel.
+    if ended.status != status::SUCCESS {
+        accept.cancel();
+        let _ = accept.wait();
+        return;
+    }
+    let near = Socket::opened(&near, ended);
+    std::thread::sleep(Duration::from_millis(20));
+    accept.cancel();
+    let ended = accept.wait();
+    let waiting = near.read(100);
+    if ended.status == status::SUCCESS {
+        let far = Socket::opened(&far, ended);
+        let _ = far.write(b"bytes").wait();
+        let _ = far.start_set(SocketSetting::NoDelay(false)).wait();
+        let _ = send(&far.handle, &SocketShutdownRequest::new(ShutdownHow::Send)).wait();
+        let _ = send(
+            &near.handle,
+            &SocketShutdownRequest::new(ShutdownHow::Abort),
+        )
+        .wait();
+        let last = far.read(10);
+        std::thread::sleep(Duration::from_millis(20));
+        last.cancel();
+        let _ = last.wait();
+    }
+    waiting.cancel();
+    let _ = waiting.wait();
+    // One that waits, and goes with its listener.
+    let left = Handle::open();
+    let _ = send(
+        &left,
+        &open_request(SocketKind::TcpStream, None, Some(listener.local)),
+    )
+    .wait();
+}
+
+/// A peer the rules refuse: its connection is refused, as if nobody listened.
+pub(crate) fn judged(port: u16) {
+    let local = format!("127.0.0.1:{port}");
+    let listener = Socket::open(&SocketOpenRequest {
+        backlog: 4,
+        flags: flags(SocketFlags::CONDITIONAL_ACCEPT),
+        ..open_request(SocketKind::TcpListener, Some(&local), None)
+    });
+    let near = Handle::open();
+    let request = open_request(SocketKind::TcpStream, None, Some(listener.local));
+    let ended = send(&near, &request).wait();
+    let info = listener.info();
+    println!(
+        "{{\"status\":\"{}\",\"taken\":{},\"refused\":{}}}",
+        status::info(ended.status).map_or("unknown", |info| info.name),
+        info.reads,
+        info.refused
+    );
 }
