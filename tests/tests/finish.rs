@@ -199,6 +199,53 @@ fn now_payload(index: usize) -> usize {
     if index == 6 { 10_000 - 6 * 1460 } else { 1460 }
 }
 
+/// A datagram of UDP over IPv4, with `flags` where fragments say which they are.
+fn datagram(payload: &[u8], flags: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    let total = u16::try_from(28 + payload.len()).expect("a packet");
+    frame.extend([0x45, 0]);
+    frame.extend(total.to_be_bytes());
+    frame.extend([0, 7]);
+    frame.extend(flags.to_be_bytes());
+    frame.extend([64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2, 0, 53, 0, 54]);
+    frame.extend((total - 20).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    frame
+}
+
+#[test]
+fn a_first_fragment_without_a_checksum_still_has_none() {
+    let udp_checksum = 14 + 20 + 6;
+    let mut fragment = datagram(&[7; 64], 0x2000);
+    finish::checksums(&mut fragment);
+    assert_eq!(verify(&headers(&fragment), &fragment).network, Check::Good);
+    assert_eq!(fragment[udp_checksum..udp_checksum + 2], [0, 0]);
+    let mut whole = datagram(&[7; 64], 0);
+    finish::checksums(&mut whole);
+    assert_eq!(verify(&headers(&whole), &whole).transport, Check::Good);
+}
+
+/// Each segment of UDP is a datagram that somebody sent: none is put together
+/// with the next one, however short it is.
+#[test]
+fn short_datagrams_stay_datagrams() {
+    for size in [1, 20, 63, 64] {
+        let payload: Vec<u8> = (0..=99).collect();
+        let large = datagram(&payload, 0);
+        let how = Cut::of(&large, size).expect("it can be cut");
+        let wanted: Vec<&[u8]> = payload.chunks(size.into()).collect();
+        assert_eq!(how.count(), wanted.len());
+        for (index, wanted) in wanted.into_iter().enumerate() {
+            let mut segment = vec![0; how.len(index)];
+            assert!(how.write(&large, index, &mut segment));
+            let now = headers(&segment);
+            assert_eq!((now.payload.bytes(), now.fault), (wanted, None));
+            assert_eq!(verify(&now, &segment).transport, Check::Good);
+        }
+    }
+}
+
 #[test]
 fn tags_go_beside_a_frame_and_back() {
     assert_eq!(tag::on_wire(0), None);

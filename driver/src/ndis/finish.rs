@@ -9,8 +9,10 @@
 use weir_engine::wire::checksum::verify_runs;
 use weir_engine::wire::{self, Network, Transport};
 
-/// The least payload of a segment: what keeps a frame from becoming thousands.
-const MIN_SEGMENT: usize = 64;
+/// The least payload of a segment of TCP: what keeps a frame from becoming
+/// thousands. UDP's are what was sent, each a datagram, and stay as long as they
+/// were; how many there can be the memory under way limits (`budget.rs`).
+const MIN_TCP_SEGMENT: usize = 64;
 
 /// Offsets into headers.
 const IPV4_TOTAL_LEN: usize = 2;
@@ -36,7 +38,8 @@ pub(super) fn checksums(frame: &mut [u8]) {
         Transport::Udp(udp) if udp.checksum() == 0 => headers.transport_offset(),
         _ => None,
     });
-    if let Some(field) = udp.and_then(|at| at.checked_add(UDP_CHECKSUM)) {
+    let none = udp.and_then(|at| at.checked_add(UDP_CHECKSUM));
+    if let Some(field) = none {
         put(frame, field, &[0xff, 0xff]);
     }
     if let Some((field, checksum)) = with(frame, ipv4) {
@@ -44,6 +47,9 @@ pub(super) fn checksums(frame: &mut [u8]) {
     }
     if let Some((field, checksum)) = transport(frame) {
         put(frame, field, &checksum.to_be_bytes());
+    } else if let Some(field) = none {
+        // Not all of it is here (a first fragment): it still has none.
+        put(frame, field, &[0, 0]);
     }
 }
 
@@ -106,7 +112,6 @@ impl Cut {
     /// How to cut a frame of TCP or UDP over IP into segments of `size` bytes of
     /// payload, one if it has no more; `None` if it can't be cut.
     pub(super) fn of(frame: &[u8], size: u16) -> Option<Self> {
-        let size = usize::from(size).max(MIN_SEGMENT);
         let (network, ipv4, transport, tcp, header_len) = with(frame, |headers| {
             if headers.is_fragment() {
                 return None;
@@ -120,6 +125,8 @@ impl Cut {
             let (network, transport) = (headers.network_offset()?, headers.transport_offset()?);
             Some((network, ipv4, transport, tcp, header_len))
         })?;
+        let least = if tcp { MIN_TCP_SEGMENT } else { 1 };
+        let size = usize::from(size).max(least);
         let headers = transport.checked_add(header_len)?;
         // All of it: a length in a header that is left to the adapter is no guide.
         let payload = frame.len().checked_sub(headers)?;
