@@ -10,7 +10,7 @@ use crate::counters::{Counters, End};
 const ROUNDS: usize = 1;
 
 /// Reads in the first turn, of what came before anything was told.
-const FIRST_ROUNDS: usize = 64;
+const FIRST_ROUNDS: usize = 8;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,8 @@ const CONNECTING: usize = 64;
 /// How long all of the connecting may take, and how long a server may be silent
 /// before that is an error.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The byte a connection begins with.
+const GREETING: u8 = b'?';
 /// How often a thread with nothing to do looks for what it is to do.
 const LOOK: Duration = Duration::from_millis(20);
 /// Latencies told apart: 1 ns to 100 s, with three digits.
@@ -50,7 +52,7 @@ pub struct Plan {
 /// Moments a caller may want to measure something else at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// All connections are there, nothing was sent yet.
+    /// All connections are there and were answered once, by a byte.
     Connected,
     /// From here on messages count.
     Began,
@@ -61,7 +63,7 @@ pub enum Moment {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// How long setting the connections up took.
+    /// How long setting the connections up took, a first answer on each included.
     pub connecting: Duration,
     /// How long messages counted.
     pub elapsed: Duration,
@@ -91,7 +93,7 @@ pub enum Error {
         /// The largest it may be.
         most: usize,
     },
-    /// A connection was not set up.
+    /// A connection was not set up, or a first byte not sent back.
     #[error("connecting to {address} failed after {connected} connections of a thread: {source}{}", advice(.source))]
     Connect {
         /// The echo.
@@ -289,9 +291,19 @@ struct Worker {
     phase: Arc<AtomicU8>,
 }
 
+/// How far a connection is set up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Connecting,
+    /// A byte was sent: that the system has set a connection up doesn't mean
+    /// that the server has accepted it.
+    Greeting,
+    Up,
+}
+
 struct Connection {
     stream: TcpStream,
-    connected: bool,
+    step: Step,
     sent: usize,
     received: usize,
     began: Instant,
@@ -375,7 +387,7 @@ impl Worker {
                     .map_err(failed(connected))?;
                 connections.push(Connection {
                     stream,
-                    connected: false,
+                    step: Step::Connecting,
                     sent: 0,
                     received: 0,
                     began: Instant::now(),
@@ -388,7 +400,7 @@ impl Worker {
                 let Some(connection) = connections.get_mut(event.token().0) else {
                     continue;
                 };
-                if !connection.connected && connection.is_up().map_err(failed(connected))? {
+                if connection.step != Step::Up && connection.is_up().map_err(failed(connected))? {
                     connected += 1;
                     answered = Instant::now();
                 }
@@ -458,19 +470,31 @@ impl Worker {
 }
 
 impl Connection {
-    /// Whether it is set up by now.
+    /// Whether it is set up by now, and was answered a first time.
     fn is_up(&mut self) -> io::Result<bool> {
-        if let Some(error) = self.stream.take_error()? {
-            return Err(error);
+        if self.step == Step::Connecting {
+            if let Some(error) = self.stream.take_error()? {
+                return Err(error);
+            }
+            match self.stream.peer_addr() {
+                Ok(_peer) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotConnected => return Ok(false),
+                Err(e) => return Err(e),
+            }
+            self.stream.set_nodelay(true)?;
+            // A connection that was just set up has room for a byte.
+            self.stream.write_all(&[GREETING])?;
+            self.step = Step::Greeting;
         }
-        match self.stream.peer_addr() {
-            Ok(_peer) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => return Ok(false),
+        let mut back = [0];
+        match self.stream.read(&mut back) {
+            Ok(1) if back == [GREETING] => self.step = Step::Up,
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Err(io::Error::other("it is no echo: another byte came back")),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
-        self.stream.set_nodelay(true)?;
-        self.connected = true;
-        Ok(true)
+        Ok(self.step == Step::Up)
     }
 
     fn begin(&mut self, phase: u8) {
@@ -544,6 +568,8 @@ mod tests {
     fn what_is_no_echo_is_an_error() {
         let wrong = server(|mut stream| {
             let mut buffer = [0; 64];
+            stream.read_exact(&mut buffer[..1])?;
+            stream.write_all(&buffer[..1])?;
             let count = stream.read(&mut buffer)?;
             buffer[count - 1] ^= 1;
             stream.write_all(&buffer[..count])?;
@@ -552,9 +578,17 @@ mod tests {
         });
         let error = plan(wrong, 2, 10).run(|_| ()).expect_err("no echo");
         assert!(matches!(error, Error::Wrong { .. }), "{error}");
-        let closing = server(|mut stream| stream.read(&mut [0; 5]).map(drop));
+        let closing = server(|mut stream| {
+            let mut buffer = [0; 5];
+            stream.read_exact(&mut buffer[..1])?;
+            stream.write_all(&buffer[..1])?;
+            stream.read(&mut buffer).map(drop)
+        });
         let error = plan(closing, 2, 10).run(|_| ()).expect_err("no echo");
         assert!(matches!(error, Error::Lost { .. }), "{error}");
+        let mute = server(|mut stream| stream.read(&mut [0]).map(drop));
+        let error = plan(mute, 2, 10).run(|_| ()).expect_err("no echo");
+        assert!(matches!(error, Error::Connect { .. }), "{error}");
     }
 
     #[test]

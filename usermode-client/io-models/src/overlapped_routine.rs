@@ -25,15 +25,15 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::Error;
 use crate::counters::{Counters, End};
 use crate::error::Failed;
 use crate::raw::accept::{self, Accept};
-use crate::raw::event::{self, Event, Until, Woken};
+use crate::raw::event::{self, Event, Until};
 use crate::raw::flight::{EventOp, Flight, Landed};
 use crate::raw::routine::{self, Routine, RoutineOp};
 use crate::server::{Job, no_delay};
 use crate::turn::{Next, Turn};
+use crate::{Error, Stop};
 
 /// After an accept that failed for want of something, all would fail.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -108,7 +108,7 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
         if job.stop.is_asked() {
             break Ok(());
         }
-        match accept_one(&function, &listener, &stop) {
+        match accept_one(&function, &listener, &stop, &job.stop) {
             Ok(Some(socket)) => {
                 job.counters.accepted();
                 next_id += 1;
@@ -153,24 +153,27 @@ fn connected(shared: &Rc<Shared>, id: u64, socket: OwnedSocket, buffer: usize) {
     }
 }
 
-/// Waits for a connection, or for `stop`; then there is none. The routines of
+/// Waits for a connection, or for the stop; then there is none. The routines of
 /// all connections are called from within this wait.
 fn accept_one(
     function: &Accept,
     listener: &Arc<OwnedSocket>,
-    stop: &Arc<Event>,
+    stopped: &Arc<Event>,
+    stop: &Stop,
 ) -> io::Result<Option<OwnedSocket>> {
     let done = Arc::new(Event::new()?);
     let socket = function.socket()?;
     let op = EventOp::new(Arc::clone(listener), accept::BUFFER, Arc::clone(&done), ());
     let mut flight: Flight<()> = op.accept(function, &socket)?;
-    let events = [Arc::clone(stop), done];
+    let events = [Arc::clone(stopped), done];
     loop {
-        match event::wait(&events, Until::EventOrRoutine)? {
-            Woken::Routine | Woken::None => continue,
+        // What ended the wait doesn't matter: it calls routines before it looks at
+        // events, and with much to do there are always some. Both events are
+        // looked at each time, or no connection would be accepted then.
+        event::wait(&events, Until::EventOrRoutine)?;
+        if stop.is_asked() {
             // The flight is cancelled by being dropped.
-            Woken::Event(0) => return Ok(None),
-            Woken::Event(_) => {}
+            return Ok(None);
         }
         match flight.land() {
             Landed::Done(_op, _bytes) => {

@@ -9,7 +9,8 @@ use plotters::prelude::*;
 use super::view::{Bench, Run};
 use crate::error::CtlError;
 
-const WIDTH: u32 = 1280;
+/// Wide enough for the longest name below its bars.
+const WIDTH: u32 = 1600;
 const HEIGHT: u32 = 900;
 
 /// Told apart in print and by those who see fewer colours (Okabe and Ito's).
@@ -82,7 +83,9 @@ fn draw_panel(bench: &Bench, panel: &Panel, area: &Area<'_>) -> Drawn {
     let names = distinct(bench.runs.iter().map(|run| run.against));
     let loads = distinct(bench.runs.iter().map(|run| run.connections));
     let known = bench.runs.iter().filter_map(panel.value);
-    let top = known.fold(0.0, f64::max).max(f64::MIN_POSITIVE) * 1.1;
+    let top = known.fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    // Room for the legend above the tallest bar.
+    let top = top * 1.35;
     let groups = i32::try_from(names.len()).unwrap_or(i32::MAX).max(1);
     let mut chart = ChartBuilder::on(area)
         .caption(panel.title, ("sans-serif", 18))
@@ -100,9 +103,10 @@ fn draw_panel(bench: &Bench, panel: &Panel, area: &Area<'_>) -> Drawn {
     chart
         .configure_mesh()
         .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
         .x_labels(names.len() + 1)
         .x_label_formatter(&label)
-        .x_label_style(("sans-serif", 13))
+        .x_label_style(("sans-serif", 12))
         .y_label_formatter(&|value| short(*value))
         .draw()?;
     // Bars are drawn in pixels beside the middle of their group: the axis of a
@@ -132,7 +136,10 @@ fn draw_panel(bench: &Bench, panel: &Panel, area: &Area<'_>) -> Drawn {
         });
         chart
             .draw_series(bars.collect::<Vec<_>>())?
-            .label(format!("{load} connections"))
+            .label(match load {
+                1 => "1 connection".to_owned(),
+                more => format!("{more} connections"),
+            })
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
     }
     chart
