@@ -453,6 +453,44 @@ mod divert {
         assert_eq!(stats.unreturned, u64::from(MAX_OUTSTANDING) + 2);
     }
 
+    /// A reader that stood still while more frames were lost than there are
+    /// places gets those that waited, and can give them back; the lost ones it
+    /// can't, though a place of theirs is in use.
+    #[test]
+    fn what_waited_through_a_flood_can_be_given_back() {
+        let mut tap = reader(100);
+        let waits: Vec<_> = (0..2)
+            .map(|_| {
+                let record = tap.admit(&meta(4)).expect("a number");
+                assert!(tap.set_aside(record, copy_from(&[1; 4])));
+                record.sequence
+            })
+            .collect();
+        let many = u64::from(MAX_OUTSTANDING);
+        let flood = if cfg!(miri) { 100 } else { 2 * many };
+        for _ in 0..flood {
+            if let Some(record) = tap.admit(&meta(4)) {
+                assert!(!tap.set_aside(record, copy_from(&[1; 4])));
+            }
+        }
+        let mut buffer = [0; 100];
+        let mut fill = Fill::new();
+        assert_eq!(tap.drain(&mut fill, &mut buffer, 1000), Drained::Empty);
+        tap.finish(&fill);
+        assert_eq!(balanced(&tap).outstanding, 2);
+        assert_eq!(balanced(&tap).lost_backlog, flood);
+        for sequence in &waits {
+            assert!(!tap.claim(sequence + many), "this one was lost");
+        }
+        for sequence in waits {
+            assert!(tap.claim(sequence), "{sequence}");
+            tap.unclaim(sequence);
+            assert!(tap.claim(sequence), "{sequence}");
+        }
+        let stats = balanced(&tap);
+        assert_eq!((stats.returned, stats.outstanding), (2, 0));
+    }
+
     proptest! {
         #[test]
         fn frames_are_where_the_model_says(steps in prop::collection::vec((0..5u8, any::<u8>()), 0..300)) {

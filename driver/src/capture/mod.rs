@@ -182,7 +182,10 @@ pub(crate) fn on_frame(frame: &Frame<'_>) {
     }
     let meta = frame.meta();
     slot::any_of(mask, |reader| {
-        reader.on_frame(&meta, &|to: &mut [u8]| frame.bytes.copy_to(0, to));
+        // The mask is of a moment ago: the slot may be one of the other role now.
+        if !reader.diverts() {
+            reader.on_frame(&meta, &|to: &mut [u8]| frame.bytes.copy_to(0, to));
+        }
         false
     });
 }
@@ -196,7 +199,8 @@ pub(crate) fn divert(frame: &Frame<'_>) -> bool {
     }
     let meta = frame.meta();
     slot::any_of(mask, |reader| {
-        reader.is_for(frame.adapter)
+        reader.diverts()
+            && reader.is_for(frame.adapter)
             && reader.on_frame(&meta, &|to: &mut [u8]| frame.bytes.copy_to(0, to))
     })
 }

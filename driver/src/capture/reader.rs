@@ -81,6 +81,8 @@ impl Role<'_> {
 
 pub(super) struct Reader {
     id: u32,
+    /// Whether it is in the divert role.
+    diverts: bool,
     /// The one adapter whose frames it gets; `None` for all.
     adapter: Option<NonZeroU32>,
     directions: Directions,
@@ -125,6 +127,7 @@ impl Reader {
         KBox::try_new(
             Self {
                 id,
+                diverts: matches!(role, Role::Divert(_)),
                 adapter: role.adapter(),
                 directions: role.directions(),
                 source: role.source(),
@@ -146,6 +149,11 @@ impl Reader {
     /// The reader's number.
     pub(super) const fn id(&self) -> u32 {
         self.id
+    }
+
+    /// Whether it is in the divert role.
+    pub(super) const fn diverts(&self) -> bool {
+        self.diverts
     }
 
     /// The balance as it is now.

@@ -67,9 +67,15 @@ impl Drop for InForce {
 /// it. `IRQL <= DISPATCH_LEVEL`.
 pub(crate) fn current() -> Option<InForce> {
     loop {
-        let slot = at(CURRENT.load(Ordering::Acquire))?;
+        let number = CURRENT.load(Ordering::Acquire);
+        let slot = at(number)?;
         if slot.inside.acquire_raw() {
-            return Some(InForce { slot });
+            let rules = InForce { slot };
+            // It may have been freed and filled again in between: those rules are
+            // ready, but not in force before CURRENT says so.
+            if CURRENT.load(Ordering::Acquire) == number {
+                return Some(rules);
+            }
         }
         // Another one is current by now: a slot is closed after CURRENT has
         // changed. Each further turn takes one more load from user mode.

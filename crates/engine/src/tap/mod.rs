@@ -16,8 +16,9 @@
 //! # The divert role
 //! A reader in the divert role gets whole frames or none: one that can't be had
 //! whole is lost, and counted as such. Each frame that was delivered is with the
-//! reader until it is given back ([`Tap::claim`], once), or until
-//! [`MAX_OUTSTANDING`](weir_abi::limits::MAX_OUTSTANDING) more have come.
+//! reader until it is given back ([`Tap::claim`], once), or until its place among
+//! [`MAX_OUTSTANDING`](weir_abi::limits::MAX_OUTSTANDING) is another one's. One
+//! that waits gives up its place to none: the other one is lost.
 //!
 //! # The balance
 //! `seen = delivered + queued + lost_backlog + lost_closed` holds after each
@@ -359,11 +360,10 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
     /// reader, who then has no more to do with it.
     #[must_use]
     pub fn claim(&mut self, sequence: u64) -> bool {
-        let recent = self.is_recent(sequence);
         let Some(outstanding) = &mut self.outstanding else {
             return false;
         };
-        let claimed = recent && outstanding.take(sequence);
+        let claimed = sequence < self.next_sequence && outstanding.take(sequence);
         if claimed {
             lower(&mut self.stats.outstanding, 1);
             bump(&mut self.stats.returned, 1);
@@ -372,14 +372,13 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
     }
 
     /// Undoes a [`Tap::claim`]: the frame is with the reader again, unless its
-    /// number has been needed for another one meanwhile.
+    /// place is another one's meanwhile.
     pub fn unclaim(&mut self, sequence: u64) {
-        let recent = self.is_recent(sequence);
         let Some(outstanding) = &mut self.outstanding else {
             return;
         };
         lower(&mut self.stats.returned, 1);
-        if recent {
+        if outstanding.has_place(sequence) {
             outstanding.put_back(sequence);
             bump(&mut self.stats.outstanding, 1);
         } else {
@@ -390,14 +389,6 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Tap<B> {
     /// Counts a write that was refused, or of which a part was.
     pub fn refuse(&mut self) {
         bump(&mut self.stats.refused, 1);
-    }
-
-    /// Whether a frame with this number has come, and not so long ago that its
-    /// mark is another one's.
-    fn is_recent(&self, sequence: u64) -> bool {
-        self.next_sequence
-            .checked_sub(sequence)
-            .is_some_and(|age| (1..=outstanding::NUMBERS).contains(&age))
     }
 
     /// Counts what still waits as lost: nobody will read it; and what is with

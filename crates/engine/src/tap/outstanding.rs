@@ -1,6 +1,13 @@
-//! Where each frame of a reader in the divert role is: two marks for each of the
-//! last [`NUMBERS`] numbers, one for frames that wait, one for those that are
-//! with the reader. A number without a mark was lost, or has come back.
+//! Where each frame of a reader in the divert role is. There are places for
+//! [`NUMBERS`] frames; a frame's is its number modulo that. A place has two
+//! marks, one for a frame that waits, one for a frame that is with the reader. A
+//! number without a mark was lost, or has come back.
+//!
+//! Numbers run on while frames are lost, and a frame that waits keeps its place
+//! meanwhile, however many that are. So each place knows its frame's round
+//! besides: how often all numbers had been used, the low bits of that. Numbers so
+//! far apart that these are the same again are told apart by nobody but the one
+//! who was given them.
 
 use weir_abi::limits::MAX_OUTSTANDING;
 
@@ -10,14 +17,14 @@ pub(super) const NUMBERS: u64 = MAX_OUTSTANDING as u64;
 /// Bytes of one row of marks.
 const ROW: usize = (MAX_OUTSTANDING / 8) as usize;
 
-/// Bytes of memory for the marks.
-pub const MARKS_LEN: usize = 2 * ROW;
+/// Bytes of memory for the marks, and a round for each place.
+pub const MARKS_LEN: usize = 2 * ROW + MAX_OUTSTANDING as usize;
 
 const _: () = assert!(NUMBERS.is_multiple_of(8));
 
 #[derive(Debug)]
 pub(super) struct Outstanding<B> {
-    /// A row of waiting frames, then a row of those with the reader.
+    /// A row of waiting frames, a row of those with the reader, then the rounds.
     marks: B,
 }
 
@@ -38,6 +45,11 @@ impl Place {
     }
 }
 
+/// The low bits of how often all numbers had been used before this one.
+fn round_of(sequence: u64) -> u8 {
+    u8::try_from(sequence / NUMBERS % 256).unwrap_or(0)
+}
+
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Outstanding<B> {
     pub(super) const fn new(marks: B) -> Self {
         Outstanding { marks }
@@ -45,8 +57,20 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Outstanding<B> {
 
     /// The byte of the waiting, and the byte of those with the reader.
     fn bytes(&mut self, byte: usize) -> Option<(&mut u8, &mut u8)> {
-        let (waiting, with_reader) = self.marks.as_mut().split_at_mut_checked(ROW)?;
-        Some((waiting.get_mut(byte)?, with_reader.get_mut(byte)?))
+        let (waiting, rest) = self.marks.as_mut().split_at_mut_checked(ROW)?;
+        Some((waiting.get_mut(byte)?, rest.get_mut(byte)?))
+    }
+
+    /// The round of the frame whose place this number has.
+    fn round(&mut self, sequence: u64) -> Option<&mut u8> {
+        let (_, rounds) = self.marks.as_mut().split_at_mut_checked(2 * ROW)?;
+        rounds.get_mut(usize::try_from(sequence % NUMBERS).ok()?)
+    }
+
+    /// Whether the place of this number is this number's.
+    pub(super) fn has_place(&mut self, sequence: u64) -> bool {
+        let round = self.round(sequence).copied();
+        round == Some(round_of(sequence))
     }
 
     /// Frees the marks of a new number from the frame that had them. `None` if
@@ -63,8 +87,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Outstanding<B> {
         Some(was)
     }
 
-    /// The frame waits now.
+    /// The frame waits now, in its place.
     pub(super) fn queue(&mut self, sequence: u64) {
+        if let Some(round) = self.round(sequence) {
+            *round = round_of(sequence);
+        }
         let Place { byte, bit } = Place::of(sequence);
         if let Some((waiting, _)) = self.bytes(byte) {
             *waiting |= bit;
@@ -105,6 +132,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Outstanding<B> {
 
     /// Takes a frame from the reader; false if it isn't there.
     pub(super) fn take(&mut self, sequence: u64) -> bool {
+        if !self.has_place(sequence) {
+            return false;
+        }
         let Place { byte, bit } = Place::of(sequence);
         let Some((_, with_reader)) = self.bytes(byte) else {
             return false;
@@ -114,7 +144,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Outstanding<B> {
         was
     }
 
-    /// The frame is with the reader again.
+    /// The frame is with the reader again, in its place.
     pub(super) fn put_back(&mut self, sequence: u64) {
         let Place { byte, bit } = Place::of(sequence);
         if let Some((_, with_reader)) = self.bytes(byte) {
