@@ -113,7 +113,11 @@ impl Background {
     /// When it doesn't take it.
     pub fn tell(&mut self, text: &[u8]) {
         let mut input = self.input.take().expect("an input");
-        input.write_all(text).expect("it reads");
+        if let Err(error) = input.write_all(text) {
+            std::thread::sleep(Duration::from_millis(200));
+            let said: Vec<_> = self.said.try_iter().collect();
+            panic!("it does not read: {error}; it said {said:?}");
+        }
     }
 
     /// All it writes, to its end.

@@ -12,7 +12,7 @@ use weir_lab_harness::windows_path;
 use weir_tests::clients::{
     Background, PATIENCE, connect, free_port, listening, noise, run, until_listening,
 };
-use weir_tests::lab::Fixture;
+use weir_tests::lab::{Fixture, SERVICE, config, weir_sys};
 
 fn sockets(fixture: &Fixture) -> Vec<Value> {
     let list = fixture.json(&["sockets"]);
@@ -380,6 +380,40 @@ fn a_rule_refuses_a_peer_of_a_conditional_listener() {
     });
     assert!(refused.is_err(), "{refused:?}");
     listener.kill();
+    until_none(&fixture);
+    fixture.unload();
+}
+
+/// Another implementation's opinion on the driver's use of the interface: as far
+/// as Wine's own WSK goes, which is connecting, sending, receiving, closing.
+#[test]
+fn a_stream_works_on_wines_own_wsk_too() {
+    let fixture = Fixture::bare("sockets-wine");
+    let mut config = config();
+    config.wsk.provider = Some("wine".into());
+    fixture.lab.configure(&config).expect("a configuration");
+    let image = weir_sys();
+    let installed = fixture.lab.install_driver(SERVICE, &image);
+    installed.expect("the driver is installed");
+    fixture
+        .lab
+        .start_driver(SERVICE)
+        .expect("the driver starts");
+    let text = noise(1_000_000);
+    let port = free_port();
+    let port_text = port.to_string();
+    let mut server = Background::start(Command::new("nc").args(["-lN", "127.0.0.1", &port_text]));
+    until_listening(port);
+    let mut client = Background::weirctl(&fixture, &["tcp", "connect", "127.0.0.1", &port_text]);
+    client.tell(&text);
+    server.tell(b"from nc");
+    assert_eq!(client.output(), b"from nc");
+    assert!(server.output() == text, "what weirctl sent");
+    // What Wine has not is said to be missing, and nothing hangs.
+    let (_, said) = fixture.fails(&["tcp", "listen", "127.0.0.1:0"]);
+    assert!(said.contains("NOT_SUPPORTED"), "{said}");
+    let events = fixture.lab.events();
+    assert!(events.iter().any(|event| event.0["provider"] == "wine"));
     until_none(&fixture);
     fixture.unload();
 }

@@ -16,6 +16,23 @@ pub struct Config {
     pub alloc_log: bool,
     /// What unloading waits for.
     pub unload: Unload,
+    /// What Winsock Kernel does where it may do several things.
+    pub wsk: Wsk,
+}
+
+/// Winsock Kernel in the lab.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wsk {
+    /// `wine`: Wine's own `netio.sys` in place of the lab's, as far as it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Per cent of the calls that can complete at once and do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inline: Option<u8>,
+    /// Per cent of the callbacks and completions at DISPATCH_LEVEL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dispatch: Option<u8>,
 }
 
 /// A driver stays while a program has its device open, on Windows for ever.

@@ -10,16 +10,22 @@
 //! Documented behaviour the host cannot give is left out, never faked:
 //! - a peer refused by conditional accept sees a reset, not a refusal (see
 //!   [`inspect`]);
-//! - stream and raw sockets, control
-//!   information, sending lists of datagrams: STATUS_NOT_SUPPORTED;
+//! - stream sockets (WSK_FLAG_STREAM_SOCKET) and raw sockets, control
+//!   information of connections, SIO_ADDRESS_LIST_SORT: STATUS_NOT_SUPPORTED;
 //! - a graceful `WskDisconnect` completes when the host has the last byte, not
 //!   when the other side has acknowledged it, and closing after it is orderly;
-//! - WskSendBacklogEvent can be enabled and is never called: the ideal backlog
-//!   never changes;
+//!   a `WskSend` completes when the host has its last byte;
+//! - a `WskConnect` that is cancelled leaves a socket that can only be closed;
+//! - the ideal send backlog is the host's send buffer: WskSendBacklogEvent is
+//!   called when a send finds that the host has changed it;
 //! - a datagram that its buffer cuts off ends with STATUS_BUFFER_OVERFLOW, as
 //!   user mode's would, and MSG_TRUNC; the documentation names only the flag;
+//! - MSG_BCAST is said of what was sent to another IPv4 address than the
+//!   host's own on that interface;
+//! - keep-alive times are rounded up to whole seconds;
 //! - a wildcard and a specific address of one port can't be bound together
-//!   where the host refuses that.
+//!   where the host refuses that; a listening socket may always have an address
+//!   whose last connections still linger.
 
 mod addr;
 mod buffer;
@@ -35,6 +41,7 @@ mod mdlcopy;
 mod names;
 mod op;
 mod options;
+mod other;
 mod provider;
 mod registration;
 mod sharing;

@@ -165,6 +165,10 @@ pub unsafe extern "system" fn WskRegister(
     registration: *mut WskRegistration,
 ) -> NtStatus {
     const NAME: &str = "WskRegister";
+    if let Some(other) = super::other::provider() {
+        // SAFETY: as the caller's.
+        return unsafe { (other.register)(npi, registration) };
+    }
     irql::require_exact_rule(Rule::LabWskIrql, NAME, irql::PASSIVE_LEVEL);
     if npi.is_null() || registration.is_null() {
         violate!(
@@ -231,6 +235,11 @@ pub unsafe extern "system" fn WskRegister(
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn WskDeregister(registration: *mut WskRegistration) {
     const NAME: &str = "WskDeregister";
+    if let Some(other) = super::other::provider() {
+        // SAFETY: as the caller's.
+        unsafe { (other.deregister)(registration) };
+        return;
+    }
     irql::require_exact_rule(Rule::LabWskIrql, NAME, irql::PASSIVE_LEVEL);
     let client = find(NAME, registration);
     let start = Instant::now();
@@ -285,6 +294,10 @@ pub unsafe extern "system" fn WskCaptureProviderNPI(
     npi: *mut WskProviderNpi,
 ) -> NtStatus {
     const NAME: &str = "WskCaptureProviderNPI";
+    if let Some(other) = super::other::provider() {
+        // SAFETY: as the caller's.
+        return unsafe { other.capture(registration, wait, npi) };
+    }
     if wait == WSK_NO_WAIT {
         irql::require_max_rule(Rule::LabWskIrql, NAME, irql::DISPATCH_LEVEL);
     } else {
@@ -330,6 +343,11 @@ pub unsafe extern "system" fn WskCaptureProviderNPI(
 #[unsafe(no_mangle)]
 pub unsafe extern "system" fn WskReleaseProviderNPI(registration: *mut WskRegistration) {
     const NAME: &str = "WskReleaseProviderNPI";
+    if let Some(other) = super::other::provider() {
+        // SAFETY: as the caller's.
+        unsafe { (other.release)(registration) };
+        return;
+    }
     irql::require_max_rule(Rule::LabWskIrql, NAME, irql::DISPATCH_LEVEL);
     let client = find(NAME, registration);
     let mut inner = lock(&client.inner);
