@@ -9,21 +9,29 @@
 //! used twice. Both run at `PASSIVE_LEVEL` and may wait.
 //!
 //! # A service that fails
-//! A TCP echo whose listening socket the provider gives up, and a UDP echo all
-//! of whose buffers have ended with an error, take in nothing any more. They
+//! A TCP service whose listening socket the provider gives up, and a UDP service
+//! all of whose buffers have ended with an error, take in nothing any more. They
 //! stay in the table, listed as failed and with the status they failed with
 //! ([`health`]), until somebody stops them: the connections there are go on, and
 //! who started the service can see what became of it.
 //!
 //! # Life of a connection
+//! For each SYN the rules in force are asked first (`socket/admit.rs`), and a
+//! peer they drop is refused before its handshake is answered, and counted as
+//! dropped. Where the provider can't ask, the listener does without.
+//!
 //! The accept event (`<= DISPATCH_LEVEL`) allocates one block of pool with the
-//! IRPs, the buffer and the MDL the connection will ever need, links it into
+//! IRPs, the buffers and the MDLs the connection will ever need, links it into
 //! its service's list and signals its task. From then on its task alone touches
-//! it: receive, send all of it, receive again; when the peer shuts down, shut
-//! down too and close; on any error, or when the service stops, close. Closing
-//! makes the provider complete what is pending. When the transfer and the close
-//! have both ended, the task unlinks and frees the block. No memory is needed
-//! on the way out.
+//! it: `tcp/state.rs` says what it does. Keep-alive is set on each of its
+//! sockets, so that a peer that is gone without a word is found out in the end.
+//! On any error, or when the service stops, its sockets are closed as they are.
+//! Closing makes the provider complete what is pending. When every operation and
+//! every close has ended, the task counts why it ended, unlinks and frees the
+//! block. No memory is needed on the way out.
+//!
+//! A relay's target is connected to in one call that is cancelled if the service
+//! stops meanwhile; no data are taken from the client before it is there.
 //!
 //! # How a stop reaches every connection
 //! All of them are signalled under their list's lock, because a connection that
@@ -31,28 +39,36 @@
 //! may be thousands, so the lock is let go after every few of them. While it is,
 //! connections end by themselves or by the signal they have been given, and so
 //! the place where the walk goes on can be one of those that go away. That is why
-//! the place is kept in the list, where unlinking moves it on (`echo/list.rs`).
+//! the place is kept in the list, where unlinking moves it on (`list.rs`).
 //! "Closing" is set when the walk begins and is under the same lock, so none is
 //! linked from then on, and the walk meets each one that hasn't unlinked itself
 //! before, once.
 //!
 //! # Backpressure
-//! A connection has one buffer and does one thing at a time: it receives only
-//! when all it had received before has been sent. A peer that doesn't read
-//! stops its own sending. A UDP echo has a fixed number of buffers, each with
-//! one datagram; while all are busy, the transport holds or drops what comes.
+//! A pipe of a connection has two slots: while one is being sent the other is
+//! received into, and when both are full nothing is received. A peer that doesn't
+//! read stops the one that sends. A UDP service has a fixed number of buffers,
+//! each with one datagram, and a relay one more for each of a bounded number of
+//! clients; while all are busy, the transport holds or drops what comes.
+//!
+//! # What a message costs
+//! One work item, at most: the end of a receive wakes the task, whose step sends
+//! what came and receives into the other slot. The end of that send wakes nobody
+//! unless something waits for it (`wsk/pump.rs`); what was moved is counted by the
+//! completion itself, so that counters are exact all the same.
 //!
 //! # Locks
 //! | lock | guards | held while |
 //! |---|---|---|
 //! | [`TABLE`] | the table of services | looking, copying counters |
-//! | a TCP echo's list | links of its connections, "closing" | linking, unlinking, signalling a few of them |
+//! | a TCP service's list | links of its connections, "closing" | linking, unlinking, signalling a few of them, listing them |
+//! | a UDP relay's table | its clients | finding one, putting one in, taking one out |
 //! | the pump's queue | tasks and their signals | raising signals |
 //!
-//! A list's lock comes before the pump's; `TABLE` is taken alone. What
-//! keeps things alive is not locks but rundowns: [`CALLS`] for calls into this
-//! file, each service's `live` for its connections or buffers, a UDP echo's
-//! `calls` for calls on its socket.
+//! A list's or a table's lock comes before the pump's; `TABLE` is taken alone.
+//! What keeps things alive is not locks but rundowns: [`CALLS`] for calls into
+//! this file, each service's `live` for its connections, buffers and clients and
+//! for who lists its sockets, a UDP service's `calls` for calls on its socket.
 
 mod counters;
 mod health;

@@ -1,5 +1,4 @@
-//! Listening sockets: connections are handed over by the accept event, or to
-//! whoever asks for one with an IRP.
+//! Listening sockets: connections are handed over by the accept event.
 //!
 //! The event is enabled for each socket by `SO_WSK_EVENT_CALLBACK` once it is
 //! bound, not for all of them by `WSK_SET_STATIC_EVENT_CALLBACKS`: a static
@@ -16,7 +15,6 @@
 //! [`Accept::inspect`]'s and is made at once, so there is never one that is put
 //! off, and `WskAbortEvent`, which is about those, has nothing to do.
 
-use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::net::SocketAddr;
@@ -25,7 +23,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::addr::SockAddr;
 use super::client::Client;
-use super::op::{Control, Op};
+use super::op::Control;
 use super::options::{Number, Socket};
 use super::socket::{self, Category};
 use super::stream::Stream;
@@ -94,40 +92,6 @@ impl Options {
         set(self.reuse_address, Number::ReuseAddress, 1)?;
         set(address.is_ipv6() && self.dual_stack, Number::V6Only, 0)?;
         set(self.conditional, Number::ConditionalAccept, 1)
-    }
-}
-
-/// Where an accept by IRP puts the addresses. Stays where it is while one is
-/// pending.
-pub(crate) struct Place {
-    local: UnsafeCell<SockAddr>,
-    remote: UnsafeCell<SockAddr>,
-}
-
-// SAFETY: written by the provider while an accept is pending, read by its owner
-// when it has ended (conditions of the functions).
-unsafe impl Sync for Place {}
-// SAFETY: as above.
-unsafe impl Send for Place {}
-
-impl Place {
-    pub(crate) const fn new() -> Self {
-        Self {
-            local: UnsafeCell::new(SockAddr::EMPTY),
-            remote: UnsafeCell::new(SockAddr::EMPTY),
-        }
-    }
-
-    /// The ends of the connection that was accepted.
-    ///
-    /// # Safety
-    /// No accept with this place is pending.
-    pub(crate) unsafe fn ends(&self) -> Ends {
-        // SAFETY: nobody writes while no accept is pending (caller).
-        let local = unsafe { *self.local.get() };
-        // SAFETY: as above.
-        let remote = unsafe { *self.remote.get() };
-        Ends { local, remote }
     }
 }
 
@@ -240,38 +204,6 @@ impl Listener {
         let socket = self.socket()?;
         // SAFETY: open, bound, and opened with a table that has this event.
         unsafe { socket::enable_events(socket, sys::WSK_EVENT_ACCEPT) }
-    }
-
-    /// Asks for one connection; [`Stream::connected`] has it when `op` has ended
-    /// well, and `place` its ends. Cancellable. Several may be pending. For
-    /// listeners whose event isn't enabled. `IRQL <= DISPATCH_LEVEL`.
-    ///
-    /// # Safety
-    /// The socket isn't being closed, which a rundown of the caller's sees to;
-    /// `place` stays until `op` has ended, and no other operation uses it.
-    pub(crate) unsafe fn accept(&self, op: &Op, place: &Place) -> Result<()> {
-        let socket = self.socket()?;
-        // SAFETY: a listening socket, open (caller).
-        let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
-        let accept = table.accept.ok_or(NtStatus::NOT_SUPPORTED)?;
-        let local = place.local.get().cast::<c_void>();
-        let remote = place.remote.get().cast::<c_void>();
-        op.issue(|irp| {
-            // SAFETY: an open socket and its own function; no flags, and no
-            // context or callbacks for the connection; room for addresses of
-            // either family that stays until the IRP is completed.
-            unsafe {
-                accept(
-                    socket.as_ptr(),
-                    0,
-                    ptr::null_mut(),
-                    ptr::null(),
-                    local,
-                    remote,
-                    irp,
-                )
-            };
-        })
     }
 
     /// Closes the socket, if nobody has begun to; whoever has begun may still be

@@ -5,42 +5,55 @@
 //! # What runs where
 //! | code | IRQL | may wait |
 //! |---|---|---|
-//! | `start`, `stop`, opening, binding, `close` of listeners and datagram sockets | `PASSIVE_LEVEL` | yes |
-//! | steps of the [pump](pump)'s tasks: receive, send, disconnect, close of connections | `PASSIVE_LEVEL`, in a work item | no: others queue behind them; but the one that closes a failed listener does |
-//! | completion routines ([`Op`], `Control`) | `<= DISPATCH_LEVEL`, possibly inside the call that was given the IRP | no; they signal and return |
-//! | the accept event | `<= DISPATCH_LEVEL`, several at once | no |
+//! | `start`, `stop`; whatever takes a [`Control`]: opening, binding, options, addresses, `close_and_wait` | `PASSIVE_LEVEL` | yes |
+//! | whatever takes an [`Op`]: it starts one operation | `<= DISPATCH_LEVEL`; looking up names `PASSIVE_LEVEL` | no |
+//! | steps of the [pump](pump)'s tasks | `PASSIVE_LEVEL`, in a work item | no: others queue behind them; but the one that closes a failed listener does |
+//! | completion routines ([`Op`], [`Control`]), and what [`Op::bind_call`] has them run | `<= DISPATCH_LEVEL`, possibly inside the call that was given the IRP | no; they call nothing of the provider's |
+//! | the accept and the inspect event | `<= DISPATCH_LEVEL`, several at once | no |
 //!
 //! # Who owns an IRP
 //! The driver allocates every IRP it uses and keeps it as long as the thing it
 //! works for. It is either idle, and ours, or armed, and the provider's: from
 //! the call until its completion routine has run. The provider completes it
 //! whatever the call returns, so returned statuses are not looked at. The
-//! routine leaves it untouched, stops the I/O manager from doing more with it,
-//! and signals; whoever gets the signal takes the outcome and with it the IRP.
-//! An IRP that is armed can be neither armed again nor freed.
+//! routine stops the I/O manager from doing more with it and tells whoever
+//! waits, and with that the IRP is ours again. An IRP that is armed can be
+//! neither armed again nor freed. It may be cancelled, and why that is sound is
+//! said in `irp.rs`: while `IoCancelIrp` is at it, nobody learns that it has
+//! ended, and so nobody uses it again or frees it.
 //!
 //! # Who owns a buffer
-//! With an armed IRP, its buffer, MDL, `WSK_BUF`, address and flags are the
-//! provider's. All of them are in the same pool block as the IRP's owner, which
-//! isn't freed before the signal.
+//! With an armed IRP, the memory its [`Span`] is of, the MDL, the `WSK_BUF` (a
+//! part of the [`Op`]), address and flags are the provider's. Memory of the
+//! driver's own is in the same pool block as the IRP's owner, which isn't freed
+//! before the end is told; a requester's is locked until its request is completed,
+//! which is later.
 //!
 //! # How a socket is closed
 //! `WskCloseSocket` must not meet another call on the same socket, but it may
-//! meet pending IRPs: it cancels and completes them. So nothing here ever calls
-//! `IoCancelIrp`, which would race with the completion and the next use of the
-//! same IRP. That no call is in progress is known differently for each kind of
-//! socket: calls on a connection are made by its one task, steps of which never
-//! overlap; calls on a listener are made by the start of its service, the last of
-//! them enables its event, and nobody closes it before that has returned; and
-//! those who make calls on a datagram socket hold a rundown which its closer
-//! waits for.
+//! meet pending IRPs: it cancels and completes them. That no call is in progress
+//! is known differently for each kind of socket: calls on a service's connection
+//! are made by its one task, steps of which never overlap; calls on a listener are
+//! made by the start of its service, the last of them enables its event, and
+//! nobody closes it before that has returned; and all others who make calls hold
+//! a rundown, or are counted, for each call, which their closer waits for.
+//!
+//! # Refusing peers
+//! A listener may be asked about each peer before the handshake is answered
+//! (`listener.rs`); it is its owner who decides.
+//!
+//! # What isn't used
+//! `WskAccept`, by IRP, because connections come by event; `WskReceiveEvent` and
+//! its kin, and so `WskRelease`, because every receive has an IRP and a place for
+//! its data before they come: nothing is retained.
 //!
 //! # Locks
 //! The pump's queue lock, and no other. It is innermost.
 //!
 //! # Order of unload
-//! Services first (they hold a [`Client`] each), then [`stop`]: it waits for the
-//! last client, releases the provider, deregisters, and ends the work items.
+//! Services and sockets first (they hold a [`Client`] each), then [`stop`]: it
+//! waits for the last client, releases the provider, deregisters, and ends the
+//! work items.
 
 mod addr;
 mod buf;
@@ -61,7 +74,7 @@ pub(crate) use buf::{IoBuffer, Span};
 pub(crate) use client::Client;
 pub(crate) use datagram::{Datagram, Peer, Received};
 pub(crate) use irp::Outcome;
-pub(crate) use listener::{Accept, Ends, Listener, Options, Place, Refused};
+pub(crate) use listener::{Accept, Ends, Listener, Options, Refused};
 pub(crate) use op::{Control, Op};
 pub(crate) use options::{Family, Group, Number, Socket};
 pub(crate) use resolve::Lookup;

@@ -238,22 +238,6 @@ pub(crate) trait Socket {
         // SAFETY: open (caller).
         unsafe { ask(self.raw()?, control, request, input, &mut []) }.map(|_| ())
     }
-
-    /// Bytes that have come in and that nobody has received.
-    ///
-    /// # Safety
-    /// As [`Socket::set`].
-    unsafe fn receive_backlog(&self, control: &Control) -> Result<u64> {
-        let request = Request {
-            kind: sys::WSK_IOCTL,
-            code: sys::SIO_WSK_QUERY_RECEIVE_BACKLOG,
-            level: 0,
-        };
-        let mut value = [0u8; 8];
-        // SAFETY: open (caller).
-        unsafe { ask(self.raw()?, control, request, &mut [], &mut value) }?;
-        Ok(u64::from_ne_bytes(value))
-    }
 }
 
 /// Makes one call of `WskControlSocket` and waits for it.

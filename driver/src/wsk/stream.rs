@@ -106,9 +106,8 @@ impl Stream {
         })
     }
 
-    /// The socket that an operation of [`Stream::start_connected`] or
-    /// [`Listener::accept`](super::Listener::accept) has ended with, to be called
-    /// once for each.
+    /// The socket that an operation of [`Stream::start_connected`] has ended with,
+    /// to be called once for each.
     pub(crate) fn connected(outcome: Outcome) -> Result<Self> {
         let socket = socket::made_by(outcome.value()?)?;
         Ok(Self { socket })

@@ -309,16 +309,6 @@ pub(super) type WskConnectFn = unsafe extern "system" fn(
     flags: u32,
     irp: *mut Irp,
 ) -> i32;
-/// `PFN_WSK_ACCEPT`.
-pub(super) type WskAcceptFn = unsafe extern "system" fn(
-    listen_socket: *mut WskSocket,
-    flags: u32,
-    accept_socket_context: *mut c_void,
-    accept_socket_dispatch: *const c_void,
-    local_address: *mut c_void,
-    remote_address: *mut c_void,
-    irp: *mut Irp,
-) -> i32;
 /// `PFN_WSK_GET_LOCAL_ADDRESS` and `PFN_WSK_GET_REMOTE_ADDRESS`.
 pub(super) type WskGetAddressFn = unsafe extern "system" fn(
     socket: *mut WskSocket,
@@ -369,9 +359,9 @@ const _: () = assert!(size_of::<WskProviderBasicDispatch>() == 0x10);
 pub(super) struct WskProviderListenDispatch {
     pub(super) basic: WskProviderBasicDispatch,
     pub(super) bind: Option<WskBindFn>,
-    pub(super) accept: Option<WskAcceptFn>,
-    /// `WskInspectComplete`: no decision is put off.
-    unused: *const c_void,
+    /// `WskAccept`, `WskInspectComplete`: connections come by event, and no
+    /// decision is put off.
+    unused: [*const c_void; 2],
     pub(super) get_local_address: Option<WskGetAddressFn>,
 }
 
@@ -486,8 +476,6 @@ pub(super) const WSK_INSPECT_REJECT: u32 = 0;
 pub(super) const WSK_INSPECT_ACCEPT: u32 = 1;
 /// `SIO_WSK_SET_REMOTE_ADDRESS`, `_WSAIOW(IOC_WSK, 0x1)`.
 pub(super) const SIO_WSK_SET_REMOTE_ADDRESS: u32 = 0x8F00_0001;
-/// `SIO_WSK_QUERY_RECEIVE_BACKLOG`, `_WSAIOR(IOC_WSK, 0x4)`.
-pub(super) const SIO_WSK_QUERY_RECEIVE_BACKLOG: u32 = 0x4F00_0004;
 /// `NS_ALL` of `WskGetAddressInfo`.
 pub(super) const NS_ALL: u32 = 0;
 /// Bytes of a `SOCKADDR_IN`.

@@ -181,8 +181,9 @@ impl Clients {
         let Ok(client) = client else {
             return Route::Drop;
         };
-        // SAFETY: the caller's.
-        unsafe { self.insert(&*service, address, client, bit) }
+        // SAFETY: live (caller).
+        let service = unsafe { &*service };
+        self.insert(service, address, client, bit)
     }
 
     fn find(&self, address: &SocketAddr, bit: u32) -> Option<Route> {
@@ -208,11 +209,8 @@ impl Clients {
     }
 
     /// Puts a new client in the table, unless somebody else has done so, and
-    /// starts it.
-    ///
-    /// # Safety
-    /// That of [`Clients::route`].
-    unsafe fn insert(
+    /// starts it. The service isn't stopping.
+    fn insert(
         &self,
         service: &UdpService,
         address: SocketAddr,
