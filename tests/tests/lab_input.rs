@@ -74,7 +74,7 @@ fn a_reader_is_refused_what_is_not_its_own() {
             "STATUS_INVALID_DEVICE_STATE",
         ),
         (
-            [&ioctl[..], &["0x0012e044", "--in", "0100000008000000"]].concat(),
+            [&ioctl[..], &["0x0012e064", "--in", "0100000008000000"]].concat(),
             "STATUS_INVALID_DEVICE_REQUEST",
         ),
         // A good read, given up: nothing came.

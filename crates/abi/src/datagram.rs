@@ -1,8 +1,8 @@
 //! Datagrams, as they lie in a read and in a write of a UDP socket.
 //!
 //! A read gets one datagram and a write is one: a [`DatagramRecord`], then the
-//! bytes. A read shorter than the record is refused; a datagram longer than the
-//! room behind it is cut, and says so.
+//! bytes. A read without room for a byte behind the record is refused; a datagram
+//! longer than that room is cut, and says so. A datagram may have no bytes.
 
 use core::fmt;
 use core::net::SocketAddr;

@@ -47,7 +47,9 @@ message! {
         /// Ignored in a write.
         36 => rule: u16,
         /// Sent, and to be cut into segments by the adapter: bytes of payload
-        /// in each (the MSS). 0 for any other frame.
+        /// in each (the MSS). Received, and put together by the adapter of
+        /// several datagrams of UDP: bytes of payload in each. 0 for any other
+        /// frame.
         38 => segment_size: u16,
     }
 }

@@ -24,7 +24,8 @@ pub struct WriteFrame<'a> {
     /// [`RecordFlags::CHECKSUM_OFFLOAD`] and [`RecordFlags::TAG_BESIDE`] mean
     /// something, others nothing.
     pub flags: RecordFlags,
-    /// Bytes of payload in each segment, if the adapter is to cut it; else 0.
+    /// Bytes of payload in each of the segments it is to be cut into; 0 if it
+    /// isn't.
     pub segment_size: u16,
     /// Its bytes: [`limits::MIN_WRITE_FRAME`] to [`limits::MAX_SNAPLEN`].
     pub bytes: &'a [u8],

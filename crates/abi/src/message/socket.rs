@@ -281,7 +281,8 @@ impl Request for SocketShutdownRequest {
 message! {
     /// One socket of the driver.
     pub struct SocketInfo [160] {
-        /// Its id.
+        /// Its id; those of services' sockets are above all others, and not for
+        /// SOCKET_ACCEPT.
         0 => id: u64,
         /// [`SocketKind`].
         8 => kind: u32,
