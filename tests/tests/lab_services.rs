@@ -342,6 +342,17 @@ fn the_driver_stops_under_load() {
     assert!(through.load(Ordering::Relaxed) >= 20 * CLIENTS as u64);
 }
 
+/// One question, and all that comes for it.
+fn ping(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+    let mut client = TcpStream::connect_timeout(&address, PATIENCE)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.write_all(b"ping")?;
+    client.shutdown(Shutdown::Write)?;
+    let mut all = Vec::new();
+    client.read_to_end(&mut all)?;
+    Ok(all)
+}
+
 /// Each call on sockets fails once, at its first, second, third time, and the
 /// services go on, or end and say so; nothing is left of them either way.
 #[test]
@@ -367,21 +378,70 @@ fn each_call_on_sockets_may_fail() {
             });
             fixture.ask(&json!({"cmd": "faults", "alloc": null, "points": [point]}));
             for _ in 0..2 {
-                let mut client = connect(relayed);
                 // It may be ended at any point, but must not hang.
-                let _ended = client
-                    .write_all(b"ping")
-                    .and_then(|()| client.shutdown(Shutdown::Write))
-                    .and_then(|()| client.read_to_end(&mut Vec::new()));
+                let _ended = ping(relayed);
             }
             fixture.ask(&json!({"cmd": "faults", "alloc": null, "points": []}));
-            let mut client = connect(relayed);
-            client.write_all(b"ping").expect("it takes data");
-            let mut back = [0; 4];
-            let answered = client.read_exact(&mut back);
-            answered.unwrap_or_else(|e| panic!("after {call} failed at {nth}: {e}"));
+            let answer = ping(relayed);
+            assert_eq!(
+                answer.ok().as_deref(),
+                Some(&b"ping"[..]),
+                "{call} at {nth}"
+            );
         }
     }
+    until(&fixture, id, "/connections", 0);
+    fixture.unload();
+}
+
+/// The driver's allocations fail, one after the other, while a relay is started,
+/// and while it makes, carries and ends connections.
+#[test]
+fn each_allocation_of_a_relay_may_fail() {
+    let fixture = Fixture::weir("services-allocations");
+    let fail = |number: Option<u64>| {
+        fixture.ask(&json!({
+            "cmd": "faults", "alloc": number, "relative": true, "points": [],
+        }));
+    };
+    let injected = || {
+        let events = fixture.lab.events();
+        events
+            .iter()
+            .filter(|event| event.kind() == "fault")
+            .count()
+    };
+    let (_, echo) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
+    let to = echo.to_string();
+    for number in [1, 2, 3, 5, 8, 13] {
+        fail(Some(number));
+        let arguments = [
+            "service",
+            "start",
+            "relay",
+            "--tcp",
+            "127.0.0.1:0",
+            "--to",
+            &to,
+        ];
+        let started = fixture.weirctl(&arguments);
+        fail(None);
+        let said = String::from_utf8_lossy(&started.stderr);
+        assert!(started.status.success() || !said.is_empty());
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    let at_start = injected();
+    assert!(at_start > 0, "a start allocates");
+    let (id, relayed) = relay(&fixture, "--tcp", "127.0.0.1:0", echo.port());
+    for number in 1..=60 {
+        fail(Some(number));
+        // It may be ended at any point, but must not hang.
+        let _ended = ping(relayed);
+        fail(None);
+        let answer = ping(relayed);
+        assert_eq!(answer.ok().as_deref(), Some(&b"ping"[..]), "after {number}");
+    }
+    assert!(injected() > at_start, "a connection allocates");
     until(&fixture, id, "/connections", 0);
     fixture.unload();
 }

@@ -214,6 +214,53 @@ fn requests_are_cancelled_one_by_one() {
     close(listening);
 }
 
+/// A receive is cancelled while its byte comes: it ends once, as one or the
+/// other, and no byte is lost.
+#[test]
+fn cancelling_races_with_completion() {
+    const ROUNDS: usize = 2000;
+    let _alone = alone();
+    let client = Client::new();
+    let (socket, mut host) = pair(&client, false);
+    let (mut received, mut cancelled) = (0, 0);
+    for round in 0..ROUNDS {
+        let mut memory = Memory::new(&[0; 8]);
+        let request = Request::new();
+        // SAFETY: WskReceive as documented; waited for below.
+        unsafe { (table(socket).receive)(socket, memory.buf(), 0, request.irp()) };
+        // At first nothing can have come, so that both ends are seen.
+        if round > 0 {
+            host.write_all(b"x").unwrap_or_else(|e| panic!("{e}"));
+        }
+        for _ in 0..(round % 64) * 32 {
+            std::hint::spin_loop();
+        }
+        // SAFETY: freed only after its completion.
+        unsafe { IoCancelIrp(request.irp()) };
+        match request.wait() {
+            (status::SUCCESS, bytes) => received += bytes,
+            (status, 0) => {
+                assert_eq!(status, status::CANCELLED);
+                cancelled += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(
+        cancelled > 0 && received > 0,
+        "{cancelled} cancelled, {received} came"
+    );
+    drop(host);
+    while let Ok(rest) = receive(socket, 4096, 0) {
+        if rest.is_empty() {
+            break;
+        }
+        received += rest.len();
+    }
+    assert_eq!(received, ROUNDS - 1);
+    close(socket);
+}
+
 #[test]
 fn connecting_works_and_fails_with_the_documented_statuses() {
     let _alone = alone();
