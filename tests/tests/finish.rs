@@ -246,6 +246,22 @@ fn short_datagrams_stay_datagrams() {
     }
 }
 
+/// `SegCount` and `SegSize` as NDIS has them beside a received frame.
+#[test]
+fn what_an_adapter_put_together_is_told_from_what_it_did_not() {
+    let beside = |count: usize, size: usize| count | size << 16;
+    let size = finish::datagram_size;
+    for (payload, wanted) in [(200, 0), (201, 100), (299, 100), (300, 100), (301, 0)] {
+        assert_eq!(size(beside(3, 100), payload), wanted, "{payload}");
+    }
+    // One datagram; nothing said; something else in that place.
+    assert_eq!(size(beside(1, 100), 100), 0);
+    assert_eq!(size(0, 100), 0);
+    assert_eq!(size(beside(0, 100), 0), 0);
+    assert_eq!(size(beside(5, 0), 0), 0);
+    assert_eq!(size(usize::MAX, 1472), 0);
+}
+
 #[test]
 fn tags_go_beside_a_frame_and_back() {
     assert_eq!(tag::on_wire(0), None);

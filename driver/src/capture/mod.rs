@@ -114,7 +114,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) rule: Option<u32>,
     /// Index of the first rule that logged it.
     pub(crate) logged: Option<u32>,
-    /// Bytes of payload in each segment the adapter is to make of it; else 0.
+    /// Bytes of payload in each segment the adapter is to make of it, or in each
+    /// datagram it has made it of; else 0.
     pub(crate) segment_size: u16,
     /// Its bytes.
     pub(crate) bytes: &'a dyn Far,

@@ -15,6 +15,7 @@ use weir_abi::{Direction, RecordFlags};
 use weir_engine::wire::checksum::{Check, Checksums, Sum, verify_runs};
 use weir_engine::wire::{Dissected, Transport};
 
+use super::finish::datagram_size;
 use super::nb::NbBytes;
 use super::nbl;
 use super::sys::{self, NET_BUFFER_LIST};
@@ -51,6 +52,8 @@ pub(super) struct Offload {
     checksums: usize,
     /// Sent: bytes of payload in each segment the adapter is to make; 0 for none.
     segment_size: u16,
+    /// Received: what the adapter says of datagrams it has put together.
+    datagrams: usize,
     /// Received: it may be several segments in one.
     coalesced: bool,
 }
@@ -67,6 +70,7 @@ impl Offload {
                 direction,
                 checksums,
                 segment_size: 0,
+                datagrams: info(sys::UDP_RECV_SEG_COALESCE_INFO),
                 coalesced: shared != 0 || info(sys::UDP_RECV_SEG_COALESCE_INFO) != 0,
             },
             Direction::Out => {
@@ -76,6 +80,7 @@ impl Offload {
                     direction,
                     checksums,
                     segment_size: u16::try_from(size).unwrap_or(u16::MAX),
+                    datagrams: 0,
                     coalesced: false,
                 }
             }
@@ -85,6 +90,18 @@ impl Offload {
     /// Bytes of payload in each segment that the adapter is to make; 0: none.
     pub(super) fn segment_size(&self) -> u16 {
         self.segment_size
+    }
+
+    /// The same, or of a received frame bytes of payload in each of the datagrams
+    /// that the adapter has put together: what it is to be cut into if it is
+    /// handed up by itself.
+    pub(super) fn segment_size_of(&self, frame: &Dissected<'_>) -> u16 {
+        match frame.transport {
+            Transport::Udp(_) if self.datagrams != 0 => {
+                datagram_size(self.datagrams, frame.payload.on_wire())
+            }
+            _ => self.segment_size,
+        }
     }
 
     /// Looks at the checksums of a frame that are nobody else's business, and

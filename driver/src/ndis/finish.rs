@@ -94,6 +94,20 @@ fn transport(frame: &[u8]) -> Option<(usize, u16)> {
     Some((field, checksum))
 }
 
+/// Bytes of payload in each of the datagrams that an adapter has put together to
+/// one of `payload` bytes, by what it says beside the frame (MSDN,
+/// "NDIS_UDP_RSC_OFFLOAD_NET_BUFFER_LIST_INFO": `SegCount` in the low 16 bits,
+/// `SegSize` in the next). 0: it is one datagram, or what it says can't be.
+pub(super) fn datagram_size(beside: usize, payload: usize) -> u16 {
+    let (count, size) = (beside & 0xffff, beside >> 16 & 0xffff);
+    let fits = |count: usize| payload <= count.saturating_mul(size);
+    if count > 1 && fits(count) && !fits(count.saturating_sub(1)) {
+        u16::try_from(size).unwrap_or(0)
+    } else {
+        0
+    }
+}
+
 /// How a frame is to be cut.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {

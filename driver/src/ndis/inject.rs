@@ -14,6 +14,7 @@
 //! on (`finish.rs`); what an adapter vouched for when it was received is said
 //! again.
 
+use weir_abi::limits::MAX_SNAPLEN;
 use weir_abi::{Direction, RecordFlags};
 use weir_engine::wire::{self, HEADER_WINDOW};
 
@@ -31,8 +32,11 @@ use crate::kernel::time;
 
 /// The least a frame has: an Ethernet header.
 pub(crate) const MIN_FRAME: u32 = 14;
-/// The most: an IP packet of the largest size behind two tags.
+/// The most of one that goes as it is: an IP packet of the largest size behind two
+/// tags.
 pub(crate) const MAX_FRAME: u32 = 14 + 2 * 4 + 65_535;
+/// The most of one that is to be cut: a large send can be longer than any packet.
+const MAX_UNCUT: u32 = MAX_SNAPLEN;
 /// A link header, and each tag in it.
 const LINK_HEADER: u32 = 14;
 const TAG: u32 = 4;
@@ -44,13 +48,14 @@ pub(crate) struct Injection {
     pub(crate) adapter: u32,
     /// Down to the adapter or up to the host.
     pub(crate) direction: Direction,
-    /// Bytes it has, link header included: [`MIN_FRAME`] to [`MAX_FRAME`].
+    /// Bytes it has, link header included: [`MIN_FRAME`] to [`MAX_FRAME`], or more
+    /// if it is to be cut.
     pub(crate) len: u32,
     /// `RecordFlags::CHECKSUM_OFFLOAD`. Down: the checksums are to be filled in.
     /// Up: they are vouched for.
     pub(crate) checksum_offload: bool,
-    /// Down, with `checksum_offload`: bytes of payload in each of the segments
-    /// it is to be cut into; 0 if it isn't.
+    /// With `checksum_offload`: bytes of payload in each of the segments it is to
+    /// be cut into; 0 if it isn't. Up: the datagrams an adapter has put together.
     pub(crate) segment_size: u16,
     /// Whether an 802.1Q tag right behind the addresses goes beside the frame.
     /// `None`: as the adapter takes them.
@@ -73,6 +78,13 @@ pub(crate) enum InjectError {
     /// As much as is allowed is under way, on this adapter or on all: see
     /// `budget.rs`.
     UnderWay,
+}
+
+impl Injection {
+    /// Whether it is to be cut, if it can be.
+    fn is_large(&self) -> bool {
+        self.checksum_offload && self.segment_size != 0
+    }
 }
 
 impl From<NtStatus> for InjectError {
@@ -107,7 +119,12 @@ fn inject_on(
     injection: &Injection,
     fill: &mut dyn FnMut(&mut [u8]) -> bool,
 ) -> Result<(), InjectError> {
-    if !(MIN_FRAME..=MAX_FRAME).contains(&injection.len) {
+    let most = if injection.is_large() {
+        MAX_UNCUT
+    } else {
+        MAX_FRAME
+    };
+    if !(MIN_FRAME..=most).contains(&injection.len) {
         return Err(InjectError::Length);
     }
     // Until the call that hands the frames on has returned, and ...
@@ -201,10 +218,20 @@ fn up<'a>(
     } else {
         0
     };
-    let mut frame = finish_frame(module, injection, data)?;
-    frame.set_info(sys::TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO, vouched);
     let mut frames = Frames::new(module);
-    frames.push(frame);
+    let mut push = |data| {
+        let mut frame = finish_frame(module, injection, data)?;
+        frame.set_info(sys::TCP_IP_CHECKSUM_NET_BUFFER_LIST_INFO, vouched);
+        frames.push(frame);
+        Ok(())
+    };
+    if let Some(cut) = cut(injection, &mut data) {
+        segments(module, &mut data, &cut, MAX_FRAME, push)?;
+    } else if injection.len > MAX_FRAME {
+        return Err(InjectError::Length);
+    } else {
+        push(data)?;
+    }
     Ok(frames)
 }
 
@@ -215,18 +242,40 @@ fn down<'a>(
 ) -> Result<Frames<'a>, InjectError> {
     let longest = longest(module, data.bytes());
     let mut frames = Frames::new(module);
-    let cut = (injection.checksum_offload && injection.segment_size != 0)
-        .then(|| Cut::of(data.bytes(), injection.segment_size));
-    let Some(cut) = cut.flatten() else {
-        if injection.len > longest {
-            return Err(InjectError::Length);
-        }
+    let mut push = |data| {
+        frames.push(finish_frame(module, injection, data)?);
+        Ok(())
+    };
+    if let Some(cut) = cut(injection, &mut data) {
+        segments(module, &mut data, &cut, longest, push)?;
+    } else if injection.len > longest {
+        return Err(InjectError::Length);
+    } else {
         if injection.checksum_offload {
             finish::checksums(data.bytes());
         }
-        frames.push(finish_frame(module, injection, data)?);
-        return Ok(frames);
-    };
+        push(data)?;
+    }
+    Ok(frames)
+}
+
+/// How a frame is to be cut, if it is and can be.
+fn cut(injection: &Injection, data: &mut Data<'_>) -> Option<Cut> {
+    let size = injection.segment_size;
+    injection
+        .is_large()
+        .then(|| Cut::of(data.bytes(), size))
+        .flatten()
+}
+
+/// Calls `push` with each segment of a frame, none longer than `longest`.
+fn segments<'a>(
+    module: &'a Module,
+    data: &mut Data<'a>,
+    cut: &Cut,
+    longest: u32,
+    mut push: impl FnMut(Data<'a>) -> Result<(), InjectError>,
+) -> Result<(), InjectError> {
     for index in 0..cut.count() {
         let len = u32::try_from(cut.len(index)).unwrap_or(u32::MAX);
         if len > longest {
@@ -236,9 +285,9 @@ fn down<'a>(
         if !cut.write(data.bytes(), index, segment.bytes()) {
             return Err(InjectError::Length);
         }
-        frames.push(finish_frame(module, injection, segment)?);
+        push(segment)?;
     }
-    Ok(frames)
+    Ok(())
 }
 
 /// Makes a frame of its bytes, the tag where it belongs.

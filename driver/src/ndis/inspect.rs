@@ -171,7 +171,7 @@ impl<'a> Inspector<'a> {
             flags: offload.remarks(checks) | remark_tag(tag),
             rule: seen.decision.rule,
             logged: seen.decision.log,
-            segment_size: offload.segment_size(),
+            segment_size: offload.segment_size_of(&seen.frame),
             bytes: &bytes,
         };
         let verdict = match seen.decision.action {
