@@ -105,7 +105,7 @@ pub enum Error {
         failure: Failure,
     },
     /// An operation of a socket failed.
-    #[error("{}", refusal(&doing.to_string(), failure))]
+    #[error("{}", socket_refusal(doing, failure))]
     Socket {
         /// What was being done.
         doing: Doing,
@@ -210,11 +210,24 @@ impl Error {
     }
 }
 
-fn refusal(operation: &str, failure: &Failure) -> String {
-    let codes = match failure.win32 {
+fn codes(failure: &Failure) -> String {
+    match failure.win32 {
         0 => failure.status.to_string(),
         win32 => format!("{}, Win32 error {win32}", failure.status),
-    };
+    }
+}
+
+fn socket_refusal(doing: &Doing, failure: &Failure) -> String {
+    match doing.meaning(failure.status.0) {
+        Some((meaning, advice)) => {
+            format!("{doing}: {meaning} ({}); {advice}", codes(failure))
+        }
+        None => refusal(&doing.to_string(), failure),
+    }
+}
+
+fn refusal(operation: &str, failure: &Failure) -> String {
+    let codes = codes(failure);
     match failure.status.info() {
         Some(info) => format!("{operation}: {} ({codes}); {}", info.meaning, info.advice),
         None => format!(

@@ -57,6 +57,42 @@ impl fmt::Display for Doing {
     }
 }
 
+impl Doing {
+    /// What this status means for this, where that is more than what it means
+    /// in general: what is wrong, and what to do.
+    pub(crate) fn meaning(&self, code: i32) -> Option<(&'static str, &'static str)> {
+        Some(match (self, code) {
+            (Doing::Connecting(_), status::INVALID_ADDRESS_COMPONENT) => (
+                "nobody can connect to this address: it is multicast, broadcast, unspecified or \
+                 IPv4-mapped, has no port, or is of another family than the address to connect from",
+                "give a unicast address with a port",
+            ),
+            (Doing::Binding(_) | Doing::Listening(_), status::INVALID_ADDRESS_COMPONENT) => (
+                "no socket can have this address: it is multicast, broadcast or IPv4-mapped",
+                "use a unicast address of this machine, or 0.0.0.0 or [::] for all of them",
+            ),
+            (Doing::Group(_), status::INVALID_ADDRESS_COMPONENT) => (
+                "it is no multicast group, or not one of the socket's family",
+                "join a group of 224.0.0.0/4 on an IPv4 socket, of ff00::/8 on an IPv6 socket",
+            ),
+            (Doing::Group(_), status::ADDRESS_ALREADY_EXISTS) => (
+                "the socket is in this group already",
+                "join it once on each interface",
+            ),
+            (Doing::SendingTo(_), status::INVALID_ADDRESS_COMPONENT) => (
+                "nothing can be sent to this address: it is unspecified, has no port, or is of \
+                 another family than the socket",
+                "give an address with a port, of the socket's family",
+            ),
+            (Doing::SendingTo(_), status::ACCESS_DENIED) => (
+                "it is a broadcast address, and the socket was not opened for that",
+                "allow broadcasts (weirctl udp send --broadcast, set_broadcast)",
+            ),
+            _ => return None,
+        })
+    }
+}
+
 /// What kind of error it is: what a program decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -231,6 +267,30 @@ mod tests {
         let inner = Error::from_io(error).expect("one of ours");
         assert_eq!(inner.status(), Some(failure.status));
         assert_eq!(inner.win32(), Some(1225));
+    }
+
+    #[test]
+    fn what_was_done_says_more_than_the_status() {
+        let to: SocketAddr = "255.255.255.255:9".parse().expect("an address");
+        let told = |doing, code| {
+            let failure = Failure {
+                status: NtStatus(code),
+                win32: 0,
+            };
+            Error::Socket { doing, failure }.to_string()
+        };
+        let text = told(Doing::SendingTo(to), status::ACCESS_DENIED);
+        assert!(
+            text.contains("a broadcast address") && text.contains("--broadcast"),
+            "{text}"
+        );
+        let text = told(Doing::Group(to.ip()), status::INVALID_ADDRESS_COMPONENT);
+        assert!(
+            text.contains("no multicast group") && text.contains("0xc0000207"),
+            "{text}"
+        );
+        let text = told(Doing::Accepting, status::ACCESS_DENIED);
+        assert!(text.contains("SYSTEM and Administrators"), "{text}");
     }
 
     #[test]

@@ -132,6 +132,8 @@ impl CtlError {
             CtlError::Client(ClientError::NotPresent { .. } | ClientError::Unsupported) => 3,
             CtlError::Client(ClientError::AccessDenied) => 4,
             CtlError::Client(ClientError::Version { .. }) => 5,
+            // Of a socket, not of the device.
+            CtlError::Client(ClientError::Socket { .. }) => 1,
             CtlError::Client(e) if e.status().is_some_and(|s| s.0 == ACCESS_DENIED) => 4,
             CtlError::Client(e) if e.status().is_some_and(|s| s.0 == REVISION_MISMATCH) => 5,
             _ => 1,

@@ -160,6 +160,8 @@ fn a_connection_where_nothing_moves_ends_in_its_time() {
     assert!(before.elapsed() < SOON);
 }
 
+// Wine's own sockets end in order where unread bytes mean a reset.
+#[cfg(unix)]
 #[test]
 fn a_reset_is_told() {
     let driver = FakeDriver::default();
@@ -443,7 +445,7 @@ fn a_group_that_is_none_and_a_port_in_use_are_told() {
         message.starts_with("the membership in 10.0.0.1: "),
         "{message}"
     );
-    assert!(message.contains("join a multicast group"), "{message}");
+    assert!(message.contains("no multicast group"), "{message}");
     let taken = TcpListener::bind("127.0.0.1:0").expect("binds");
     let at = taken.local_addr().expect("bound");
     let stop = Arc::new(AtomicBool::new(true));

@@ -165,3 +165,30 @@ fn control(counters: &Counters, stop: &Stop, out: &mut Output<'_>) -> Result<(),
     stop.stop();
     Ok(())
 }
+
+#[cfg(all(test, not(windows)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elsewhere_it_says_whose_the_models_are() {
+        for model in Model::ALL {
+            let args = ServeArgs {
+                model,
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                buffer: 1,
+                per_thread: None,
+                workers: None,
+                control: false,
+            };
+            let error =
+                run(&args, &mut Output::new(false, Box::new(Vec::new()))).expect_err("not Windows");
+            assert_eq!(error.exit_code(), 3);
+            let said = error.to_string();
+            assert!(
+                said.contains("Windows' own") && said.contains(model.as_str()),
+                "{said}"
+            );
+        }
+    }
+}

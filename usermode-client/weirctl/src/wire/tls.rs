@@ -389,7 +389,10 @@ fn refused(error: rustls::Error) -> CtlError {
             format!("{error}; give the name it is for with --server-name")
         }
         E::InvalidCertificate(why) => {
-            format!("the peer's certificate is not to be believed: {why}; have it replaced")
+            format!(
+                "the peer's certificate is not to be believed: {why}; have it replaced, or if it \
+                 has signed itself and you trust that it is the peer's, give its --pin"
+            )
         }
         E::AlertReceived(alert) => {
             format!("the peer refused the handshake ({alert:?}); see its log")
