@@ -94,8 +94,8 @@ pub(super) struct Connection {
     /// Neighbours in the service's list, guarded by that list's lock.
     links: Links<Connection>,
     service: *const TcpService,
-    /// Which of the service's connections it is, from 0.
-    count: u32,
+    /// Which of the service's connections it is, from 0: said when it is linked.
+    pub(super) count: u32,
     accepted_100ns: u64,
     seen: [Seen; SIDES],
     session: Cell<Session>,
@@ -163,7 +163,6 @@ impl Connection {
     pub(super) unsafe fn try_new(
         service: *const TcpService,
         kind: Kind,
-        count: u32,
         client: Stream,
         ends: [Ends; SIDES],
     ) -> Result<KBox<Self>> {
@@ -172,7 +171,7 @@ impl Connection {
                 task: Task::new(step),
                 links: Links::new(),
                 service,
-                count,
+                count: 0,
                 accepted_100ns: time::system_time_100ns(),
                 seen: ends.map(Seen::new),
                 session: Cell::new(Session::new(kind, slot_len(kind))),

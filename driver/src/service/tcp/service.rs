@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 use core::net::SocketAddr;
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use weir_abi::{SocketInfo, SocketKind, SocketState, status};
 
@@ -44,8 +44,6 @@ pub(in crate::service) struct TcpService {
     /// Its one part is the listener.
     health: Health,
     connections: SpinLock<Connections>,
-    /// Connections that were ever taken in.
-    taken: AtomicU32,
     /// Held by each connection, and by the failure task while it works.
     live: Rundown,
     /// Set before the accept event is enabled, and not changed afterwards.
@@ -65,6 +63,8 @@ const FAILED: u8 = 2;
 
 struct Connections {
     list: List<Connection>,
+    /// Connections that were ever taken in.
+    taken: u32,
     /// No more are taken in.
     closing: bool,
 }
@@ -92,9 +92,9 @@ impl TcpService {
                 health: Health::new(1),
                 connections: SpinLock::new(Connections {
                     list: List::new(),
+                    taken: 0,
                     closing: false,
                 }),
-                taken: AtomicU32::new(0),
                 live: Rundown::new(),
                 listener: None,
                 failure: Task::new(listener_failure),
@@ -289,17 +289,19 @@ impl TcpService {
 
     /// Makes a connection's block, links it and starts it.
     fn take(&self, socket: Stream, ends: &Ends) -> core::result::Result<(), Refused> {
-        let count = self.taken.fetch_add(1, Ordering::Relaxed);
         let [local, remote] = self.target.unwrap_or([SockAddr::EMPTY; 2]);
         let ends = [*ends, Ends { local, remote }];
         // SAFETY: the connection holds `live`, which `stop` waits for.
-        let connection = unsafe { Connection::try_new(self, self.kind, count, socket, ends) };
-        let connection = connection.map_err(|_| Refused)?;
+        let connection = unsafe { Connection::try_new(self, self.kind, socket, ends) };
+        let mut connection = connection.map_err(|_| Refused)?;
         let mut connections = self.connections.lock();
         if connections.closing {
             drop(connections);
             return Err(Refused);
         }
+        // Here, so that the list is in the order of these.
+        connection.count = connections.taken;
+        connections.taken = connections.taken.wrapping_add(1);
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         bump(&self.counters.accepted, 1);
         let connection = KBox::into_raw(connection).cast_const();
