@@ -18,13 +18,15 @@ mod udp;
 mod datagrams;
 #[path = "service/sessions.rs"]
 mod sessions;
+#[path = "../../driver/src/service/sockets.rs"]
+mod sockets;
 #[path = "../../driver/src/service/table.rs"]
 mod table;
 
 use health::Health;
 use list::{Linked, Links, List};
 use table::{NoPlace, Table};
-use weir_abi::{ServiceKind, ServiceSpec, Transport, status};
+use weir_abi::{ServiceKind, ServiceSpec, SocketKind, SocketState, Transport, status};
 
 fn spec(transport: Transport, address: &str) -> ServiceSpec {
     ServiceSpec {
@@ -110,6 +112,34 @@ fn a_service_fails_with_the_last_of_its_parts_and_only_once() {
         assert!(health.part_failed(odd));
         assert_eq!(health.failure(), Some(status::UNSUCCESSFUL));
     }
+}
+
+#[test]
+fn sockets_of_services_are_in_one_order_and_a_list_goes_on_where_it_stopped() {
+    let mut ids = vec![1, (1 << 62) - 1];
+    for service in [1, 2, 64] {
+        ids.push(sockets::id(service, sockets::OWN));
+        // The youngest connection first, its client before its target.
+        for count in [u32::MAX, 70_000, 1, 0] {
+            for side in [0, 1] {
+                let number = sockets::number(count, side);
+                let id = sockets::id(service, number);
+                assert_eq!(sockets::place(id), (service, number));
+                ids.push(id);
+            }
+        }
+    }
+    assert!(ids.is_sorted(), "{ids:x?}");
+    ids.dedup();
+    assert_eq!(ids.len(), 2 + 3 * 9, "two have the same");
+    // A list of handles' sockets that is over goes on with the first service.
+    assert_eq!(sockets::place(0), (0, sockets::OWN));
+    assert_eq!(sockets::place(12_345), (0, sockets::OWN));
+    // What is shown of one that nothing else is known of.
+    let (kind, state) = (SocketKind::Udp, SocketState::Bound);
+    let blank = sockets::blank(3, sockets::OWN, kind, state);
+    assert_eq!((blank.service, blank.owner), (3, 0));
+    assert_eq!(blank.id, sockets::id(3, sockets::OWN));
 }
 
 struct Item {

@@ -7,7 +7,7 @@ use weir_abi::{SocketAddress, SocketInfo, SocketKind, SocketState, status};
 /// Ids of services' sockets have this bit; those of handles never get so far.
 const OF_A_SERVICE: u64 = 1 << 62;
 /// Bits of the number of a socket within its service.
-const NUMBER_BITS: u32 = 33;
+const NUMBER_BITS: u32 = 34;
 /// The last number: that of the first connection's last socket.
 const LAST: u64 = (1 << NUMBER_BITS) - 1;
 /// Bits of the service's id that fit.
