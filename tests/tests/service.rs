@@ -8,8 +8,10 @@ use std::collections::HashSet;
 #[path = "../../driver/src/service/health.rs"]
 mod health;
 #[path = "../../driver/src/service/list.rs"]
+#[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod list;
 #[path = "../../driver/src/service/tcp/state.rs"]
+#[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod tcp;
 #[path = "../../driver/src/service/udp/state.rs"]
 mod udp;
