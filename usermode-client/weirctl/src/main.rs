@@ -8,7 +8,8 @@ mod file;
 mod offline;
 mod output;
 mod pcapng;
-#[cfg(test)]
+// Over the host's own sockets, with Unix's resets and descriptors.
+#[cfg(all(test, unix))]
 mod socket_tests;
 #[cfg(test)]
 mod steer_tests;

@@ -160,8 +160,6 @@ fn a_connection_where_nothing_moves_ends_in_its_time() {
     assert!(before.elapsed() < SOON);
 }
 
-// Wine's own sockets end in order where unread bytes mean a reset.
-#[cfg(unix)]
 #[test]
 fn a_reset_is_told() {
     let driver = FakeDriver::default();
