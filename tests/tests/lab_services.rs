@@ -246,12 +246,21 @@ fn a_relay_carries_each_end_to_the_other_side() {
     fixture.unload();
 }
 
+const PYTHON_ECHO: &str = "
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('127.0.0.1', int(sys.argv[1])))
+while True:
+    data, peer = s.recvfrom(65536)
+    s.sendto(data, peer)
+";
+
 #[test]
 fn datagrams_of_each_client_come_back_to_it_through_the_relay() {
     let fixture = Fixture::weir("services-udp-relay");
     let port = free_port();
-    let listen = format!("UDP4-RECVFROM:{port},bind=127.0.0.1,fork");
-    let _server = Background::start(Command::new("socat").args([listen.as_str(), "EXEC:cat"]));
+    let _server =
+        Background::start(Command::new("python3").args(["-c", PYTHON_ECHO, &port.to_string()]));
     until_listening(port);
     let (id, at) = relay(&fixture, "--udp", "127.0.0.1:0", port);
     let clients: Vec<UdpSocket> = (0..20)
