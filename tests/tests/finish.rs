@@ -195,6 +195,27 @@ fn a_large_send_becomes_what_a_stack_would_have_sent() {
     assert_eq!(seen.len(), 4, "{seen:?}");
 }
 
+/// Version 2 of large sends goes beyond what a packet's length can say.
+#[test]
+fn a_large_send_can_be_longer_than_any_packet() {
+    let payload: Vec<u8> = (0..200_000_u32).map(|n| (n >> 4) as u8).collect();
+    let like = frames().into_iter().find(|frame| {
+        let headers = headers(frame);
+        matches!(headers.transport, Transport::Tcp(_)) && headers.fault.is_none()
+    });
+    let large = large(&like.expect("a frame of TCP"), &payload, false);
+    let how = Cut::of(&large, 1460).expect("it can be cut");
+    let mut got = Vec::new();
+    for index in 0..how.count() {
+        let mut segment = vec![0; how.len(index)];
+        assert!(how.write(&large, index, &mut segment));
+        let now = headers(&segment);
+        assert_eq!(verify(&now, &segment).transport, Check::Good);
+        got.extend_from_slice(now.payload.bytes());
+    }
+    assert!(got == payload, "the payload differs");
+}
+
 fn now_payload(index: usize) -> usize {
     if index == 6 { 10_000 - 6 * 1460 } else { 1460 }
 }

@@ -288,6 +288,37 @@ fn large_sends_come_back_as_their_segments() {
     stage.fixture.unload();
 }
 
+/// What the adapter has put together of several datagrams is diverted, comes
+/// back, and goes up as the datagrams it was: nobody beyond the filter could tell.
+#[test]
+fn datagrams_put_together_go_up_as_they_were() {
+    let stage = Stage::new("written-datagrams");
+    stage.rules(RULES);
+    stage.add("lab1", json!({"seed": 4, "datagrams": 50}));
+    let divert = stage.divert();
+    stage.watch("lab1");
+    let lengths = [100, 142, 143, 192, 193, 1000];
+    let mut wanted: Vec<Vec<u8>> = Vec::new();
+    for (index, len) in lengths.into_iter().enumerate() {
+        let frame = udp(Dir::Up, DIVERT, index as u32, len);
+        wanted.extend(frame[42..].chunks(50).map(<[u8]>::to_vec));
+        stage.offer("lab1", Dir::Up, &[frame], &json!({}), false);
+    }
+    // What was written is counted, not what it was cut into.
+    stage.until("lab1", Dir::Up, "/injected", lengths.len() as u64);
+    weir_tests::lab::Accounts::reader(&end(divert));
+    let out = stage.came_out("lab1", Dir::Up);
+    for datagram in &out {
+        assert_eq!(sum(&datagram[14..34]), 0, "the header's checksum");
+        assert_eq!(sum(&covered(datagram)), 0, "the datagram's checksum");
+        let len = usize::from(u16::from_be_bytes([datagram[38], datagram[39]]));
+        assert_eq!(len, datagram.len() - 34);
+    }
+    let got: Vec<_> = out.iter().map(|frame| frame[42..].to_vec()).collect();
+    assert_eq!(got, wanted);
+    stage.fixture.unload();
+}
+
 /// A diverted frame comes back with its tag where it was, and with what the
 /// adapter had said of its checksums.
 #[test]

@@ -65,6 +65,7 @@ pub(crate) mod info {
     pub(crate) const WFP: usize = 10;
     pub(crate) const CORRELATION_ID: usize = 13;
     pub(crate) const FILTERING_INFO: usize = 14;
+    pub(crate) const UDP_RSC: usize = 17;
     pub(crate) const RSC: usize = 22;
 }
 

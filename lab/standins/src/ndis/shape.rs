@@ -40,6 +40,9 @@ pub(crate) struct Shape {
     pub(crate) checksum_percent: u32,
     /// How many lists carry an 802.1Q tag of their own beside the frame.
     pub(crate) tag_percent: u32,
+    /// Bytes of payload in each of the datagrams of UDP over IPv4 that the NIC has
+    /// put together to a longer one, and says so beside it; 0: it has not.
+    pub(crate) datagrams: usize,
     /// Whether the adapter says that it takes and gives 802.1Q tags beside frames.
     pub(crate) takes_tags: bool,
     /// How many restarts come with a null list of restart attributes.
@@ -83,6 +86,7 @@ impl Default for Shape {
             offload: true,
             checksum_percent: 100,
             tag_percent: 0,
+            datagrams: 0,
             takes_tags: false,
             restart_attributes_null_percent: 25,
             inflight_at_pause: true,

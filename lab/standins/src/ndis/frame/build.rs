@@ -303,6 +303,12 @@ fn out_of_band(
                 // Coalesced segment and duplicate-ACK counts.
                 values[info::RSC] = 2 | 1 << 16;
             }
+            // Behind the headers of Ethernet, IPv4 without options, and UDP.
+            let payload = frame.len().saturating_sub(14 + 20 + 8);
+            if v4 && udp && shape.datagrams != 0 && payload > shape.datagrams {
+                // Their number, and the bytes of payload in each.
+                values[info::UDP_RSC] = payload.div_ceil(shape.datagrams) | shape.datagrams << 16;
+            }
         }
     }
     values[info::CORRELATION_ID] = rng.next() as u32 as usize;
