@@ -173,22 +173,37 @@ pub fn deliver(handle: Handle) {
         request::complete(handle, status::CANCELLED, 0);
     } else if queue == 0 {
         request::complete(handle, status::INVALID_DEVICE_REQUEST, 0);
-    } else if let Err(result) = enqueue(queue, handle) {
-        request::complete(handle, result, 0);
     } else {
-        present(queue);
+        take_in(queue, handle);
     }
 }
 
-/// Appends a request to a queue that takes it.
-pub fn enqueue(queue: Handle, handle: Handle) -> Result<(), i32> {
-    let mut world = lock();
-    if !world.queue(queue, "queue").accepting {
-        return Err(status::INVALID_DEVICE_STATE);
+/// Appends a request to a queue that takes it, and presents what waits there.
+///
+/// Both happen under one lock, as KMDF's `FxIoQueue::QueueRequest` has it: a
+/// thread that completes another request at this moment finds nothing new in the
+/// queue, so it doesn't present this one from within its completion.
+fn take_in(queue: Handle, handle: Handle) {
+    let first = {
+        let mut world = lock();
+        if world.queue(queue, "queue").accepting {
+            world.request(handle, "queue").place = Place::Queued(queue);
+            world.queue(queue, "queue").waiting.push_back(handle);
+            if deferred(&world, queue) {
+                None
+            } else {
+                next(&mut world, queue)
+            }
+        } else {
+            drop(world);
+            request::complete(handle, status::INVALID_DEVICE_STATE, 0);
+            return;
+        }
+    };
+    if let Some((handle, call)) = first {
+        call_back(queue, handle, call);
     }
-    world.request(handle, "queue").place = Place::Queued(queue);
-    world.queue(queue, "queue").waiting.push_back(handle);
-    Ok(())
+    present(queue);
 }
 
 /// One request to present: what to call.
@@ -232,47 +247,62 @@ fn choose(world: &mut World, queue: Handle, handle: Handle) -> Call {
     }
 }
 
+/// Whether this thread's IRQL is too high for the queue's callbacks.
+fn deferred(world: &World, queue: Handle) -> bool {
+    let passive = world.objects.get(&queue).is_some_and(|o| o.passive);
+    passive && irql::current() != irql::PASSIVE_LEVEL
+}
+
 /// Presents waiting requests while the queue's kind and state allow it.
 pub fn present(queue: Handle) {
-    let passive = lock().objects.get(&queue).is_some_and(|o| o.passive);
-    if passive && irql::current() != irql::PASSIVE_LEVEL {
-        workitem::submit(move || present(queue));
-        return;
-    }
-    while let Some((handle, call)) = next(queue) {
-        let level = irql::current();
-        match call {
-            Call::Length(f, length) => {
-                callout::call_at("EvtIoRead/Write", f as usize, level, || {
-                    // SAFETY: the driver's callback with a request it owns from now on.
-                    unsafe { f(queue, handle, length) };
-                });
+    loop {
+        let first = {
+            let mut world = lock();
+            if deferred(&world, queue) {
+                drop(world);
+                workitem::submit(move || present(queue));
+                return;
             }
-            Call::Control(f, output, input, code) => {
-                callout::call_at("EvtIoDeviceControl", f as usize, level, || {
-                    // SAFETY: the driver's callback with a request it owns from now on.
-                    unsafe { f(queue, handle, output, input, code) };
-                });
-            }
-            Call::Default(f) => callout::call_at("EvtIoDefault", f as usize, level, || {
-                // SAFETY: the driver's callback with a request it owns from now on.
-                unsafe { f(queue, handle) };
-            }),
-            Call::Nothing(result) => request::complete(handle, result, 0),
-        }
-        if let Some(object) = lock().objects.get_mut(&queue)
-            && let Data::Queue(q) = &mut object.data
-        {
-            q.callbacks -= 1;
-        }
-        changed();
-        settle(queue);
+            next(&mut world, queue)
+        };
+        let Some((handle, call)) = first else { return };
+        call_back(queue, handle, call);
     }
 }
 
+/// Calls the driver back with a request that is its own from now on.
+fn call_back(queue: Handle, handle: Handle, call: Call) {
+    let level = irql::current();
+    match call {
+        Call::Length(f, length) => {
+            callout::call_at("EvtIoRead/Write", f as usize, level, || {
+                // SAFETY: the driver's callback with a request it owns from now on.
+                unsafe { f(queue, handle, length) };
+            });
+        }
+        Call::Control(f, output, input, code) => {
+            callout::call_at("EvtIoDeviceControl", f as usize, level, || {
+                // SAFETY: the driver's callback with a request it owns from now on.
+                unsafe { f(queue, handle, output, input, code) };
+            });
+        }
+        Call::Default(f) => callout::call_at("EvtIoDefault", f as usize, level, || {
+            // SAFETY: the driver's callback with a request it owns from now on.
+            unsafe { f(queue, handle) };
+        }),
+        Call::Nothing(result) => request::complete(handle, result, 0),
+    }
+    if let Some(object) = lock().objects.get_mut(&queue)
+        && let Data::Queue(q) = &mut object.data
+    {
+        q.callbacks -= 1;
+    }
+    changed();
+    settle(queue);
+}
+
 /// The next request to present, now with the driver.
-fn next(queue: Handle) -> Option<(Handle, Call)> {
-    let mut world = lock();
+fn next(world: &mut World, queue: Handle) -> Option<(Handle, Call)> {
     let Data::Queue(q) = &mut world.objects.get_mut(&queue)?.data else {
         return None;
     };
@@ -290,7 +320,7 @@ fn next(queue: Handle) -> Option<(Handle, Call)> {
     let r = world.request(handle, "present");
     r.place = Place::Driver(queue);
     r.seen = true;
-    let call = choose(&mut world, queue, handle);
+    let call = choose(world, queue, handle);
     Some((handle, call))
 }
 
