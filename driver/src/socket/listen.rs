@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 
 use super::TAG;
 use super::open;
-use super::sock::{Sock, SockRef};
+use super::sock::{Sock, SockRef, mark};
 use crate::error::Error;
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
@@ -159,6 +159,11 @@ impl Listening {
         request: Request,
     ) -> core::result::Result<Option<(Request, Queued)>, (Request, Error)> {
         let mut waiting = self.waiting.lock();
+        // Closed first, given up then, under this lock: so either this sees it, or
+        // the closer finds the acceptor in the list.
+        if acceptor.is(mark::CLOSING) {
+            return Err((request, Error::Closing));
+        }
         if let Some(why) = waiting.over {
             return Err((request, Error::System(why)));
         }

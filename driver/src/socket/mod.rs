@@ -134,8 +134,8 @@ pub(crate) fn stop() {
     GATE.wait();
     resolve::cancel_all();
     while let Some(sock) = list::after(0) {
-        give_up_opening(&sock);
         sock.shut();
+        give_up_opening(&sock);
         list::remove(&sock, None);
         drop(sock.release_from_handle());
     }
@@ -154,8 +154,8 @@ pub(crate) fn close(handle: &Handle) {
     let Some(sock) = list::of_handle(handle) else {
         return;
     };
-    give_up_opening(&sock);
     sock.shut();
+    give_up_opening(&sock);
 }
 
 /// The close of a handle: no request of it is left, and it gives up its socket.
@@ -168,7 +168,8 @@ pub(crate) fn forget(handle: &Handle) {
     }
 }
 
-/// Lets a SOCKET_ACCEPT that waits on this socket's handle wait no longer.
+/// Lets a SOCKET_ACCEPT that waits on this socket's handle wait no longer. After
+/// [`Sock::shut`](sock::Sock), which keeps one that is just coming from waiting.
 fn give_up_opening(sock: &SockRef) {
     if let Some(listener) = sock.opening.listener()
         && let Some(listening) = &listener.listening

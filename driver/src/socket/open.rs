@@ -78,6 +78,13 @@ impl Opening {
         self.state.lock().listener.clone()
     }
 
+    /// The listener isn't waited for.
+    fn forget_listener(&self) {
+        let listener = self.state.lock().listener.take();
+        // Not under the lock: it may be the last reference.
+        drop(listener);
+    }
+
     fn set_result(&self, result: Result<Option<Queued>>) {
         self.state.lock().result = result;
     }
@@ -135,7 +142,12 @@ pub(crate) fn accept(request: Request, listener: u64) {
             return Err((request, Error::System(NtStatus::NOT_FOUND)));
         };
         sock.opening.state.lock().listener = Some(listener.clone());
-        match listening.ask(sock, request)? {
+        let asked = listening.ask(sock, request);
+        if !matches!(asked, Ok(None)) {
+            // Or the listener would be kept as long as its connection.
+            sock.opening.forget_listener();
+        }
+        match asked? {
             None => Ok(None),
             Some((request, queued)) => match take_connection(sock, queued) {
                 Ok(()) => Ok(Some(request)),
@@ -166,7 +178,10 @@ fn begin(
         match SockRef::try_new(&Plan { owner, ..plan }) {
             Ok(sock) => {
                 list::add(&sock, handle);
-                Ok(sock)
+                // Either its clean-up sees the socket now, or this sees that
+                // the clean-up has begun.
+                let closed = matches!(handle.role(), Err(Error::Closing));
+                Ok((sock, closed))
             }
             Err(status) => {
                 handle.abandon_role();
@@ -174,10 +189,13 @@ fn begin(
             }
         }
     };
-    let sock = match sock {
+    let (sock, closed) = match sock {
         Ok(sock) => sock,
         Err(status) => return request.complete(status, 0),
     };
+    if closed {
+        return conclude(&sock, request, Err(Error::Closing));
+    }
     match go(&sock, request) {
         Ok(None) => {}
         Ok(Some(request)) => conclude(&sock, request, Ok(())),
