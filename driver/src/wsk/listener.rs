@@ -268,15 +268,21 @@ unsafe extern "system" fn accept_event<H: Accept>(
     }
 }
 
-/// `WskInspectEvent`, for each SYN to a socket with conditional accept.
+/// `WskInspectEvent`, for each SYN to a socket with conditional accept. Without an
+/// id it says, as `WskAcceptEvent` does without a socket, that the listening socket
+/// doesn't work any more (MSDN "PFN_WSK_INSPECT_EVENT").
 unsafe extern "system" fn inspect_event<H: Accept>(
     socket_context: *mut c_void,
     local_address: *const c_void,
     remote_address: *const c_void,
-    _inspect_id: *mut sys::WskInspectId,
+    inspect_id: *mut sys::WskInspectId,
 ) -> u32 {
     // SAFETY: as in accept_event.
     let handler = unsafe { &*socket_context.cast::<H>() };
+    if inspect_id.is_null() {
+        handler.listener_failed();
+        return sys::WSK_INSPECT_REJECT;
+    }
     // SAFETY: the provider's addresses, good for this call.
     let ends = unsafe { Ends::read(local_address, remote_address) };
     if handler.inspect(&ends) {
