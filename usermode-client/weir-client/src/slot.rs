@@ -65,12 +65,19 @@ impl Slot {
 
     /// Puts the completion there and wakes who waits.
     pub(crate) fn put(&self, completion: Completion) {
+        self.put_and(completion, || ());
+    }
+
+    /// As [`Slot::put`]; when it is there, but before a task is woken, calls
+    /// `then`: a task that runs at once may wait for what that does.
+    pub(crate) fn put_and(&self, completion: Completion, then: impl FnOnce()) {
         let waker = {
             let mut place = lock(&self.place);
             place.done = Some(completion);
             place.waker.take()
         };
         self.changed.notify_all();
+        then();
         // Not under the lock: a waker may run the task at once.
         if let Some(waker) = waker {
             waker.wake();

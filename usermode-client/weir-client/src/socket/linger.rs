@@ -49,6 +49,7 @@ impl Ending {
         channel: Box<dyn Channel>,
         flight: VecDeque<Box<dyn Pending>>,
         read: Option<Box<dyn Pending>>,
+        shutdown: Option<Call<SocketShutdownRequest>>,
         shut: bool,
         id: u64,
     ) -> Ending {
@@ -56,7 +57,7 @@ impl Ending {
             channel: Some(channel),
             flight,
             read,
-            shutdown: None,
+            shutdown,
             shut,
             ended: false,
             thrown_away: 0,
@@ -196,9 +197,10 @@ fn ending() -> usize {
 
 /// Waits until none of them is left, at most for `timeout`.
 pub(crate) fn wait_ended(timeout: Duration) -> bool {
-    let until = Instant::now() + timeout;
+    // A time limit past what an Instant can say is none.
+    let until = Instant::now().checked_add(timeout);
     while ending() > 0 {
-        if Instant::now() >= until {
+        if until.is_some_and(|until| Instant::now() >= until) {
             return false;
         }
         std::thread::sleep(Duration::from_millis(2));

@@ -427,6 +427,7 @@ impl Drop for Stream {
             channel,
             flight,
             reading.pending,
+            writing.closing,
             writing.shut,
             self.socket.id(),
         ));

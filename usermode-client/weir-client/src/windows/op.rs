@@ -170,11 +170,12 @@ impl Operation {
         };
         let flight = Arc::clone(&handle.flight);
         // First the handle, so that it is closed by the time its last owner's
-        // last result is seen; the landing last, so that the results are there
-        // when nothing is in flight.
+        // last result is seen; the landing after the result, so that the results
+        // are there when nothing is in flight, and before a task is woken, which
+        // may run here and drop a handle that waits for the landing.
         drop(handle);
-        ticket.slot.put(Completion { result, buffer });
-        flight.land();
+        let completion = Completion { result, buffer };
+        ticket.slot.put_and(completion, || flight.land());
     }
 }
 
