@@ -1,13 +1,21 @@
 //! Who is in which room, and what goes to whom. Knows nothing of sockets.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 
+use futures::Stream;
 use futures::channel::mpsc::{Receiver, Sender, channel};
 use futures::channel::oneshot;
 
 /// A line to a member, its end included. Shared by all it goes to.
 pub(super) type Line = Arc<str>;
+
+/// Bytes that wait for a member, at most, however few lines they are: an answer
+/// to `/who` is one line, and as long as there are members.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why somebody can't come in. Each says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +49,42 @@ struct Member {
     name: String,
     room: String,
     to: Sender<Line>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
     /// Dropped when the member is thrown out.
     stays: Option<oneshot::Sender<()>>,
+}
+
+impl Member {
+    /// Gives it a line; whether there was room.
+    fn give(&mut self, text: Line) -> bool {
+        let len = text.len();
+        let before = self.waiting.fetch_add(len, Ordering::Relaxed);
+        let given = (before == 0 || before + len <= MOST_BYTES) && self.to.try_send(text).is_ok();
+        if !given {
+            self.waiting.fetch_sub(len, Ordering::Relaxed);
+        }
+        given
+    }
+}
+
+/// Lines that wait for a member.
+#[derive(Debug)]
+pub(super) struct Queue {
+    lines: Receiver<Line>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Stream for Queue {
+    type Item = Line;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Line>> {
+        let line = ready!(Pin::new(&mut self.lines).poll_next(cx));
+        if let Some(line) = &line {
+            self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+        }
+        Poll::Ready(line)
+    }
 }
 
 /// A member's side of the hub.
@@ -51,7 +93,7 @@ pub(super) struct Seat {
     /// Its name, small letters.
     key: String,
     /// What is to be written to it. Ends when it has left.
-    pub(super) lines: Receiver<Line>,
+    pub(super) lines: Queue,
     /// Ready when it is thrown out for not reading.
     pub(super) out: oneshot::Receiver<()>,
 }
@@ -92,7 +134,7 @@ impl State {
                 continue;
             }
             if let Some(member) = self.members.get_mut(key)
-                && member.to.try_send(Arc::clone(text)).is_err()
+                && !member.give(Arc::clone(text))
             {
                 slow.push(key.clone());
             }
@@ -172,13 +214,16 @@ impl Hub {
             return Err(Refusal::Full);
         }
         let (to, lines) = channel(self.queue);
+        let waiting = Arc::<AtomicUsize>::default();
         let (stays, out) = oneshot::channel();
         let member = Member {
             name: name.to_owned(),
             room: room.to_owned(),
             to,
+            waiting: Arc::clone(&waiting),
             stays: Some(stays),
         };
+        let lines = Queue { lines, waiting };
         state.members.insert(key.clone(), member);
         state.enter_room(&key, name, room);
         Ok(Seat { key, lines, out })
@@ -238,7 +283,7 @@ impl Hub {
         let mut state = self.lock();
         if let Some(member) = state.members.get_mut(key) {
             // With no room for it, the next line to the room throws it out.
-            let _ = member.to.try_send(line(text));
+            let _ = member.give(line(text));
         }
     }
 
@@ -266,7 +311,7 @@ impl Hub {
         state.stopping = true;
         state.rooms.clear();
         for (_, mut member) in state.members.drain() {
-            let _ = member.to.try_send(line("! the server stops"));
+            let _ = member.give(line("! the server stops"));
             // Not thrown out: what waits is written yet.
             if let Some(stays) = member.stays.take() {
                 let _ = stays.send(());
@@ -399,5 +444,24 @@ mod tests {
         // The speaker didn't read either.
         assert_eq!(hub.counts().thrown_out, 1);
         assert_eq!(hub.counts().members, 2);
+    }
+
+    #[test]
+    fn few_lines_that_are_long_are_too_many_as_well() {
+        let hub = Hub::new(10, 65_536);
+        let mut slow = hub.enter("slow", "r").expect("in");
+        let mut fast = hub.enter("fast", "r").expect("in");
+        let speaker = hub.enter("speaker", "r").expect("in");
+        let long = "z".repeat(MOST_BYTES / 8);
+        for _ in 0..16 {
+            hub.say(&speaker.key(), &long);
+            read(&mut fast);
+        }
+        assert!((&mut slow.out).now_or_never().is_some_and(|r| r.is_err()));
+        assert!((&mut fast.out).now_or_never().is_none());
+        let kept: usize = read(&mut slow).iter().map(String::len).sum();
+        assert!((MOST_BYTES / 2..=MOST_BYTES).contains(&kept), "{kept}");
+        // Room comes back as lines are read.
+        assert_eq!(fast.lines.waiting.load(Ordering::Relaxed), 0);
     }
 }

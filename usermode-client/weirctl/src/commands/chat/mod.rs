@@ -49,8 +49,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) members: u32,
-    /// Lines that wait for a member that doesn't read, at most; one more, and it
-    /// is thrown out
+    /// Lines that wait for a member that doesn't read, at most, and at most 4 MiB
+    /// of them; one more, and it is thrown out
     #[arg(long, value_name = "LINES", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub(crate) queue: u32,

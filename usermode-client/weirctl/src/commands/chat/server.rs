@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::channel::mpsc::Receiver;
 use futures::executor::{ThreadPool, block_on};
 use futures::future::{Either, select};
 use futures::io::AsyncWriteExt as _;
@@ -19,7 +18,7 @@ use weir_client::aio::{TcpListener, TcpStream};
 use weir_client::net::OpenOptions;
 use weir_client::{Device, Error};
 
-use super::hub::{Hub, Line, Seat};
+use super::hub::{Hub, Queue, Seat};
 use super::line::{Lines, Sent};
 use super::{MAX_LINE, ServeArgs, name};
 use crate::error::CtlError;
@@ -257,7 +256,7 @@ fn line_of(hub: &Hub, key: &str, line: &str) -> bool {
 }
 
 /// Writes what is said to a member, until that ends.
-async fn write(stream: &TcpStream, mut lines: Receiver<Line>) {
+async fn write(stream: &TcpStream, mut lines: Queue) {
     let mut to = stream;
     let mut batch: Vec<u8> = Vec::new();
     while let Some(line) = lines.next().await {
