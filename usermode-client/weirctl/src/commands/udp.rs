@@ -322,8 +322,10 @@ fn show(
             to.write_all(bytes)?;
         }
         to.flush()?;
-        if echo {
-            socket.send_to(bytes, got.from)?;
+        // An address that can't be answered is the sender's choice: that is no
+        // end for the others.
+        if echo && let Err(error) = socket.send_to(bytes, got.from) {
+            tracing::warn!(%error, "not sent back");
         }
     }
     Ok(())

@@ -169,7 +169,9 @@ fn receive(
             }
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                 let idle = ends.idle.unwrap_or_default();
-                let since = shared.now() - shared.last_sent.load(Ordering::Relaxed);
+                // Something may be sent in between.
+                let sent = shared.last_sent.load(Ordering::Relaxed);
+                let since = shared.now().saturating_sub(sent);
                 if Duration::from_millis(since) >= idle {
                     copied.idle = true;
                     return Ok(copied);
