@@ -45,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// What an operation carries.
 enum Context {
     /// The socket that the connection is accepted into.
-    Accept(Arc<OwnedSocket>),
+    Accept(OwnedSocket),
     /// The connection it belongs to.
     Connection { id: u64, turn: Turn },
 }
@@ -139,10 +139,10 @@ impl Shared {
                 let Context::Accept(socket) = op.into_context() else {
                     return;
                 };
-                match (Arc::into_inner(socket), result) {
-                    (Some(socket), Ok(_)) => self.connected(socket),
-                    _ if self.stopping() => {}
-                    _ => self.counters.accept_error(),
+                match result {
+                    Ok(_) => self.connected(socket),
+                    Err(_) if self.stopping() => {}
+                    Err(_) => self.counters.accept_error(),
                 }
             }
             Context::Connection { id, turn } => {
@@ -229,10 +229,12 @@ impl Shared {
     }
 
     fn start_accept(&self) -> io::Result<()> {
-        let socket = Arc::new(self.accept.socket()?);
-        let context = Context::Accept(Arc::clone(&socket));
+        let context = Context::Accept(self.accept.socket()?);
         let op = PortOp::new(&self.listener, accept::BUFFER, context);
-        let started = self.port.accept(op, &self.accept, &socket);
+        let started = self.port.accept(op, &self.accept, |context| match context {
+            Context::Accept(socket) => Some(socket),
+            Context::Connection { .. } => None,
+        });
         if self.stopping() {
             // The cancelling of all may have been before it was in flight.
             self.listener.cancel();

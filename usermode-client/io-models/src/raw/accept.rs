@@ -5,7 +5,8 @@ use std::os::windows::io::{AsRawSocket, OwnedSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use windows_sys::Win32::Networking::WinSock::{
-    LPFN_ACCEPTEX, SIO_GET_EXTENSION_FUNCTION_POINTER, SOCKADDR_IN6, WSAID_ACCEPTEX, WSAIoctl,
+    LPFN_ACCEPTEX, SIO_GET_EXTENSION_FUNCTION_POINTER, SOCKADDR_IN6, SOCKET, WSAID_ACCEPTEX,
+    WSAIoctl,
 };
 use windows_sys::core::GUID;
 
@@ -66,16 +67,16 @@ impl Accept {
         Ok(socket.into())
     }
 
-    /// Starts the operation, whose socket listens, to accept into `accepted`.
+    /// Starts the operation, whose socket listens, to accept into `accepted`,
+    /// which is open.
     pub(super) fn start<C>(
         &self,
         op: Box<Op<C>>,
-        accepted: &OwnedSocket,
+        accepted: SOCKET,
     ) -> Result<*mut Op<C>, Refused<C>> {
         let (Some(accept), true) = (self.function, op.buffer.len() >= BUFFER) else {
             return Err((op, io::ErrorKind::InvalidInput.into()));
         };
-        let accepted = number(accepted);
         start(op, |listener, op| {
             // SAFETY: `op` is valid: `start` has just made it from a box.
             let buffer = unsafe { &raw mut (*op).buffer };

@@ -59,7 +59,7 @@ impl<C> EventOp<C> {
     /// Accepts a connection from the socket, which listens, into `accepted`.
     pub(crate) fn accept(self, accept: &Accept, accepted: &OwnedSocket) -> io::Result<Flight<C>> {
         self.0.context.0.reset();
-        Flight::begun(accept.start(self.0, accepted))
+        Flight::begun(accept.start(self.0, number(accepted)))
     }
 }
 

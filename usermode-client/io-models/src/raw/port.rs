@@ -164,13 +164,18 @@ impl<C: Send> Port<C> {
         self.start(|| op::transfer(op.0, &Transfer::Send(range), None))
     }
 
-    /// Accepts a connection from the operation's socket into `accepted`.
+    /// Accepts a connection from the operation's socket into the one that
+    /// `accepted` finds in what the operation carries: so that it is the
+    /// operation's alone when the packet comes, which may be at once.
     pub(crate) fn accept(
         &self,
         op: PortOp<C>,
         accept: &Accept,
-        accepted: &OwnedSocket,
+        accepted: impl FnOnce(&C) -> Option<&OwnedSocket>,
     ) -> Result<(), (PortOp<C>, io::Error)> {
+        let Some(accepted) = accepted(&op.0.context).map(number) else {
+            return Err((op, io::ErrorKind::InvalidInput.into()));
+        };
         self.start(|| accept.start(op.0, accepted))
     }
 
