@@ -222,7 +222,17 @@ fn until_failed(fixture: &Fixture, id: u64) -> Value {
 /// The provider gives up a listening socket by an accept event without a socket.
 #[test]
 fn a_service_whose_listener_fails_says_so_and_makes_room_for_another() {
-    let fixture = Fixture::weir("echo-listener-fails");
+    a_listener_fails("echo-listener-fails", "wsk.WskAcceptEvent");
+}
+
+/// Or, as its peers are asked about first, by an inspect event without an id.
+#[test]
+fn a_service_whose_listener_fails_at_an_inspection_says_so_too() {
+    a_listener_fails("echo-inspection-fails", "wsk.WskInspectEvent");
+}
+
+fn a_listener_fails(name: &str, event: &str) {
+    let fixture = Fixture::weir(name);
     let (id, address) = start(&fixture, "--tcp", "127.0.0.1:0");
     let mut before = connect(address);
     before.write_all(b"one").expect("it takes data");
@@ -230,7 +240,7 @@ fn a_service_whose_listener_fails_says_so_and_makes_room_for_another() {
     before.read_exact(&mut back).expect("it answers");
     assert_eq!(service(&fixture, id)["state"], json!("running"));
 
-    fail(&fixture, "wsk.WskAcceptEvent", 1);
+    fail(&fixture, event, 1);
     // The host's kernel connects before the lab's provider has it.
     let refused = connect(address);
     let failed = until_failed(&fixture, id);

@@ -294,6 +294,7 @@ fn each_refused_call_of_a_relay_is_survived() {
         ("wsk.WskReceiveFrom", 3),
         ("wsk.WskSendTo", 2),
         ("wsk.WskAcceptEvent", 1),
+        ("wsk.WskInspectEvent", 1),
     ] {
         for nth in 1..=calls {
             let mut config = config();
