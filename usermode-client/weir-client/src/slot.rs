@@ -63,14 +63,10 @@ impl Slot {
         Poll::Pending
     }
 
-    /// Puts the completion there and wakes who waits.
-    pub(crate) fn put(&self, completion: Completion) {
-        self.put_and(completion, || ());
-    }
-
-    /// As [`Slot::put`]; when it is there, but before a task is woken, calls
-    /// `then`: a task that runs at once may wait for what that does.
-    pub(crate) fn put_and(&self, completion: Completion, then: impl FnOnce()) {
+    /// Puts the completion there and wakes who waits. When it is there, but before
+    /// a task is woken, calls `then`: a task that runs at once may wait for what
+    /// that does.
+    pub(crate) fn put(&self, completion: Completion, then: impl FnOnce()) {
         let waker = {
             let mut place = lock(&self.place);
             place.done = Some(completion);
@@ -116,7 +112,9 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         assert!(slot.poll(&mut cx).is_pending());
         assert!(slot.poll(&mut cx).is_pending());
-        slot.put(completion(3));
+        slot.put(completion(3), || {
+            assert_eq!(count.0.load(Ordering::Relaxed), 0, "not woken yet");
+        });
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         let Poll::Ready(got) = slot.poll(&mut cx) else {
             panic!("it is there");
@@ -133,7 +131,7 @@ mod tests {
         assert!(before.elapsed() >= Duration::from_millis(30));
         let other = Arc::clone(&slot);
         let thread = std::thread::spawn(move || other.wait(Some(Duration::MAX)));
-        slot.put(completion(1));
+        slot.put(completion(1), || ());
         let got = thread.join().expect("ends").expect("a completion");
         assert_eq!(got.buffer, [7]);
     }

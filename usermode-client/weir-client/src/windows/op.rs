@@ -175,7 +175,7 @@ impl Operation {
         // may run here and drop a handle that waits for the landing.
         drop(handle);
         let completion = Completion { result, buffer };
-        ticket.slot.put_and(completion, || flight.land());
+        ticket.slot.put(completion, || flight.land());
     }
 }
 

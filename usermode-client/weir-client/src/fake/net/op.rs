@@ -49,7 +49,7 @@ impl Op {
             win32: 0,
         });
         let buffer = self.buffer;
-        self.slot.put(Completion { result, buffer });
+        self.slot.put(Completion { result, buffer }, || ());
     }
 
     /// Ends it with a reply.
