@@ -26,6 +26,9 @@ use crate::output::{Output, View};
 
 /// How long somebody has to say its name.
 const HELLO: Duration = Duration::from_secs(30);
+/// Connections beside those of members, at most: of who hasn't said its name yet,
+/// or is told why it can't come in. One more is reset.
+const STRANGERS: usize = 1024;
 /// How long somebody has to read what was last said to it.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Connections that are waited for at once.
@@ -68,7 +71,8 @@ pub(crate) fn serve(
     let acceptors: Vec<_> = (0..ACCEPTS)
         .map(|_| {
             let (hub, listener) = (Arc::clone(&hub), Arc::clone(&listener));
-            pool.spawn_with_handle(accept(listener, hub, pool.clone()))
+            let most = args.members as usize + STRANGERS;
+            pool.spawn_with_handle(accept(listener, hub, pool.clone(), most))
         })
         .collect::<Result<_, _>>()
         .map_err(|_| CtlError::Chat("no task can be started; try again".to_owned()))?;
@@ -92,7 +96,7 @@ pub(crate) fn serve(
     Ok(())
 }
 
-async fn accept(listener: Arc<TcpListener>, hub: Arc<Hub>, pool: ThreadPool) {
+async fn accept(listener: Arc<TcpListener>, hub: Arc<Hub>, pool: ThreadPool, most: usize) {
     loop {
         let stream = match listener.accept().await {
             Ok(stream) => stream,
@@ -103,6 +107,12 @@ async fn accept(listener: Arc<TcpListener>, hub: Arc<Hub>, pool: ThreadPool) {
                 continue;
             }
         };
+        // Each session has the hub; so do the few that accept.
+        if Arc::strong_count(&hub) > most {
+            tracing::warn!(peer = ?stream.peer_addr(), most, "too many connections: reset");
+            let _ = stream.abort();
+            continue;
+        }
         let member = session(stream, Arc::clone(&hub));
         if pool.spawn(member).is_err() {
             return;
