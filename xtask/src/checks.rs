@@ -84,6 +84,8 @@ pub fn test(root: &Path) -> Result<()> {
             "xtask",
             "--features",
             "weir-tests/lab,xtask/lab",
+            // The lab takes minutes: one run says all that fails.
+            "--no-fail-fast",
         ];
         // One lab at a time: they would only take each other's processor.
         run(cargo(root, &lab).args(["--", "--test-threads=1"]))
