@@ -182,14 +182,18 @@ fn flow(mut of: Value) -> Value {
     of
 }
 
-/// Alarms, but for those whose estimate depends on the table's secret: how many
-/// different ports a scan has tried.
+/// Alarms, but for what depends on the table's secret: how many different ports a
+/// scan has tried; and how many SYNs a listener's window has counted, which begins
+/// anew when others, in places the secret chooses, have taken the listener's.
 fn alarms(list: &Value) -> Vec<Value> {
     let all = list.as_array().expect("alarms").iter();
     let exact = all.filter(|alarm| alarm["alarm"] != "port_scan");
     let numberless = |alarm: &Value| {
         let mut alarm = alarm.clone();
         alarm["sequence"].take();
+        if let Some(syns) = alarm.get_mut("syns").map(Value::take) {
+            assert!(syns.as_u64() > Some(0), "{alarm}");
+        }
         alarm
     };
     exact.map(numberless).collect()

@@ -316,8 +316,15 @@ fn each_refused_call_of_a_relay_is_survived() {
     }
 }
 
+/// One allocation in so many fails in a run; `WEIR_EVERY=1` takes its minutes and
+/// tries all. (`lab_services` has the first sixty of a connection, each.)
+fn every() -> usize {
+    let every = std::env::var("WEIR_EVERY").ok();
+    every.and_then(|n| n.parse().ok()).unwrap_or(5).max(1)
+}
+
 #[test]
-fn each_failing_allocation_of_a_relay_is_survived() {
+fn failing_allocations_of_a_relay_are_survived() {
     let fixture = Fixture::bare("service-allocations");
     fixture
         .lab
@@ -341,8 +348,9 @@ fn each_failing_allocation_of_a_relay_is_survived() {
     try_everything(&fixture).expect("it works when nothing fails");
     let total = allocations(&config);
     assert!(total > loading + 20, "only {total} allocations");
-    let mut failed = 0;
-    for n in loading + 1..=total + 1 {
+    let (mut failed, mut tried) = (0, 0);
+    for n in (loading + 1..=total + 1).step_by(every()) {
+        tried += 1;
         config.faults.alloc = Some(n);
         fixture
             .lab
@@ -354,9 +362,8 @@ fn each_failing_allocation_of_a_relay_is_survived() {
         failed += u64::from(run.into_iter().any(|e| e.kind() == "fault"));
     }
     assert!(
-        failed + 3 >= total - loading,
-        "only {failed} of {} allocations were made to fail",
-        total - loading
+        failed + 3 >= tried,
+        "only {failed} of {tried} allocations were made to fail"
     );
     config.faults.alloc = None;
     fixture
