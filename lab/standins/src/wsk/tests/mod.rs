@@ -310,6 +310,18 @@ pub(super) fn assert_reset(host: &mut std::net::TcpStream) {
     }
 }
 
+/// Connects to who refuses: the reset comes after connect has returned, or before.
+pub(super) fn assert_refused(at: std::net::SocketAddr) {
+    use std::io::ErrorKind;
+    match std::net::TcpStream::connect(at) {
+        Ok(mut host) => {
+            let _ = host.set_read_timeout(Some(PATIENCE));
+            assert_reset(&mut host);
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
 /// The dispatch table of an open socket, of the category the caller knows.
 pub(super) fn table_of<T>(socket: *mut WskSocket) -> &'static T {
     // SAFETY: an open socket.
