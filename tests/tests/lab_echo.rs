@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use weir_tests::clients::run;
 use weir_tests::lab::Fixture;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,19 +32,9 @@ fn connect(address: SocketAddr) -> TcpStream {
 
 /// What nc gets back for what it sends.
 fn nc(options: &[&str], address: SocketAddr, text: &[u8]) -> Vec<u8> {
-    let mut nc = Command::new("nc")
-        .args(options)
-        .args([address.ip().to_string(), address.port().to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("nc is installed");
-    nc.stdin
-        .take()
-        .expect("a pipe")
-        .write_all(text)
-        .expect("nc reads");
-    nc.wait_with_output().expect("nc ends").stdout
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let arguments = [options, &[&host, &port]].concat();
+    run("nc", &arguments, text).stdout
 }
 
 fn service(fixture: &Fixture, id: u64) -> Value {
