@@ -131,10 +131,18 @@ impl Fixture {
             .lab
             .install_driver(SERVICE, &weir_sys())
             .expect("the driver is installed");
-        fixture
-            .lab
-            .start_driver(SERVICE)
-            .expect("the driver starts");
+        let mut started = fixture.lab.start_driver(SERVICE);
+        // Wine's service manager has failed with an internal error (1359) before
+        // anything of the driver was loaded; that is tried once more, and said.
+        let loaded = fixture.lab.events().iter().any(|e| e.kind() == "load");
+        if let Err(error) = &started
+            && !loaded
+            && error.to_string().contains("1359")
+        {
+            eprintln!("{name}: tried again after: {error}");
+            started = fixture.lab.start_driver(SERVICE);
+        }
+        started.expect("the driver starts");
         fixture
     }
 
