@@ -121,6 +121,24 @@ impl Handle {
         let _ = self.change(CHANGING, CONTROL);
     }
 
+    /// Gives a control handle a role for good: opens what it stands for, and
+    /// closes that again if the handle's clean-up ran meanwhile and found nothing.
+    /// If it can't be opened, the handle is a control handle as before.
+    pub(crate) fn assume<T: Copy>(
+        &self,
+        open: impl FnOnce() -> Result<T, Error>,
+        role: impl FnOnce(T) -> Role,
+        close: impl FnOnce(T),
+    ) -> Result<T, Error> {
+        self.begin_role()?;
+        let opened = open().inspect_err(|_| self.abandon_role())?;
+        if self.give(role(opened)) {
+            return Ok(opened);
+        }
+        close(opened);
+        Err(Error::Closing)
+    }
+
     /// Gives a role. False if the handle was closed meanwhile: then the caller
     /// closes what belongs to the role.
     #[must_use]

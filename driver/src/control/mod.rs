@@ -26,6 +26,8 @@ mod service_stop;
 mod socket_list;
 mod socket_option;
 
+use core::num::NonZeroU32;
+
 use weir_abi::Command;
 
 use crate::error::Error;
@@ -34,7 +36,7 @@ use crate::kernel::pool::Tag;
 use crate::kernel::rundown::Rundown;
 use crate::kernel::status::NtStatus;
 use crate::kernel::wdf::Request;
-use crate::socket;
+use crate::{ndis, socket};
 use reply::Reply;
 
 const TAG: Tag = Tag::new(*b"WrCo");
@@ -110,6 +112,14 @@ fn handle(request: &Request, command: Command) -> Result<usize, Error> {
         | Command::SocketAccept { .. }
         | Command::SocketShutdown(_)
         | Command::Resolve => Err(Error::System(NtStatus::NOT_SUPPORTED)),
+    }
+}
+
+/// That an adapter named in a request is one the filter is attached to.
+fn check_adapter(adapter: Option<NonZeroU32>) -> Result<(), Error> {
+    match adapter {
+        Some(id) if ndis::adapter_stats(id.get()).is_none() => Err(Error::NoSuchAdapter),
+        _ => Ok(()),
     }
 }
 

@@ -2,30 +2,22 @@
 
 use weir_abi::{CaptureOptions, OpenCaptureReply, ReplyHeader};
 
+use super::check_adapter;
 use super::reply::Reply;
+use crate::capture;
 use crate::error::Error;
 use crate::handle::{Handle, Role};
-use crate::{capture, ndis};
 
 pub(super) fn handle(
     options: &CaptureOptions,
     handle: &Handle,
     reply: Reply<'_>,
 ) -> Result<usize, Error> {
-    handle.begin_role()?;
-    let ticket = match open(options) {
-        Ok(ticket) => ticket,
-        Err(error) => {
-            handle.abandon_role();
-            return Err(error);
-        }
+    let open = || {
+        check_adapter(options.adapter)?;
+        capture::open(options)
     };
-    if !handle.give(Role::Capture(ticket)) {
-        // Closed while the reader was being opened: its clean-up has run and
-        // found no reader.
-        capture::close(ticket);
-        return Err(Error::Closing);
-    }
+    let ticket = handle.assume(open, Role::Capture, capture::close)?;
     // The room was checked before: this doesn't fail, so the client learns of
     // the role it has now.
     reply.one(&OpenCaptureReply {
@@ -35,11 +27,4 @@ pub(super) fn handle(
         min_read: options.min_read(),
         reserved: 0,
     })
-}
-
-fn open(options: &CaptureOptions) -> Result<capture::Ticket, Error> {
-    if let Some(adapter) = options.adapter {
-        ndis::adapter_stats(adapter.get()).ok_or(Error::NoSuchAdapter)?;
-    }
-    capture::open(options)
 }

@@ -3,30 +3,22 @@
 use weir_abi::limits::{MAX_OUTSTANDING, MAX_SNAPLEN, MAX_WRITE_LEN};
 use weir_abi::{DivertOptions, OpenDivertReply, ReplyHeader, record_size};
 
+use super::check_adapter;
 use super::reply::Reply;
+use crate::capture;
 use crate::error::Error;
 use crate::handle::{Handle, Role};
-use crate::{capture, ndis};
 
 pub(super) fn handle(
     options: &DivertOptions,
     handle: &Handle,
     reply: Reply<'_>,
 ) -> Result<usize, Error> {
-    handle.begin_role()?;
-    let ticket = match open(options) {
-        Ok(ticket) => ticket,
-        Err(error) => {
-            handle.abandon_role();
-            return Err(error);
-        }
+    let open = || {
+        check_adapter(options.adapter)?;
+        capture::open_divert(options)
     };
-    if !handle.give(Role::Divert(ticket)) {
-        // Closed while the reader was being opened: its clean-up has run and
-        // found no reader.
-        capture::close(ticket);
-        return Err(Error::Closing);
-    }
+    let ticket = handle.assume(open, Role::Divert, capture::close)?;
     // The room was checked before: this doesn't fail, so the client learns of
     // the role it has now.
     reply.one(&OpenDivertReply {
@@ -36,11 +28,4 @@ pub(super) fn handle(
         max_write: MAX_WRITE_LEN,
         max_outstanding: MAX_OUTSTANDING,
     })
-}
-
-fn open(options: &DivertOptions) -> Result<capture::Ticket, Error> {
-    if let Some(adapter) = options.adapter {
-        ndis::adapter_stats(adapter.get()).ok_or(Error::NoSuchAdapter)?;
-    }
-    capture::open_divert(options)
 }
