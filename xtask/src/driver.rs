@@ -268,6 +268,14 @@ impl Manifest {
             "members".into(),
             members.map(toml::Value::from).to_vec().into(),
         );
+        // Settings of packages that aren't members here would be warned about.
+        let profiles = table.get_mut("profile").and_then(toml::Value::as_table_mut);
+        for (_, profile) in profiles.into_iter().flatten() {
+            let packages = profile.get_mut("package").and_then(|p| p.as_table_mut());
+            if let Some(packages) = packages {
+                packages.retain(|name, _| name == "*");
+            }
+        }
         let mut patch = toml::Table::new();
         patch.insert("path".into(), "../wdk-build".into());
         let patches = toml::Table::from_iter([("wdk-build".to_owned(), patch.into())]);
