@@ -115,8 +115,18 @@ fn printable(c: char) -> char {
     }
 }
 
+/// Words to be written as they are stand in backquotes, or `and` and `or` would
+/// read as the sentence's own; what has a space in it describes something.
 fn one_of(items: &[String]) -> String {
-    match items {
+    let quoted = |item: &String| {
+        if item.contains(' ') {
+            item.clone()
+        } else {
+            format!("`{item}`")
+        }
+    };
+    let items: Vec<String> = items.iter().map(quoted).collect();
+    match items.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} or {last}", first.join(", ")),

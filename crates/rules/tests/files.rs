@@ -76,7 +76,7 @@ error: an action is not drp; did you mean drop?
   |
 1 | rule a drp in tcp
   |        ^^^
-  = expected pass, drop, divert, log or count";
+  = expected `pass`, `drop`, `divert`, `log` or `count`";
     assert_eq!(shown, expected);
 }
 
