@@ -33,6 +33,15 @@ pub struct Wsk {
     /// Per cent of the callbacks and completions at DISPATCH_LEVEL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dispatch: Option<u8>,
+    /// Per cent of the calls of `WskReceiveEvent` with WSK_FLAG_RELEASE_ASAP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asap: Option<u8>,
+    /// Most bytes in one call of `WskReceiveEvent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub indication: Option<u32>,
+    /// Most bytes in one element of the list that such a call gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<u32>,
 }
 
 /// A driver stays while a program has its device open, on Windows for ever.

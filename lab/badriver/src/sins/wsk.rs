@@ -645,6 +645,20 @@ unsafe fn in_callbacks(scene: Scene, made: Socket, buffer: *mut Buf) {
             indicate(made, buffer, PENDING);
             release(made, LIST.load(Ordering::Acquire));
             release(made, LIST.load(Ordering::Acquire));
+        } else if sin_is("wsk-list-released-in-part") {
+            // What has arrived already comes in one list.
+            send_to_self(made, buffer, done);
+            send_to_self(made, buffer, done);
+            indicate(made, buffer, PENDING);
+            // WSK_DATAGRAM_INDICATION.Next
+            let second = *LIST.load(Ordering::Acquire).cast::<*mut c_void>();
+            release(made, second);
+        } else if sin_is("wsk-list-changed") {
+            indicate(made, buffer, PENDING);
+            let list = LIST.load(Ordering::Acquire);
+            // WSK_DATAGRAM_INDICATION.Buffer.Length
+            *list.cast::<usize>().add(3) = 1;
+            release(made, list);
         } else if sin_is("wsk-accept-on-datagram") {
             let accept = function::<AcceptFn>(another(LISTEN), ACCEPT);
             let none = null_mut();

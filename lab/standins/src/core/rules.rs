@@ -169,7 +169,7 @@ rules! {
     LabWskBuffer => "a WSK_BUF lies within its MDL chain, and its MDLs are built and locked",
     LabWskBufferChanged => "MDLs and data of a pending WSK call are left alone until its IRP completes",
     LabWskRetained => "data indications are released before their socket is closed",
-    LabWskRelease => "what is released is a data indication or address list that was kept, once",
+    LabWskRelease => "what is released is a data indication or address list that was kept: once, whole, as it was",
     LabWskCallbackStatus => "a WSK event callback returns one of its documented statuses",
     LabWskEvents => "event callbacks are enabled on sockets that have them, with a function, and disabled one by one",
     LabWskOrder => "options, event callbacks and addresses are set before or after bind and connect as documented",

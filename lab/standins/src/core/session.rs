@@ -59,6 +59,7 @@ pub fn end() {
         "pool_leaks": pool_leaks,
         "pool": pool::by_tag(),
         "allocs": fault::alloc_count(),
+        "wsk": crate::wsk::summary(),
     }));
     if let Some((rule, first)) = leaks.first() {
         violate!(*rule, "{} left at unload, first: {first}", leaks.len());

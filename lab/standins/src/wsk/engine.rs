@@ -29,6 +29,12 @@ static RANDOM: AtomicU64 = AtomicU64::new(1);
 static INLINE: AtomicU32 = AtomicU32::new(50);
 /// Per cent of the callbacks that run at DISPATCH_LEVEL.
 static DISPATCH: AtomicU32 = AtomicU32::new(75);
+/// Per cent of the receive callbacks with WSK_FLAG_RELEASE_ASAP.
+static ASAP: AtomicU32 = AtomicU32::new(50);
+/// Most bytes in one call of `WskReceiveEvent`.
+static INDICATION: AtomicU32 = AtomicU32::new(u32::MAX);
+/// Most bytes in one element of its list; 0 leaves it to the seed.
+static ELEMENT: AtomicU32 = AtomicU32::new(0);
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -40,20 +46,24 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Starts a session: the choices begin anew from the configured seed.
 ///
 /// `lab.json`: `"shape": {"seed": N}`, and for this provider
-/// `"wsk": {"inline": percent, "dispatch": percent}`.
+/// `"wsk": {"inline": percent, "dispatch": percent, "asap": percent,
+/// "indication": bytes, "element": bytes}`.
 pub(super) fn begin() {
     let config = config::get();
     let seed = config.shape.get("seed").and_then(serde_json::Value::as_u64);
     RANDOM.store(seed.unwrap_or(1), Ordering::SeqCst);
     let wsk = config.extra.get("wsk");
-    let percent = |name: &str, default: u32| {
+    let number = |name: &str, default: u32| {
         wsk.and_then(|section| section.get(name))
             .and_then(serde_json::Value::as_u64)
             .and_then(|value| u32::try_from(value).ok())
             .unwrap_or(default)
     };
-    INLINE.store(percent("inline", 50), Ordering::SeqCst);
-    DISPATCH.store(percent("dispatch", 75), Ordering::SeqCst);
+    INLINE.store(number("inline", 50), Ordering::SeqCst);
+    DISPATCH.store(number("dispatch", 75), Ordering::SeqCst);
+    ASAP.store(number("asap", 50), Ordering::SeqCst);
+    INDICATION.store(number("indication", u32::MAX).max(1), Ordering::SeqCst);
+    ELEMENT.store(number("element", 0), Ordering::SeqCst);
 }
 
 /// The next number of the seeded sequence (splitmix64).
@@ -81,6 +91,21 @@ pub(super) fn level() -> u8 {
     } else {
         irql::PASSIVE_LEVEL
     }
+}
+
+/// Whether a receive callback is to say WSK_FLAG_RELEASE_ASAP.
+pub(super) fn release_asap() -> bool {
+    chance(ASAP.load(Ordering::Relaxed))
+}
+
+/// Most bytes in one call of `WskReceiveEvent`.
+pub(super) fn most_indicated() -> usize {
+    INDICATION.load(Ordering::Relaxed) as usize
+}
+
+/// Most bytes in one element of its list, when that is not the seed's to say.
+pub(super) fn most_in_element() -> Option<usize> {
+    Some(ELEMENT.load(Ordering::Relaxed) as usize).filter(|most| *most > 0)
 }
 
 /// Enters an event callback function, which must not wait for anything.

@@ -2,141 +2,19 @@
 //! `WskReceiveFromEvent`, and `WskDisconnectEvent`; and `WskRelease`, by which
 //! a client gives back what it kept.
 
-use super::addr::RawAddr;
-use super::datagram::Arrived;
+use super::counts::{Count, add, count};
 use super::socket::{Category, Dispatch, Socket, Todo, enter};
 use super::types::{
-    NtStatus, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE, WSK_EVENT_RECEIVE_FROM,
-    WSK_EVENT_SEND_BACKLOG, WSK_FLAG_AT_DISPATCH_LEVEL, WSK_FLAG_RELEASE_ASAP, WskBuf,
-    WskDataIndication, WskDatagramIndication, WskSocket,
+    NtStatus, PfnReceiveEvent, PfnReceiveFromEvent, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE,
+    WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_FLAG_ABORTIVE, WSK_FLAG_AT_DISPATCH_LEVEL,
+    WSK_FLAG_ENTIRE_MESSAGE, WSK_FLAG_RELEASE_ASAP, WskDataIndication, WskDatagramIndication,
+    WskSocket,
 };
-use super::{engine, status};
+use super::{engine, fault, lists, status};
 use crate::core::{Rule, irql};
-use crate::nt::mdl::flags;
-use crate::nt::types::MDL;
+use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
-
-const PAGE: usize = 4096;
-
-/// Memory behind one element of an indication: bytes, an MDL over them, and
-/// for a datagram the address it came from.
-struct Piece {
-    mdl: MDL,
-    remote: Option<RawAddr>,
-    control: Vec<u8>,
-    /// Keeps the bytes the MDL describes.
-    _bytes: Box<[u8]>,
-}
-
-impl Piece {
-    fn new(bytes: &[u8], remote: Option<RawAddr>, control: Vec<u8>) -> Box<Self> {
-        let mut bytes: Box<[u8]> = bytes.into();
-        let start = bytes.as_mut_ptr();
-        let offset = start as usize % PAGE;
-        Box::new(Self {
-            mdl: MDL {
-                Next: null_mut(),
-                Size: size_of::<MDL>() as i16,
-                MdlFlags: flags::SOURCE_IS_NONPAGED_POOL,
-                Reserved: 0,
-                Process: null_mut(),
-                MappedSystemVa: start.cast(),
-                StartVa: start.wrapping_sub(offset).cast(),
-                ByteCount: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-                ByteOffset: offset as u32,
-            },
-            remote,
-            control,
-            _bytes: bytes,
-        })
-    }
-
-    fn buffer(&mut self) -> WskBuf {
-        WskBuf {
-            mdl: &raw mut self.mdl,
-            offset: 0,
-            length: self.mdl.ByteCount as usize,
-        }
-    }
-}
-
-/// An element of a stream indication. The client sees its first field.
-#[repr(C)]
-struct Data {
-    public: WskDataIndication,
-    piece: Box<Piece>,
-}
-
-/// An element of a datagram indication. The client sees its first field.
-#[repr(C)]
-struct Datagram {
-    public: WskDatagramIndication,
-    piece: Box<Piece>,
-}
-
-/// The list for `data`, in one element or two.
-fn list_of(data: &[u8]) -> *mut WskDataIndication {
-    let at = if data.len() > 1 && engine::random() & 1 == 0 {
-        data.len() / 2
-    } else {
-        data.len()
-    };
-    let (first, second) = data.split_at(at);
-    let mut list = null_mut();
-    for part in [second, first] {
-        if part.is_empty() {
-            continue;
-        }
-        let mut piece = Piece::new(part, None, Vec::new());
-        let public = WskDataIndication {
-            next: list,
-            buffer: piece.buffer(),
-        };
-        list = Box::into_raw(Box::new(Data { public, piece })).cast();
-    }
-    list
-}
-
-fn free_list(mut list: *mut WskDataIndication) {
-    while !list.is_null() {
-        // SAFETY: made by `list_of`, and freed once: its owner gave it back.
-        let element = unsafe { Box::from_raw(list.cast::<Data>()) };
-        list = element.public.next;
-    }
-}
-
-fn datagram_list(datagrams: Vec<Arrived>) -> *mut WskDatagramIndication {
-    let mut list = null_mut();
-    for arrived in datagrams.into_iter().rev() {
-        let mut piece = Piece::new(&arrived.data, arrived.from, arrived.control);
-        let remote_address = piece
-            .remote
-            .as_ref()
-            .map_or(null_mut(), |address| address.as_ptr().cast_mut());
-        let public = WskDatagramIndication {
-            next: list,
-            buffer: piece.buffer(),
-            control_info: if piece.control.is_empty() {
-                null_mut()
-            } else {
-                piece.control.as_mut_ptr().cast()
-            },
-            control_info_length: piece.control.len() as u32,
-            remote_address,
-        };
-        list = Box::into_raw(Box::new(Datagram { public, piece })).cast();
-    }
-    list
-}
-
-fn free_datagrams(mut list: *mut WskDatagramIndication) {
-    while !list.is_null() {
-        // SAFETY: made by `datagram_list`, and freed once.
-        let element = unsafe { Box::from_raw(list.cast::<Datagram>()) };
-        list = element.public.next;
-    }
-}
 
 fn level_and_flags() -> (u8, u32) {
     let level = engine::level();
@@ -148,8 +26,8 @@ fn level_and_flags() -> (u8, u32) {
 /// has counted it and set `indicating`.
 pub(super) fn indicate(socket: &Arc<Socket>, todo: &mut Todo) {
     match socket.category {
-        Category::Datagram => indicate_datagrams(socket),
-        _ => indicate_data(socket),
+        Category::Datagram => indicate_datagrams(socket, todo),
+        _ => indicate_data(socket, todo),
     }
     let mut state = socket.state();
     state.indicating = false;
@@ -158,8 +36,8 @@ pub(super) fn indicate(socket: &Arc<Socket>, todo: &mut Todo) {
     state.check_closed(todo);
 }
 
-fn indicate_data(socket: &Arc<Socket>) {
-    let (routine, context, data, asked) = {
+fn indicate_data(socket: &Arc<Socket>, todo: &mut Todo) {
+    let (routine, context, data, more, asked) = {
         let mut state = socket.state();
         let Dispatch::Connection(dispatch) = state.dispatch else {
             return;
@@ -171,50 +49,67 @@ fn indicate_data(socket: &Arc<Socket>) {
         if state.closed || state.enabled & WSK_EVENT_RECEIVE == 0 || !state.receives.is_empty() {
             return;
         }
-        let data: Vec<u8> = state.buffered.drain(..).collect();
-        (routine, state.context, data, state.asked)
+        let most = state.buffered.len().min(engine::most_indicated());
+        let data: Vec<u8> = state.buffered.drain(..most).collect();
+        let more = !state.buffered.is_empty();
+        (routine, state.context, data, more, state.asked)
     };
     if data.is_empty() {
         return;
     }
-    let list = list_of(&data);
-    socket.state().retained.push((list, true));
-    let mut accepted = data.len();
+    if let Some(status) = fault("WskReceiveEvent") {
+        fail(socket, status, todo, |level| {
+            receive_event(level, routine, context, 0, null_mut(), 0)
+        });
+        return;
+    }
+    let list = lists::of_data(&data, engine::most_in_element());
     let (level, mut flags) = level_and_flags();
-    if engine::random() & 1 == 0 {
+    let asap = engine::release_asap();
+    if asap {
         flags |= WSK_FLAG_RELEASE_ASAP;
     }
-    let answer = engine::callback("WskReceiveEvent", routine as usize, level, || {
-        // SAFETY: the client's routine for this event; the list stays until it
-        // is released, the count until the routine returns.
-        unsafe { routine(context, flags, list, data.len(), &mut accepted) }
-    });
+    // The last segment of a write has the push bit; others may have it.
+    if !more || engine::random() & 1 == 0 {
+        flags |= WSK_FLAG_ENTIRE_MESSAGE;
+    }
+    count(Count::Indications);
+    add(Count::IndicatedElements, lists::length(list));
+    add(Count::IndicatedBytes, data.len());
+    add(Count::IndicatedAsap, usize::from(asap));
+    socket.state().retained.lend(list, asap);
+    let (answer, accepted) = receive_event(level, routine, context, flags, list, data.len());
     let mut state = socket.state();
     match answer {
         status::SUCCESS => {
-            if accepted > data.len() {
+            if accepted > data.len() || accepted == 0 {
                 violate!(
                     Rule::LabWskCallbackStatus,
-                    "WskReceiveEvent accepted {accepted} of {} bytes",
+                    "WskReceiveEvent accepted {accepted} of {} bytes and returned STATUS_SUCCESS",
                     data.len()
                 );
             }
-            take_back(&mut state.retained, list);
-            free_list(list);
-            put_back(
-                &mut state.buffered,
-                data.get(accepted..).unwrap_or_default(),
-            );
-            state.paused = accepted < data.len() && state.asked == asked;
+            state.retained.take_back(list);
+            let left = data.get(accepted..).unwrap_or_default();
+            state.put_back(left);
+            state.paused = !left.is_empty() && state.asked == asked;
+            count(if left.is_empty() {
+                Count::Accepted
+            } else {
+                Count::AcceptedPart
+            });
         }
         status::PENDING => {
             let closed = state.closed;
-            keep(&mut state.retained, list, closed);
+            count(Count::Retained);
+            if state.retained.keep(list, closed) {
+                count(Count::RetainedAsap);
+            }
         }
         status::DATA_NOT_ACCEPTED => {
-            take_back(&mut state.retained, list);
-            free_list(list);
-            put_back(&mut state.buffered, &data);
+            count(Count::NotAccepted);
+            state.retained.take_back(list);
+            state.put_back(&data);
             state.paused = state.asked == asked;
         }
         other => violate!(
@@ -224,39 +119,36 @@ fn indicate_data(socket: &Arc<Socket>) {
     }
 }
 
-/// The callback gave its list back by returning: it must not have released it.
-fn take_back<T>(retained: &mut Vec<(*mut T, bool)>, list: *mut T) {
-    match retained.iter().position(|(kept, _)| *kept == list) {
-        Some(at) => {
-            retained.swap_remove(at);
-        }
-        None => violate!(
-            Rule::LabWskRelease,
-            "a data indication was released with WskRelease and given back by the callback too"
-        ),
-    }
+/// Calls a client's `WskReceiveEvent`: what it returned, and how many bytes it
+/// accepted.
+fn receive_event(
+    level: u8,
+    routine: PfnReceiveEvent,
+    context: *mut c_void,
+    flags: u32,
+    list: *mut WskDataIndication,
+    bytes: usize,
+) -> (NtStatus, usize) {
+    let mut accepted = bytes;
+    let answer = engine::callback("WskReceiveEvent", routine as usize, level, || {
+        // SAFETY: the client's routine for this event; the list stays until it
+        // is released, the count until the routine returns.
+        unsafe { routine(context, flags, list, bytes, &mut accepted) }
+    });
+    (answer, accepted)
 }
 
-/// The callback kept its list (and may have released it by now).
-fn keep<T>(retained: &mut [(*mut T, bool)], list: *mut T, closed: bool) {
-    if let Some(entry) = retained.iter_mut().find(|(kept, _)| *kept == list) {
-        if closed {
-            violate!(
-                Rule::LabWskRetained,
-                "a callback kept its data indication on a socket that is being closed"
-            );
-        }
-        entry.1 = false;
-    }
+/// The socket is no longer functional: the callback without data says so, and
+/// whatever else is asked of the socket.
+fn fail<R>(socket: &Arc<Socket>, status: NtStatus, todo: &mut Todo, tell: impl FnOnce(u8) -> R) {
+    socket.state().give_up(status::FILE_FORCED_CLOSED, todo);
+    crate::core::event_log(serde_json::json!({
+        "event": "wsk", "socket": socket.id, "failed": status,
+    }));
+    tell(engine::level());
 }
 
-fn put_back(buffered: &mut std::collections::VecDeque<u8>, data: &[u8]) {
-    for byte in data.iter().rev() {
-        buffered.push_front(*byte);
-    }
-}
-
-fn indicate_datagrams(socket: &Arc<Socket>) {
+fn indicate_datagrams(socket: &Arc<Socket>, todo: &mut Todo) {
     let (routine, context, datagrams, asked) = {
         let mut state = socket.state();
         let Dispatch::Datagram(dispatch) = state.dispatch else {
@@ -275,28 +167,30 @@ fn indicate_datagrams(socket: &Arc<Socket>) {
     if datagrams.is_empty() {
         return;
     }
+    if let Some(status) = fault("WskReceiveFromEvent") {
+        fail(socket, status, todo, |level| {
+            receive_from_event(level, routine, context, 0, null_mut())
+        });
+        return;
+    }
+    count(Count::DatagramIndications);
+    add(Count::Datagrams, datagrams.len());
     let kept = datagrams.clone();
-    let list = datagram_list(datagrams);
-    socket.state().retained_datagrams.push((list, true));
+    let list = lists::of_datagrams(datagrams);
+    socket.state().retained_datagrams.lend(list, false);
     let (level, flags) = level_and_flags();
-    let answer = engine::callback("WskReceiveFromEvent", routine as usize, level, || {
-        // SAFETY: the client's routine for this event; the list stays until it
-        // is released.
-        unsafe { routine(context, flags, list) }
-    });
+    let answer = receive_from_event(level, routine, context, flags, list);
     let mut state = socket.state();
     match answer {
-        status::SUCCESS => {
-            take_back(&mut state.retained_datagrams, list);
-            free_datagrams(list);
-        }
+        status::SUCCESS => state.retained_datagrams.take_back(list),
         status::PENDING => {
             let closed = state.closed;
-            keep(&mut state.retained_datagrams, list, closed);
+            count(Count::DatagramsRetained);
+            state.retained_datagrams.keep(list, closed);
         }
         status::DATA_NOT_ACCEPTED => {
-            take_back(&mut state.retained_datagrams, list);
-            free_datagrams(list);
+            count(Count::DatagramsNotAccepted);
+            state.retained_datagrams.take_back(list);
             // Enabled for this socket: off until it is enabled again. Enabled
             // for all sockets: it stays on, and the datagrams are gone.
             if state.fixed & WSK_EVENT_RECEIVE_FROM == 0 {
@@ -315,6 +209,20 @@ fn indicate_datagrams(socket: &Arc<Socket>) {
     }
 }
 
+fn receive_from_event(
+    level: u8,
+    routine: PfnReceiveFromEvent,
+    context: *mut c_void,
+    flags: u32,
+    list: *mut WskDatagramIndication,
+) -> NtStatus {
+    engine::callback("WskReceiveFromEvent", routine as usize, level, || {
+        // SAFETY: the client's routine for this event; the list stays until it
+        // is released.
+        unsafe { routine(context, flags, list) }
+    })
+}
+
 /// Calls `WskDisconnectEvent`; the caller has counted it.
 pub(super) fn disconnect(socket: &Arc<Socket>, flags: u32, todo: &mut Todo) {
     let routine = {
@@ -331,6 +239,11 @@ pub(super) fn disconnect(socket: &Arc<Socket>, flags: u32, todo: &mut Todo) {
         }
     };
     if let Some((routine, context)) = routine {
+        count(if flags & WSK_FLAG_ABORTIVE == 0 {
+            Count::DisconnectsGraceful
+        } else {
+            Count::DisconnectsAbortive
+        });
         let (level, at) = level_and_flags();
         let answer = engine::callback("WskDisconnectEvent", routine as usize, level, || {
             // SAFETY: the client's routine for this event.
@@ -389,16 +302,9 @@ pub(super) unsafe extern "system" fn release(
     list: *mut WskDataIndication,
 ) -> NtStatus {
     let call = enter("WskRelease", socket, &[Category::Connection]);
-    let mut state = call.socket.state();
-    let Some(at) = state.retained.iter().position(|(kept, _)| *kept == list) else {
-        violate!(
-            Rule::LabWskRelease,
-            "WskRelease of {list:?}, which is not a list that WskReceiveEvent kept"
-        );
-    };
-    state.retained.swap_remove(at);
-    drop(state);
-    free_list(list);
+    let released = call.socket.state().retained.release(list);
+    released.free();
+    count(Count::Released);
     status::SUCCESS
 }
 
@@ -408,19 +314,8 @@ pub(super) unsafe extern "system" fn release_datagrams(
     list: *mut WskDatagramIndication,
 ) -> NtStatus {
     let call = enter("WskRelease", socket, &[Category::Datagram]);
-    let mut state = call.socket.state();
-    let Some(at) = state
-        .retained_datagrams
-        .iter()
-        .position(|(kept, _)| *kept == list)
-    else {
-        violate!(
-            Rule::LabWskRelease,
-            "WskRelease of {list:?}, which is not a list that WskReceiveFromEvent kept"
-        );
-    };
-    state.retained_datagrams.swap_remove(at);
-    drop(state);
-    free_datagrams(list);
+    let released = call.socket.state().retained_datagrams.release(list);
+    released.free();
+    count(Count::DatagramsReleased);
     status::SUCCESS
 }

@@ -8,6 +8,7 @@
 //! and a peer that resets during a pending inspection is told of by
 //! `WskAbortEvent`.
 
+use super::counts::{Count, count};
 use super::engine;
 use super::host;
 use super::op::Body;
@@ -98,10 +99,7 @@ pub(super) fn inspect_event(listener: &Arc<Socket>, connection: Arc<Socket>, tod
     if let Some(routine) = routine {
         if let Some(status) = fault("WskInspectEvent") {
             // The documented way to say that a listening socket has failed.
-            listener.state().phase = Phase::Dead;
-            crate::core::event_log(serde_json::json!({
-                "event": "wsk", "listener": listener.id, "failed": status,
-            }));
+            super::listen::listener_failed(listener, status, todo);
             engine::callback(
                 "WskInspectEvent",
                 routine as usize,
@@ -166,6 +164,7 @@ fn ask(
     let decided = state.inspections.open[at].decided;
     let accepted = match (action, decided) {
         (WSK_INSPECT_PEND, None) => {
+            count(Count::InspectedPended);
             state.inspections.open[at].asking = false;
             drop(state);
             connection.state().inspected = Some((Arc::downgrade(listener), id));
@@ -209,6 +208,7 @@ pub(super) fn aborted(listener: &Arc<Socket>, id: WskInspectId) {
         (routine, state.context)
     };
     if let Some(routine) = routine {
+        count(Count::InspectedAborted);
         let mut lent = id;
         let level = engine::level();
         let answer = engine::callback("WskAbortEvent", routine as usize, level, || {
@@ -235,6 +235,11 @@ impl State {
     /// The client has decided.
     fn inspected(&mut self, connection: Arc<Socket>, accepted: bool) {
         connection.state().inspected = None;
+        count(if accepted {
+            Count::InspectedAccepted
+        } else {
+            Count::InspectedRejected
+        });
         if accepted && !self.closed {
             self.ready.push_back(connection);
         } else {

@@ -5,6 +5,7 @@
 //! host. A connection goes to a waiting IRP first, then to the callback.
 
 use super::addr::RawAddr;
+use super::counts::{Count, count};
 use super::host::{self, Fd, errno};
 use super::op::{Body, OutAddr, Pointer};
 use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
@@ -161,6 +162,7 @@ impl State {
                 remote.write(state.remote);
                 state.born = true;
             }
+            count(Count::AcceptsByIrp);
             listener.client.socket_made();
             let public = connection.publish();
             todo.finish(op, status::SUCCESS, public as usize);
@@ -202,6 +204,18 @@ impl State {
     }
 }
 
+/// A listening socket is no longer functional: what waits for connections ends.
+pub(super) fn listener_failed(listener: &Arc<Socket>, status: NtStatus, todo: &mut Todo) {
+    crate::core::event_log(serde_json::json!({
+        "event": "wsk", "listener": listener.id, "failed": status,
+    }));
+    let mut state = listener.state();
+    state.phase = Phase::Dead;
+    for op in std::mem::take(&mut state.accepts) {
+        todo.finish(op, status::FILE_FORCED_CLOSED, 0);
+    }
+}
+
 fn callback(state: &State) -> Option<PfnAcceptEvent> {
     match state.dispatch {
         Dispatch::Listen(dispatch) => dispatch.accept_event,
@@ -224,10 +238,7 @@ pub(super) fn accept_event(listener: &Arc<Socket>, connection: Arc<Socket>, todo
     if let Some(routine) = routine {
         if let Some(status) = fault("WskAcceptEvent") {
             // The documented way to say that a listening socket has failed.
-            listener.state().phase = Phase::Dead;
-            crate::core::event_log(serde_json::json!({
-                "event": "wsk", "listener": listener.id, "failed": status,
-            }));
+            listener_failed(listener, status, todo);
             call_accept(routine, context, None, null_mut());
         } else {
             offer(routine, context, inherited, &connection, todo);
@@ -256,6 +267,7 @@ fn offer(
     let (status, socket_context, dispatch) = call_accept(routine, context, addresses, public);
     match status {
         status::SUCCESS => {
+            count(Count::AcceptsByEvent);
             // SAFETY: null, or the constant dispatch table the client gave.
             let dispatch = unsafe { dispatch.as_ref() }.copied();
             let mut state = connection.state();
@@ -266,7 +278,10 @@ fn offer(
             drop(state);
             todo.started.push(connection.clone());
         }
-        status::REQUEST_NOT_ACCEPTED => connection.reject(),
+        status::REQUEST_NOT_ACCEPTED => {
+            count(Count::AcceptsRejected);
+            connection.reject();
+        }
         other => violate!(
             Rule::LabWskCallbackStatus,
             "WskAcceptEvent returned {other:#x}, neither STATUS_SUCCESS nor \

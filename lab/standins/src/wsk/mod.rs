@@ -29,6 +29,7 @@
 
 mod addr;
 mod buffer;
+mod counts;
 mod datagram;
 mod dispatch;
 mod engine;
@@ -37,6 +38,7 @@ mod host;
 mod inspect;
 mod irp;
 mod listen;
+mod lists;
 mod mdlcopy;
 mod names;
 mod op;
@@ -81,7 +83,9 @@ fn check_flags(name: &str, flags: u32, known: u32) {
 /// Called when a driver has bound to the framework, before its `DriverEntry`.
 pub fn session_begin() {
     engine::begin();
+    counts::begin();
     control::register("sockets", |_| Ok(sockets()));
+    control::register("wsk", |_| Ok(summary()));
 }
 
 /// Called when the driver has unloaded, after the leaks were collected.
@@ -90,6 +94,11 @@ pub fn session_end() {
     registration::end_session();
     provider::end_session();
     names::end_session();
+}
+
+/// What happened since the session began: see [`counts`].
+pub fn summary() -> Value {
+    counts::summary()
 }
 
 /// What the driver still holds: one line for each object, with its maker.

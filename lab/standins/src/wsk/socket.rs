@@ -12,6 +12,7 @@ use super::engine::{self, lock};
 use super::host::Fd;
 use super::inspect::{self, Inspections};
 use super::irp::Request;
+use super::lists::Lists;
 use super::op::{Body, Op};
 use super::registration::Client;
 use super::sharing::Table;
@@ -127,9 +128,9 @@ pub(super) struct State {
     /// The watch saw data: no further watch until some was received.
     pub(super) watched: bool,
     pub(super) disconnect_told: bool,
-    /// Lists the client has; true while the callback they were given to runs.
-    pub(super) retained: Vec<(*mut WskDataIndication, bool)>,
-    pub(super) retained_datagrams: Vec<(*mut WskDatagramIndication, bool)>,
+    /// Lists the client has.
+    pub(super) retained: Lists<WskDataIndication>,
+    pub(super) retained_datagrams: Lists<WskDatagramIndication>,
 
     pub(super) accepts: VecDeque<Arc<Op>>,
     /// A connection under inspection: the listening socket, and which one.
@@ -418,6 +419,9 @@ impl Socket {
                 state.pump_accept_ready(self, &mut todo);
                 state.addresses_changed(&mut todo);
             }
+            if ready & host::RESET != 0 {
+                state.notice_reset(&mut todo);
+            }
             state.check_closed(&mut todo);
             state.inspected.clone()
         };
@@ -550,8 +554,8 @@ impl State {
             asked: 0,
             watched: false,
             disconnect_told: false,
-            retained: Vec::new(),
-            retained_datagrams: Vec::new(),
+            retained: Lists::new(),
+            retained_datagrams: Lists::new(),
             accepts: VecDeque::new(),
             inspected: None,
             changes: Vec::new(),
@@ -569,12 +573,7 @@ impl State {
 
     /// Data indication lists the client has kept and not released.
     pub(super) fn kept(&self) -> usize {
-        let data = self.retained.iter().filter(|(_, running)| !running);
-        let datagrams = self
-            .retained_datagrams
-            .iter()
-            .filter(|(_, running)| !running);
-        data.count() + datagrams.count()
+        self.retained.kept() + self.retained_datagrams.kept()
     }
 
     /// Starts whatever can be started.

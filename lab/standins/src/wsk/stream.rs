@@ -161,26 +161,8 @@ fn abort(socket: &Arc<Socket>, op: &Arc<Op>) -> NtStatus {
     let status = {
         let mut state = socket.state();
         if state.phase == Phase::Connected {
-            state.phase = Phase::Dead;
             state.failed = Some(status::CONNECTION_ABORTED);
-            for op in std::mem::take(&mut state.sends) {
-                todo.finish(op, status::CANCELLED, 0);
-            }
-            for op in std::mem::take(&mut state.receives) {
-                todo.finish(op, status::CONNECTION_ABORTED, 0);
-            }
-            state.buffered.clear();
-            for (op, status) in [
-                (&state.sending, status::CANCELLED),
-                (&state.receiving, status::CONNECTION_ABORTED),
-            ] {
-                if let Some(op) = op
-                    && op.take_waiting()
-                {
-                    todo.finish(op.clone(), status, 0);
-                }
-            }
-            state.release_handle(true);
+            state.end_all(status::CANCELLED, status::CONNECTION_ABORTED, &mut todo);
             status::SUCCESS
         } else if state.phase == Phase::Dead {
             status::SUCCESS
@@ -247,6 +229,39 @@ pub(super) unsafe extern "system" fn receive(
 }
 
 impl State {
+    /// Ends a connection with a reset, its sends and receives with these.
+    fn end_all(&mut self, sends: NtStatus, receives: NtStatus, todo: &mut Todo) {
+        self.phase = Phase::Dead;
+        for op in std::mem::take(&mut self.sends) {
+            todo.finish(op, sends, 0);
+        }
+        for op in std::mem::take(&mut self.receives) {
+            todo.finish(op, receives, 0);
+        }
+        self.buffered.clear();
+        for (op, status) in [(&self.sending, sends), (&self.receiving, receives)] {
+            if let Some(op) = op
+                && op.take_waiting()
+            {
+                todo.finish(op.clone(), status, 0);
+            }
+        }
+        self.release_handle(true);
+    }
+
+    /// The socket is no longer functional.
+    pub(super) fn give_up(&mut self, status: NtStatus, todo: &mut Todo) {
+        self.failed = Some(status);
+        self.end_all(status, status, todo);
+    }
+
+    /// Data that a callback did not take is the first to come again.
+    pub(super) fn put_back(&mut self, data: &[u8]) {
+        for byte in data.iter().rev() {
+            self.buffered.push_front(*byte);
+        }
+    }
+
     fn may_connect(&self) -> Result<(), NtStatus> {
         match self.phase {
             Phase::Bound => Ok(()),
@@ -609,7 +624,29 @@ impl State {
         }
     }
 
-    /// Notes that WskDisconnectEvent is due: once, after all data.
+    /// The host says that the connection is gone, and no receive is there to
+    /// find out: because data waits that the client has not taken.
+    pub(super) fn notice_reset(&mut self, todo: &mut Todo) {
+        if self.phase != Phase::Connected
+            || self.enabled & WSK_EVENT_DISCONNECT == 0
+            || self.receiving.is_some()
+            || self.failed.is_some()
+            || self.eof
+        {
+            return;
+        }
+        match host::options::take_error(self.handle) {
+            Err(error) => self.failed = Some(status::from_host(error)),
+            Ok(()) if !self.shut && host::was_reset(self.handle) => {
+                self.failed = Some(status::CONNECTION_RESET);
+            }
+            Ok(()) => return,
+        }
+        self.tell_disconnect(todo);
+    }
+
+    /// Notes that WskDisconnectEvent is due: once, after all data; of a reset
+    /// at once, since "no further data will be received from the socket".
     fn tell_disconnect(&mut self, todo: &mut Todo) {
         let over = self.eof || self.failed.is_some();
         if over
@@ -622,6 +659,9 @@ impl State {
         {
             self.disconnect_told = true;
             self.callbacks += 1;
+            if self.failed.is_some() {
+                self.buffered.clear();
+            }
             todo.disconnect = Some(if self.failed.is_some() {
                 WSK_FLAG_ABORTIVE
             } else {

@@ -29,6 +29,8 @@ pub(crate) const WSK_FLAG_STREAM_SOCKET: u32 = 8;
 pub(crate) const WSK_FLAG_AT_DISPATCH_LEVEL: u32 = 8;
 /// `WskReceiveEvent`: give the buffers back soon.
 pub(crate) const WSK_FLAG_RELEASE_ASAP: u32 = 2;
+/// `WskReceiveEvent`: the end of a message, or all of it; of TCP, the push bit.
+pub(crate) const WSK_FLAG_ENTIRE_MESSAGE: u32 = 4;
 /// `WskDisconnect`, `WskDisconnectEvent`: a reset, not an orderly end.
 pub(crate) const WSK_FLAG_ABORTIVE: u32 = 1;
 /// `WskSend`.
@@ -173,6 +175,7 @@ pub(crate) struct WskBufList {
 
 /// `WSK_DATA_INDICATION`.
 #[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WskDataIndication {
     pub(crate) next: *mut WskDataIndication,
     pub(crate) buffer: WskBuf,
@@ -180,6 +183,7 @@ pub(crate) struct WskDataIndication {
 
 /// `WSK_DATAGRAM_INDICATION`.
 #[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WskDatagramIndication {
     pub(crate) next: *mut WskDatagramIndication,
     pub(crate) buffer: WskBuf,

@@ -15,6 +15,26 @@ struct Seen {
     data: Vec<u8>,
     disconnects: Vec<u32>,
     refuse: usize,
+    /// Keep each list, and say which.
+    keep: bool,
+    kept: Vec<usize>,
+    broken: bool,
+}
+
+/// The bytes of a list, wherever its buffers have them.
+///
+/// # Safety
+/// A list that the client has.
+pub(super) unsafe fn content(list: *mut WskDataIndication) -> Vec<u8> {
+    let mut data = Vec::new();
+    let mut now = list;
+    // SAFETY: the caller's.
+    while let Some(one) = unsafe { now.as_ref() } {
+        // SAFETY: an element of the list.
+        data.extend(unsafe { bytes_of(&one.buffer) });
+        now = one.next;
+    }
+    data
 }
 
 static SEEN: LazyLock<Mutex<HashMap<usize, Seen>>> = LazyLock::new(Default::default);
@@ -69,16 +89,20 @@ unsafe extern "system" fn receive_event(
     let Some(seen) = all.get_mut(&(context as usize)) else {
         return status::DATA_NOT_ACCEPTED;
     };
-    let mut data = Vec::new();
-    let mut now = list;
-    // SAFETY: the provider's list, valid during the call.
-    while let Some(one) = unsafe { now.as_ref() } {
-        let start = crate::nt::mdl::system_address(one.buffer.mdl);
-        // SAFETY: what the MDL describes.
-        data.extend_from_slice(unsafe { std::slice::from_raw_parts(start, one.buffer.length) });
-        now = one.next;
+    if list.is_null() {
+        // "The socket is no longer functional".
+        seen.broken = true;
+        CHANGED.notify_all();
+        return status::SUCCESS;
     }
+    // SAFETY: the provider's list, valid during the call.
+    let data = unsafe { content(list) };
     assert_eq!(data.len(), bytes);
+    if seen.keep {
+        seen.kept.push(list as usize);
+        CHANGED.notify_all();
+        return status::PENDING;
+    }
     // First refuse, then take one byte only, then all.
     let (answer, taken) = match seen.refuse {
         2 => (status::DATA_NOT_ACCEPTED, 0),
@@ -288,4 +312,188 @@ fn five_hundred_connections_at_once() {
         close(std::ptr::with_exposed_provenance_mut(socket));
     }
     close(listening);
+}
+
+/// Accepts one connection with all its events on.
+fn accepted(
+    client: &Client,
+    prepare: impl FnOnce(&mut Seen),
+) -> (*mut WskSocket, *mut WskSocket, TcpStream) {
+    engine::lock(&SEEN).clear();
+    let (listening, at) = listener(client, null_mut());
+    let mask = WSK_EVENT_ACCEPT | WSK_EVENT_RECEIVE | WSK_EVENT_DISCONNECT;
+    assert_eq!(super::events(listening, mask), status::SUCCESS);
+    let host = TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
+    wait_for("no connection", |all| all.len() == 1);
+    let mut all = engine::lock(&SEEN);
+    let (socket, seen) = all.iter_mut().next().unwrap_or_else(|| panic!("none"));
+    prepare(seen);
+    (
+        listening,
+        std::ptr::with_exposed_provenance_mut(*socket),
+        host,
+    )
+}
+
+fn only<R>(f: impl FnOnce(&mut Seen) -> R) -> R {
+    let mut all = engine::lock(&SEEN);
+    f(all.values_mut().next().unwrap_or_else(|| panic!("none")))
+}
+
+#[test]
+fn lists_that_are_kept_hold_their_data_until_they_are_released() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, socket, mut host) = accepted(&client, |seen| seen.keep = true);
+    let mut sent = Vec::new();
+    for round in 0..20_u8 {
+        let part: Vec<u8> = (0..=round).map(|byte| byte.wrapping_mul(31)).collect();
+        host.write_all(&part).unwrap_or_else(|e| panic!("{e}"));
+        sent.extend(part);
+        // The next comes though the last is kept.
+        let bytes = sent.len();
+        wait_for("not told", |all| {
+            let seen = all.values().next();
+            seen.is_some_and(|seen| held(&seen.kept).len() == bytes)
+        });
+    }
+    let kept = only(|seen| std::mem::take(&mut seen.kept));
+    assert_eq!(held(&kept), sent);
+    for list in kept.into_iter().rev() {
+        let list = std::ptr::with_exposed_provenance_mut(list);
+        // SAFETY: WskRelease of a kept list, once.
+        let released = unsafe { (table(socket).release)(socket, list) };
+        assert_eq!(released, status::SUCCESS);
+    }
+    close(socket);
+    close(listening);
+}
+
+fn held(lists: &[usize]) -> Vec<u8> {
+    let list = |list: &usize| std::ptr::with_exposed_provenance_mut(*list);
+    // SAFETY: lists that were kept and are not released yet.
+    lists
+        .iter()
+        .flat_map(|one| unsafe { content(list(one)) })
+        .collect()
+}
+
+#[test]
+fn a_receive_takes_what_a_callback_refused() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, socket, mut host) = accepted(&client, |_| {});
+    host.write_all(b"refused").unwrap_or_else(|e| panic!("{e}"));
+    wait_for("not refused", |all| {
+        all.values().all(|seen| seen.refuse == 1)
+    });
+    // More comes, and the callback stays quiet: the data waits.
+    host.write_all(b", waiting")
+        .unwrap_or_else(|e| panic!("{e}"));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(only(|seen| (seen.refuse, seen.data.len())), (1, 0));
+    let mut memory = Memory::new(&[0; 16]);
+    let all = WSK_FLAG_WAITALL;
+    // SAFETY: WskReceive as documented; the memory outlives the IRP.
+    let got = call(|irp| unsafe { (table(socket).receive)(socket, memory.buf(), all, irp) });
+    assert_eq!(got, (status::SUCCESS, 16));
+    assert_eq!(&*memory.bytes, b"refused, waiting");
+    // And the callback is back: it takes a byte of this.
+    host.write_all(b"more").unwrap_or_else(|e| panic!("{e}"));
+    wait_for("not told", |all| all.values().all(|seen| seen.data == b"m"));
+    close(socket);
+    close(listening);
+}
+
+#[test]
+fn a_reset_is_told_though_data_was_refused() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, socket, mut host) = accepted(&client, |_| {});
+    host.write_all(b"refused").unwrap_or_else(|e| panic!("{e}"));
+    wait_for("not refused", |all| {
+        all.values().all(|seen| seen.refuse == 1)
+    });
+    super::reset_on_close(std::os::windows::io::AsRawSocket::as_raw_socket(&host) as usize);
+    drop(host);
+    wait_for("not the reset", |all| {
+        all.values()
+            .all(|seen| seen.disconnects == [WSK_FLAG_ABORTIVE])
+    });
+    // "No further data will be received from the socket."
+    let mut memory = Memory::new(&[0; 16]);
+    // SAFETY: WskReceive as documented; the memory outlives the IRP.
+    let got = call(|irp| unsafe { (table(socket).receive)(socket, memory.buf(), 0, irp) });
+    assert_eq!(got.0, status::CONNECTION_RESET);
+    close(socket);
+    close(listening);
+}
+
+#[test]
+fn a_connection_that_fails_says_so() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, socket, mut host) = accepted(&client, |_| {});
+    let point = Point {
+        point: "wsk.WskReceiveEvent".to_owned(),
+        nth: 1,
+        status: status::INSUFFICIENT_RESOURCES,
+    };
+    fault::set(None, vec![point]);
+    host.write_all(b"data").unwrap_or_else(|e| panic!("{e}"));
+    wait_for("not told", |all| all.values().all(|seen| seen.broken));
+    fault::set(None, Vec::new());
+    let mut memory = Memory::new(&[0; 16]);
+    // SAFETY: WskReceive as documented; the memory outlives the IRP.
+    let got = call(|irp| unsafe { (table(socket).receive)(socket, memory.buf(), 0, irp) });
+    assert_eq!(got.0, status::FILE_FORCED_CLOSED);
+    close(socket);
+    close(listening);
+}
+
+#[test]
+fn accepts_are_served_in_their_order_and_the_rest_waits() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, at) = listener(&client, null_mut());
+    let accept = || {
+        let request = Request::new();
+        let (table, none): (&ListenDispatch, _) = (table_of(listening), null_mut());
+        // SAFETY: WskAccept as documented.
+        unsafe { (table.accept)(listening, 0, none, null(), none, none, request.irp()) };
+        request
+    };
+    let done = |request: &Request| {
+        let (status, socket) = request.wait();
+        assert_eq!(status, status::SUCCESS);
+        std::ptr::with_exposed_provenance_mut::<WskSocket>(socket)
+    };
+    let waiting: Vec<_> = (0..4).map(|_| accept()).collect();
+    // The second is taken back: the others move up.
+    // SAFETY: the IRP is pending.
+    unsafe { crate::nt::irp::IoCancelIrp(waiting[1].irp()) };
+    assert_eq!(waiting[1].wait().0, status::CANCELLED);
+    let connect = || TcpStream::connect(at).unwrap_or_else(|e| panic!("{e}"));
+    let mut hosts = Vec::new();
+    let mut sockets = Vec::new();
+    for nth in [0, 2] {
+        hosts.push(connect());
+        sockets.push(done(&waiting[nth]));
+    }
+    assert!(!waiting[3].is_done());
+    hosts.push(connect());
+    sockets.push(done(&waiting[3]));
+    // Nobody asks: connections wait, and are there when somebody does.
+    hosts.push(connect());
+    hosts.push(connect());
+    std::thread::sleep(Duration::from_millis(50));
+    sockets.push(done(&accept()));
+    sockets.push(done(&accept()));
+    // One who asks is told that the listener closed.
+    let last = accept();
+    close(listening);
+    assert_eq!(last.wait().0, status::CANCELLED);
+    for socket in sockets {
+        close(socket);
+    }
 }

@@ -150,6 +150,26 @@ impl Drop for Memory {
     }
 }
 
+/// The bytes a WSK_BUF describes, wherever its MDLs have them.
+///
+/// # Safety
+/// It describes live memory.
+pub(super) unsafe fn bytes_of(buffer: &WskBuf) -> Vec<u8> {
+    let mut data = Vec::new();
+    let (mut mdl, mut skip) = (buffer.mdl, buffer.offset as usize);
+    let mut left = buffer.length;
+    while left > 0 {
+        // SAFETY: as long as there are bytes there is an MDL for them.
+        let now = unsafe { &*mdl };
+        let start = crate::nt::mdl::system_address(mdl).wrapping_add(skip);
+        let part = left.min(now.ByteCount as usize - skip);
+        // SAFETY: what the MDL describes.
+        data.extend_from_slice(unsafe { std::slice::from_raw_parts(start, part) });
+        (left, skip, mdl) = (left - part, 0, now.Next);
+    }
+    data
+}
+
 /// A registered client with the provider captured.
 pub(super) struct Client {
     registration: Box<WskRegistration>,

@@ -166,10 +166,9 @@ unsafe extern "system" fn receive_from_event(
     let mut now = list;
     // SAFETY: the provider's list, valid during the call at least.
     while let Some(one) = unsafe { now.as_ref() } {
-        let start = crate::nt::mdl::system_address(one.buffer.mdl);
-        // SAFETY: what the MDL describes.
-        let data = unsafe { std::slice::from_raw_parts(start, one.buffer.length) };
-        engine::lock(&sink.datagrams).push(data.to_vec());
+        // SAFETY: an element of the list.
+        let data = unsafe { bytes_of(&one.buffer) };
+        engine::lock(&sink.datagrams).push(data);
         now = one.next;
     }
     sink.changed.notify_all();
