@@ -349,6 +349,12 @@ bitflags::bitflags! {
         const NO_DELAY = 0x10;
         /// Not for UDP: probes when nothing was heard for long.
         const KEEP_ALIVE = 0x20;
+        /// Only for a listener: each SOCKET_ACCEPT asks the transport for one
+        /// connection. What no SOCKET_ACCEPT waits for stays in the transport's
+        /// own backlog, of its own size; the driver holds none. Without it the
+        /// driver takes every connection as it comes and holds those nobody has
+        /// asked for, up to the backlog of SOCKET_OPEN.
+        const ACCEPT_BY_REQUEST = 0x40;
     }
 }
 
@@ -486,6 +492,7 @@ pub const BIT_SETS: &[(&str, &[(&str, u32)])] = &[
             ("DUAL_STACK", SocketFlags::DUAL_STACK.bits()),
             ("NO_DELAY", SocketFlags::NO_DELAY.bits()),
             ("KEEP_ALIVE", SocketFlags::KEEP_ALIVE.bits()),
+            ("ACCEPT_BY_REQUEST", SocketFlags::ACCEPT_BY_REQUEST.bits()),
         ],
     ),
     (

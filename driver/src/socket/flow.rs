@@ -23,7 +23,7 @@ use crate::kernel::lock::SpinLock;
 use crate::kernel::pool::KBox;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::{Request, WDFREQUEST};
-use crate::wsk::{Op, Outcome, Peer, SockAddr};
+use crate::wsk::{Ends, Op, Outcome, Peer, SockAddr};
 
 /// What a request asks for.
 #[derive(Clone, Copy)]
@@ -40,6 +40,8 @@ pub(super) enum Work {
     Shutdown,
     /// A connection, for a socket that is being opened.
     Connect,
+    /// A connection of a listener's, for a socket that is being opened.
+    Accept,
 }
 
 impl Work {
@@ -64,10 +66,11 @@ impl Work {
 pub(super) struct Io {
     sock: *const Sock,
     pub(super) op: Op,
-    /// Who a datagram is from.
+    /// Who a datagram is from, or an accepted connection.
     pub(super) peer: Peer,
-    /// Where a datagram, or a connection, goes to. Written before the operation is
-    /// submitted, and then left alone until it has ended.
+    /// Where a datagram, or a connection, goes to: written before the operation is
+    /// submitted, and then left alone until it has ended. Of a connection that is
+    /// accepted: where it came to, which the provider writes.
     to: UnsafeCell<SockAddr>,
     state: UnsafeCell<State>,
 }
@@ -82,6 +85,32 @@ impl Io {
         unsafe { *self.to.get() = to };
         // SAFETY: not written again before the operation has ended.
         unsafe { &*self.to.get() }
+    }
+
+    /// Room for the local and the remote end of a connection that is accepted, with
+    /// nothing in it.
+    ///
+    /// # Safety
+    /// The operation isn't pending.
+    pub(super) unsafe fn ends_room(&self) -> (*mut SockAddr, *mut SockAddr) {
+        let (local, remote) = (self.to.get(), self.peer.place());
+        // SAFETY: nobody else looks at it then (caller).
+        unsafe { *local = SockAddr::EMPTY };
+        // SAFETY: as above.
+        unsafe { *remote = SockAddr::EMPTY };
+        (local, remote)
+    }
+
+    /// What [`Io::ends_room`] was filled with.
+    ///
+    /// # Safety
+    /// The operation has ended.
+    unsafe fn ends(&self) -> Ends {
+        // SAFETY: nobody writes it any more (caller).
+        let local = unsafe { *self.to.get() };
+        // SAFETY: as above.
+        let remote = unsafe { self.peer.last() }.address;
+        Ends { local, remote }
     }
 }
 
@@ -117,8 +146,17 @@ struct Over {
     work: Work,
     request: Request,
     outcome: Outcome,
+    /// What else the provider wrote.
+    beside: Beside,
+}
+
+/// What an operation brings beside bytes.
+enum Beside {
+    Nothing,
     /// Who sent the datagram, and what is to be said of it.
-    datagram: Option<udp::Received>,
+    Datagram(udp::Received),
+    /// The ends of an accepted connection.
+    Connection(Ends),
 }
 
 /// The state of an operation.
@@ -204,6 +242,20 @@ impl Inner {
         None
     }
 
+    /// The accept in the air: a socket that is being opened has no more than one.
+    fn find_accept(&mut self) -> Option<*mut Io> {
+        let mut at = self.busy;
+        while !at.is_null() {
+            // SAFETY: one of this socket's, whose lock is held.
+            let state = unsafe { state(at) };
+            if matches!(state.work, Work::Accept) {
+                return Some(at);
+            }
+            at = state.next;
+        }
+        None
+    }
+
     fn put_free(&mut self, io: *mut Io) {
         // SAFETY: one of this socket's, whose lock is held.
         unsafe { state(io) }.next = self.free;
@@ -252,14 +304,14 @@ impl Inner {
         let work = state.work;
         let outcome = state.outcome;
         let request = state.request.take();
-        let datagram = match work {
-            Work::ReceiveFrom { .. } => {
-                // SAFETY: alive with its socket.
-                let peer = unsafe { &(*io).peer };
-                // SAFETY: its operation has ended.
-                Some(unsafe { peer.last() })
-            }
-            _ => None,
+        // SAFETY: alive with its socket.
+        let own = unsafe { &*io };
+        let beside = match work {
+            // SAFETY: its operation has ended.
+            Work::ReceiveFrom { .. } => Beside::Datagram(unsafe { own.peer.last() }),
+            // SAFETY: as above.
+            Work::Accept => Beside::Connection(unsafe { own.ends() }),
+            _ => Beside::Nothing,
         };
         self.leave(work);
         self.put_free(io);
@@ -267,7 +319,7 @@ impl Inner {
             work,
             request: request?,
             outcome,
-            datagram,
+            beside,
         })
     }
 }
@@ -445,6 +497,25 @@ unsafe extern "C" fn evt_cancel(request: WDFREQUEST) {
     }
 }
 
+/// Cancels the accept that is in the air on this socket, if there is one: the
+/// provider's operation is the listener's, and doesn't end by closing this socket.
+/// Nothing is submitted any more. `IRQL <= DISPATCH_LEVEL`.
+pub(super) fn cancel_accept(sock: &Sock) {
+    let found = {
+        let mut inner = sock.flow.inner.lock();
+        inner.find_accept().filter(|io| {
+            // SAFETY: one of this socket's, whose lock is held.
+            unsafe { state(*io) }.flight.cancel()
+        })
+    };
+    if let Some(io) = found {
+        let over = cancel_now(sock, io);
+        if over.is_some() {
+            finish(sock, over);
+        }
+    }
+}
+
 /// Cancels the provider's operation; the caller has been told to by
 /// [`Flight::cancel`].
 fn cancel_now(sock: &Sock, io: *mut Io) -> Option<Over> {
@@ -478,7 +549,10 @@ fn finish(sock: &Sock, over: Option<Over>) {
     if let Work::Connect = over.work {
         return super::open::connected(sock, over.request, over.outcome);
     }
-    if let (Work::ReceiveFrom { header }, Some(datagram)) = (over.work, over.datagram) {
+    if let Beside::Connection(ends) = over.beside {
+        return super::accept::ended(sock, over.request, over.outcome, ends);
+    }
+    if let (Work::ReceiveFrom { header }, Beside::Datagram(datagram)) = (over.work, over.beside) {
         // SAFETY: the start of the request's memory, long enough for a header,
         // until the request is completed.
         let (status, len) = unsafe { udp::received(header, &datagram, status, information) };

@@ -5,8 +5,8 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 use super::TAG;
-use super::open;
 use super::sock::{Sock, SockRef, mark};
+use super::{accept, open};
 use crate::error::Error;
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
@@ -190,7 +190,7 @@ impl Listening {
                 None => return waiting.push(queued).map_err(|_| Refused),
             }
         };
-        open::accepted(acceptor, Ok(queued));
+        accept::found(acceptor, Ok(queued));
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Listening {
                 waiting.take_ready()
             };
             let Some(acceptor) = acceptor else { return };
-            open::accepted(acceptor, Err(why));
+            accept::found(acceptor, Err(why));
         }
     }
 
@@ -243,7 +243,7 @@ impl Listening {
             }
         };
         if let Some(acceptor) = taken {
-            open::accepted(acceptor, Err(NtStatus::CANCELLED));
+            accept::found(acceptor, Err(NtStatus::CANCELLED));
         }
     }
 }
@@ -270,7 +270,7 @@ unsafe extern "C" fn evt_cancel(request: crate::kernel::wdf::WDFREQUEST) {
     };
     let taken = listening.waiting.lock().take(&raw const *acceptor);
     if let Some(acceptor) = taken {
-        open::accepted(acceptor, Err(NtStatus::CANCELLED));
+        accept::found(acceptor, Err(NtStatus::CANCELLED));
     }
 }
 
@@ -304,6 +304,9 @@ impl Accept for Sock {
         self.fail(NtStatus::FILE_FORCED_CLOSED);
         if let Some(listening) = &self.listening {
             listening.end(NtStatus::FILE_FORCED_CLOSED);
+        }
+        if self.mark(mark::FAILED) & mark::FAILED == 0 {
+            open::close_failed(self.reference());
         }
     }
 }

@@ -76,6 +76,7 @@
 //! clean-up or close comes in here any more, closes every socket itself, gives up
 //! the reference of its handle, and waits.
 
+mod accept;
 mod admit;
 mod flight;
 mod flow;
@@ -100,8 +101,9 @@ use crate::kernel::rundown::Rundown;
 use crate::kernel::wdf::{self, Request, WDFREQUEST};
 use sock::SockRef;
 
+pub(crate) use accept::accept;
 pub(crate) use admit::peer as admits;
-pub(crate) use open::{accept, open};
+pub(crate) use open::open;
 pub(crate) use option::{get_option, set_option};
 pub(crate) use resolve::resolve;
 pub(crate) use sock::Sock;

@@ -1,4 +1,5 @@
-//! SOCKET_OPEN and SOCKET_ACCEPT: from a control handle to a socket.
+//! SOCKET_OPEN, and what SOCKET_ACCEPT has in common with it: from a control handle
+//! to a socket.
 //!
 //! Binding and listening are over when the IOCTL's handler returns. Connecting
 //! and accepting are waited for by nobody: the request pends, and when the
@@ -13,17 +14,20 @@ use weir_abi::{ReplyHeader, SocketAddress, SocketFlags, SocketKind, SocketOpenRe
 use zerocopy::IntoBytes;
 
 use super::flow::{self, Work};
-use super::listen::{Queued, close_stream};
+use super::listen::Queued;
 use super::sock::{Addresses, Plan, Sock, SockRef, Transport, mark};
-use super::{GATE, list, udp};
+use super::{GATE, accept, list, udp};
 use crate::error::Error;
 use crate::handle::{self, Handle, Role};
 use crate::kernel::lock::SpinLock;
-use crate::kernel::log;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::Request;
 use crate::wsk::pump::{self, Next};
 use crate::wsk::{Datagram, Listener, Number, Options, Outcome, SockAddr, Stream};
+
+/// Signals of a socket's task.
+const OPENED: u32 = 1;
+const CLOSE: u32 = 2;
 
 /// What is asked for while a socket is being opened.
 pub(super) struct Opening {
@@ -78,8 +82,12 @@ impl Opening {
         self.state.lock().listener.clone()
     }
 
+    pub(super) fn set_listener(&self, listener: SockRef) {
+        self.state.lock().listener = Some(listener);
+    }
+
     /// The listener isn't waited for.
-    fn forget_listener(&self) {
+    pub(super) fn forget_listener(&self) {
         let listener = self.state.lock().listener.take();
         // Not under the lock: it may be the last reference.
         drop(listener);
@@ -121,45 +129,9 @@ pub(crate) fn open(request: Request, spec: &SocketSpec) {
     });
 }
 
-/// SOCKET_ACCEPT. Completes the request, sooner or later. `PASSIVE_LEVEL`.
-pub(crate) fn accept(request: Request, listener: u64) {
-    let Some(listener) = list::listener(listener) else {
-        return request.complete(NtStatus::NOT_FOUND, 0);
-    };
-    let inherited = SocketFlags::NO_DELAY.union(SocketFlags::KEEP_ALIVE);
-    let plan = Plan {
-        kind: SocketKind::TcpStream,
-        flags: listener.flags.intersection(inherited),
-        owner: 0,
-        addresses: Addresses {
-            local: listener.addresses.lock().local,
-            remote: SocketAddress::NONE,
-        },
-        backlog: 0,
-    };
-    begin(request, plan, |sock, request| {
-        let Some(listening) = &listener.listening else {
-            return Err((request, Error::System(NtStatus::NOT_FOUND)));
-        };
-        sock.opening.state.lock().listener = Some(listener.clone());
-        let asked = listening.ask(sock, request);
-        if !matches!(asked, Ok(None)) {
-            // Or the listener would be kept as long as its connection.
-            sock.opening.forget_listener();
-        }
-        match asked? {
-            None => Ok(None),
-            Some((request, queued)) => match take_connection(sock, queued) {
-                Ok(()) => Ok(Some(request)),
-                Err(error) => Err((request, error)),
-            },
-        }
-    });
-}
-
 /// Makes a socket on the request's handle and has `go` open it: the request comes
 /// back if that is done or has failed, and not if it pends.
-fn begin(
+pub(super) fn begin(
     request: Request,
     plan: Plan,
     go: impl FnOnce(&SockRef, Request) -> core::result::Result<Option<Request>, (Request, Error)>,
@@ -211,6 +183,7 @@ fn make(sock: &SockRef, spec: &SocketSpec) -> Result<()> {
         reuse_address: has(SocketFlags::REUSE_ADDRESS),
         dual_stack: has(SocketFlags::DUAL_STACK),
         conditional: has(SocketFlags::CONDITIONAL_ACCEPT),
+        by_call: has(SocketFlags::ACCEPT_BY_REQUEST),
     };
     let transport = match spec.kind {
         SocketKind::TcpStream => {
@@ -258,13 +231,17 @@ fn make(sock: &SockRef, spec: &SocketSpec) -> Result<()> {
         Transport::Listener(listener) => {
             let local = listener.local_address()?;
             sock.addresses.lock().local = local.into();
-            listener.enable()
+            if options.by_call {
+                Ok(())
+            } else {
+                listener.enable()
+            }
         }
     }
 }
 
 /// Sets on a stream what its flags ask for.
-fn set_stream_flags(sock: &Sock) -> Result<()> {
+pub(super) fn set_stream_flags(sock: &Sock) -> Result<()> {
     let Some(transport) = sock.transport() else {
         return Err(NtStatus::INVALID_DEVICE_STATE);
     };
@@ -304,60 +281,53 @@ pub(super) fn connected(sock: SockRef, request: Request, outcome: Outcome) {
     go_on(sock, outcome.value().map(|_| None));
 }
 
-/// Waiting for a connection has ended, and the request is unmarked or its cancel
-/// callback has come: the socket's task goes on. `IRQL <= DISPATCH_LEVEL`.
-pub(super) fn accepted(sock: SockRef, result: Result<Queued>) {
-    go_on(sock, result.map(Some));
+/// Has the socket's task go on with what came of connecting or accepting.
+pub(super) fn go_on(sock: SockRef, result: Result<Option<Queued>>) {
+    sock.opening.set_result(result);
+    signal(sock, OPENED);
 }
 
-fn go_on(sock: SockRef, result: Result<Option<Queued>>) {
-    sock.opening.set_result(result);
+/// Has a listener that has failed closed soon, as WSK wants it, and not when its
+/// handle is: from the socket's task, since it may not be closed from within an
+/// event. To be called once. `IRQL <= DISPATCH_LEVEL`.
+pub(super) fn close_failed(listener: SockRef) {
+    signal(listener, CLOSE);
+}
+
+/// Wakes the socket's task: a connecting socket's for its end, a listener's if it
+/// fails, and so each at most once.
+fn signal(sock: SockRef, signal: u32) {
     let raw = sock.into_raw();
     // SAFETY: alive by the reference, which is the step's now.
     let task = unsafe { &raw const (*raw).task };
     // SAFETY: bound when it was made; alive until the step has had the signal.
-    unsafe { pump::signal(task, 1) };
+    unsafe { pump::signal(task, signal) };
 }
 
-/// The task of a socket that is being opened: runs once.
+/// The task of a socket: runs once, for what is being opened, or for a listener
+/// that has failed.
 ///
 /// # Safety
 /// `owner` is a socket, with a reference for this step.
-pub(super) unsafe fn step(owner: *mut c_void, _signals: u32) -> Next {
-    // SAFETY: the reference of `go_on`.
+pub(super) unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
+    // SAFETY: the reference of `signal`.
     let sock = unsafe { SockRef::from_raw(owner.cast::<Sock>()) };
+    if signals & CLOSE != 0 {
+        // Waits for the calls on the socket, enabling its event among them.
+        sock.shut();
+        return Next::Gone;
+    }
     let (request, result, _listener) = sock.opening.take();
     let done = result
         .map_err(Error::System)
         .and_then(|queued| match queued {
-            Some(queued) => take_connection(&sock, queued),
+            Some(queued) => accept::take_connection(&sock, queued),
             None => query_addresses(&sock),
         });
     if let Some(request) = request {
         conclude(&sock, request, done);
     }
     Next::Gone
-}
-
-/// Makes a listener's connection this socket's.
-fn take_connection(sock: &Sock, queued: Queued) -> core::result::Result<(), Error> {
-    let Queued { stream, ends } = queued;
-    let Some(_calls) = sock.calls.acquire() else {
-        close_stream(&stream, &sock.opener);
-        return Err(Error::Closing);
-    };
-    // SAFETY: the opener's one call of this.
-    unsafe { sock.set_transport(Transport::Stream(stream)) };
-    *sock.addresses.lock() = Addresses {
-        local: SocketAddr::try_from(&ends.local).ok().into(),
-        remote: SocketAddr::try_from(&ends.remote).ok().into(),
-    };
-    sock.mark(mark::CONNECTED);
-    // The connection is there, whatever comes of its options.
-    if let Err(status) = set_stream_flags(sock) {
-        log::status(c"options of an accepted connection", status);
-    }
-    Ok(())
 }
 
 /// Asks for the addresses of a stream that has been connected.

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, 
 
 use weir_abi::{SocketAddress, SocketFlags, SocketInfo, SocketKind, SocketState, status};
 
-use super::flow::Flow;
+use super::flow::{self, Flow};
 use super::list::{self, Links};
 use super::listen::Listening;
 use super::open::Opening;
@@ -51,6 +51,8 @@ pub(super) mod mark {
     pub(in super::super) const SHUT: u32 = 8;
     /// Somebody closes it, or has.
     pub(in super::super) const CLOSING: u32 = 16;
+    /// A listener that has failed is about to be closed.
+    pub(in super::super) const FAILED: u32 = 32;
 }
 
 /// What has gone through a socket.
@@ -62,6 +64,8 @@ pub(super) struct Counters {
     pub(super) writes: AtomicU64,
     pub(super) queued: AtomicU64,
     pub(super) refused: AtomicU64,
+    /// Of a listener: SOCKET_ACCEPTs that wait in the transport.
+    pub(super) asking: AtomicU32,
 }
 
 /// Its own address and its peer's.
@@ -105,7 +109,7 @@ pub(crate) struct Sock {
     pub(super) opening: Opening,
     /// Ends the opening at `PASSIVE_LEVEL`.
     pub(super) task: Task,
-    /// Of a listener.
+    /// Of a listener that takes connections as they come.
     pub(super) listening: Option<Listening>,
 }
 
@@ -121,7 +125,7 @@ pub(super) struct Plan {
     pub(super) flags: SocketFlags,
     pub(super) owner: u32,
     pub(super) addresses: Addresses,
-    /// Connections that may wait, of a listener; else 0.
+    /// Connections that may wait in the driver, of a listener; else 0.
     pub(super) backlog: u32,
 }
 
@@ -320,6 +324,7 @@ impl Sock {
             listening.shut();
         }
         self.calls.wait();
+        flow::cancel_accept(self);
         let closed = match self.transport() {
             None => Ok(()),
             // SAFETY: open, closed once (CLOSING), no call is in progress or
@@ -374,6 +379,7 @@ impl Sock {
             queued = waiting;
             pending_reads = acceptors;
         }
+        pending_reads = pending_reads.saturating_add(self.counters.asking.load(Ordering::Relaxed));
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SocketInfo {
             id: self.id,

@@ -78,6 +78,12 @@ impl Peer {
         }
     }
 
+    /// Where an address may be written while no operation is pending, or by one
+    /// that is given this place.
+    pub(crate) fn place(&self) -> *mut SockAddr {
+        self.address.get()
+    }
+
     /// Where the last datagram came from, for a send back: stays as long as the
     /// peer, and as it is until the next receive.
     pub(crate) fn address(&self) -> *const SockAddr {

@@ -1,10 +1,26 @@
-//! Listening sockets: connections are handed over by the accept event.
+//! Listening sockets. A connection comes to its owner in one of two ways, which
+//! the socket is opened for: by the accept event, or by the call [`Listener::accept`].
 //!
+//! # By event
 //! The event is enabled for each socket by `SO_WSK_EVENT_CALLBACK` once it is
 //! bound, not for all of them by `WSK_SET_STATIC_EVENT_CALLBACKS`: a static
 //! callback can never be disabled again, and comes from the moment of binding,
 //! before the service behind it is complete; and sockets that accept by IRP
 //! couldn't exist beside it.
+//!
+//! # By call
+//! One `WskAccept` is one IRP, which pends until there is a connection; what
+//! comes meanwhile waits in the transport. The accept event is never enabled
+//! there: with both, a connection may come by the event though an IRP waits (MSDN
+//! "PFN_WSK_ACCEPT"). The pages say where the socket is (`IoStatus.Information`,
+//! with success alone), that the address buffers stay until the IRP is completed,
+//! and that closing the listener cancels and completes the IRPs that wait. They
+//! say nothing of a cancel that meets an arrival; but an IRP is completed once,
+//! and with one status. So the status decides: with success there is a socket,
+//! which is the caller's to use or to close, whether the IRP was cancelled or not;
+//! with anything else there is none, and the connection, if one was coming, is
+//! the next call's. That the listening socket has failed is known by
+//! `STATUS_FILE_FORCED_CLOSED` here, as by an event without a socket there.
 //!
 //! # Refusing a peer before the handshake is answered
 //! A listener opened with [`Options::conditional`] has `SO_CONDITIONAL_ACCEPT`
@@ -23,7 +39,8 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::addr::SockAddr;
 use super::client::Client;
-use super::op::Control;
+use super::irp::Outcome;
+use super::op::{Control, Op};
 use super::options::{Number, Socket};
 use super::socket::{self, Category};
 use super::stream::Stream;
@@ -69,6 +86,8 @@ pub(crate) struct Options {
     pub(crate) dual_stack: bool,
     /// Peers are put to [`Accept::inspect`] before the handshake is answered.
     pub(crate) conditional: bool,
+    /// Connections come by [`Listener::accept`], and none by the event.
+    pub(crate) by_call: bool,
 }
 
 impl Options {
@@ -119,6 +138,8 @@ pub(crate) struct Listener {
     /// Null once somebody has begun to close it.
     socket: AtomicPtr<sys::WskSocket>,
     control: Control,
+    /// Its connections come by [`Listener::accept`].
+    by_call: bool,
 }
 
 // SAFETY: a socket may be used from anywhere; `control` is used by `open` and by
@@ -135,7 +156,8 @@ impl Socket for Listener {
 
 impl Listener {
     /// A socket bound to `address` whose connections will go to `handler`, once
-    /// [`Listener::enable`] is called. `PASSIVE_LEVEL`.
+    /// [`Listener::enable`] is called, or to [`Listener::accept`], as `options` say.
+    /// `PASSIVE_LEVEL`.
     ///
     /// # Errors
     /// `STATUS_ADDRESS_ALREADY_EXISTS` if the port is taken,
@@ -152,7 +174,13 @@ impl Listener {
     ) -> Result<Self> {
         let control = Control::try_new()?;
         let bind_to = SockAddr::from(address);
-        let dispatch = ptr::from_ref(&Events::<H>::TABLE).cast::<c_void>();
+        // "It should set the pointers to NULL for those that it does not enable."
+        let events = if options.by_call {
+            &Events::<H>::BY_CALL
+        } else {
+            &Events::<H>::BY_EVENT
+        };
+        let dispatch = ptr::from_ref(events).cast::<c_void>();
         let context = handler.cast_mut().cast::<c_void>();
         // SAFETY: a constant table of this category, whose functions expect this
         // context; it is good until the socket is closed (caller).
@@ -169,6 +197,7 @@ impl Listener {
         let listener = Self {
             socket: AtomicPtr::new(socket.as_ptr()),
             control,
+            by_call: options.by_call,
         };
         // SAFETY: just opened, and nobody else has it.
         let ready = unsafe { options.set_on(&listener, &listener.control, &address) };
@@ -199,23 +228,72 @@ impl Listener {
         unsafe { socket::address(socket, &self.control, table.get_local_address) }
     }
 
-    /// Lets connections come in. They may do so before this returns.
+    /// Lets connections come in by the event. They may do so before this returns.
     pub(crate) fn enable(&self) -> Result<()> {
+        if self.by_call {
+            return Err(NtStatus::INVALID_DEVICE_STATE);
+        }
         let socket = self.socket()?;
         // SAFETY: open, bound, and opened with a table that has this event.
         unsafe { socket::enable_events(socket, sys::WSK_EVENT_ACCEPT) }
     }
 
+    /// Starts to take one connection; when `op` has ended well,
+    /// [`Listener::accepted`] has it, and its ends are in `local` and `remote`.
+    /// Cancellable. Several may be pending at once, each with its own `op`.
+    /// `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed, nor being closed, while this runs. `local` and
+    /// `remote` stay, untouched by others, until `op` has ended.
+    pub(crate) unsafe fn accept(
+        &self,
+        op: &Op,
+        local: *mut SockAddr,
+        remote: *mut SockAddr,
+    ) -> Result<()> {
+        if !self.by_call {
+            return Err(NtStatus::INVALID_DEVICE_STATE);
+        }
+        let socket = self.socket()?;
+        // SAFETY: a listening socket, open (caller).
+        let table = unsafe { socket::table::<sys::WskProviderListenDispatch>(socket) };
+        let accept = table.accept.ok_or(NtStatus::NOT_SUPPORTED)?;
+        op.issue(|irp| {
+            // SAFETY: an open listening socket and its own function; no flags, no
+            // context and no callbacks on the connection; room for an address of
+            // either family in memory that isn't paged and stays (caller).
+            unsafe {
+                accept(
+                    socket.as_ptr(),
+                    0,
+                    ptr::null_mut(),
+                    ptr::null(),
+                    local.cast(),
+                    remote.cast(),
+                    irp,
+                )
+            };
+        })
+    }
+
+    /// The connection that an operation of [`Listener::accept`] has ended with, to
+    /// be called once for each: it is to be closed by whoever calls this.
+    pub(crate) fn accepted(outcome: Outcome) -> Result<Stream> {
+        socket::made_by(outcome.value()?).map(Stream::new)
+    }
+
     /// Closes the socket, if nobody has begun to; whoever has begun may still be
-    /// at it. No event comes after the closer has returned. `PASSIVE_LEVEL`.
+    /// at it. When the closer returns, every call of [`Listener::accept`] has ended,
+    /// and no event comes any more. `PASSIVE_LEVEL`.
     pub(crate) fn close(&self) {
         let socket = self.socket.swap(ptr::null_mut(), Ordering::AcqRel);
         let Some(socket) = NonNull::new(socket) else {
             return;
         };
-        // SAFETY: open, and taken out by the swap, so closed once; the only
-        // other calls on it are those of open and start-up, which are over: a
-        // handler closes a failed listener only after `enable` has returned.
+        // SAFETY: open, and taken out by the swap, so closed once; calls of open
+        // and start-up are over: a handler closes a failed listener only after
+        // `enable` has returned; and calls of `accept` don't meet this (there).
         let closed = unsafe { socket::close_and_wait(socket, &self.control) };
         if let Err(status) = closed {
             crate::kernel::log::status(c"closing a listening socket", status);
@@ -227,10 +305,14 @@ impl Listener {
 struct Events<H>(PhantomData<H>);
 
 impl<H: Accept> Events<H> {
-    const TABLE: sys::WskClientListenDispatch = sys::WskClientListenDispatch {
+    const BY_EVENT: sys::WskClientListenDispatch = sys::WskClientListenDispatch {
         accept_event: Some(accept_event::<H>),
         inspect_event: Some(inspect_event::<H>),
         abort_event: Some(abort_event),
+    };
+    const BY_CALL: sys::WskClientListenDispatch = sys::WskClientListenDispatch {
+        accept_event: None,
+        ..Self::BY_EVENT
     };
 }
 

@@ -43,9 +43,8 @@
 //! (`listener.rs`); it is its owner who decides.
 //!
 //! # What isn't used
-//! `WskAccept`, by IRP, because connections come by event; `WskReceiveEvent` and
-//! its kin, and so `WskRelease`, because every receive has an IRP and a place for
-//! its data before they come: nothing is retained.
+//! `WskReceiveEvent` and its kin, and so `WskRelease`, because every receive has
+//! an IRP and a place for its data before they come: nothing is retained.
 //!
 //! # Locks
 //! The pump's queue lock, and no other. It is innermost.

@@ -345,6 +345,17 @@ pub(super) type WskReceiveFromFn = unsafe extern "system" fn(
     irp: *mut Irp,
 ) -> i32;
 
+/// `PFN_WSK_ACCEPT`.
+pub(super) type WskAcceptFn = unsafe extern "system" fn(
+    listen_socket: *mut WskSocket,
+    flags: u32,
+    accept_socket_context: *mut c_void,
+    accept_socket_dispatch: *const c_void,
+    local_address: *mut c_void,
+    remote_address: *mut c_void,
+    irp: *mut Irp,
+) -> i32;
+
 /// `WSK_PROVIDER_BASIC_DISPATCH`, the start of every other table.
 #[repr(C)]
 pub(super) struct WskProviderBasicDispatch {
@@ -359,14 +370,15 @@ const _: () = assert!(size_of::<WskProviderBasicDispatch>() == 0x10);
 pub(super) struct WskProviderListenDispatch {
     pub(super) basic: WskProviderBasicDispatch,
     pub(super) bind: Option<WskBindFn>,
-    /// `WskAccept`, `WskInspectComplete`: connections come by event, and no
-    /// decision is put off.
-    unused: [*const c_void; 2],
+    pub(super) accept: Option<WskAcceptFn>,
+    /// `WskInspectComplete`: no decision is put off.
+    unused: *const c_void,
     pub(super) get_local_address: Option<WskGetAddressFn>,
 }
 
 const _: () = assert!(size_of::<WskProviderListenDispatch>() == 0x30);
 const _: () = assert!(offset_of!(WskProviderListenDispatch, bind) == 16);
+const _: () = assert!(offset_of!(WskProviderListenDispatch, accept) == 24);
 const _: () = assert!(offset_of!(WskProviderListenDispatch, get_local_address) == 40);
 
 /// `WSK_PROVIDER_CONNECTION_DISPATCH`.

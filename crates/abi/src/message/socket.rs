@@ -38,7 +38,8 @@ message! {
         48 => remote: SocketAddress,
         /// Field 5: for a listener, connections that wait for a SOCKET_ACCEPT at
         /// most, from 1 to [`MAX_LISTEN_BACKLOG`](limits::MAX_LISTEN_BACKLOG);
-        /// else 0.
+        /// 0 for a listener with [`SocketFlags::ACCEPT_BY_REQUEST`], where they
+        /// wait in the transport, and for others.
         80 => backlog: u32,
         /// Field 6: bytes the transport holds for a reader (`SO_RCVBUF`), up to
         /// [`MAX_SOCKET_BUFFER`](limits::MAX_SOCKET_BUFFER); 0: as the provider
@@ -73,7 +74,8 @@ pub struct SocketSpec {
     pub local: SocketAddr,
     /// The address to connect to.
     pub remote: Option<SocketAddr>,
-    /// Connections that wait, for a listener; else 0.
+    /// Connections that wait in the driver, for a listener that takes them as they
+    /// come; else 0.
     pub backlog: u32,
     /// `SO_RCVBUF`; `None`: as the provider has it.
     pub receive_limit: Option<NonZeroU32>,
@@ -140,9 +142,12 @@ impl TryFrom<&SocketOpenRequest> for SocketSpec {
         let wrong_flags = bad(2, "socket flags", request.flags);
         let flags = SocketFlags::from_bits(request.flags).ok_or(wrong_flags)?;
         let foreign = match kind {
-            SocketKind::TcpStream => SocketFlags::CONDITIONAL_ACCEPT.union(SocketFlags::BROADCAST),
+            SocketKind::TcpStream => SocketFlags::CONDITIONAL_ACCEPT
+                .union(SocketFlags::ACCEPT_BY_REQUEST)
+                .union(SocketFlags::BROADCAST),
             SocketKind::TcpListener => SocketFlags::BROADCAST,
             SocketKind::Udp => SocketFlags::CONDITIONAL_ACCEPT
+                .union(SocketFlags::ACCEPT_BY_REQUEST)
                 .union(SocketFlags::NO_DELAY)
                 .union(SocketFlags::KEEP_ALIVE),
         };
@@ -162,8 +167,10 @@ impl TryFrom<&SocketOpenRequest> for SocketSpec {
             return Err(wrong_flags);
         }
         let backlog = match kind {
-            SocketKind::TcpListener => 1..=limits::MAX_LISTEN_BACKLOG,
-            SocketKind::TcpStream | SocketKind::Udp => 0..=0,
+            SocketKind::TcpListener if !flags.contains(SocketFlags::ACCEPT_BY_REQUEST) => {
+                1..=limits::MAX_LISTEN_BACKLOG
+            }
+            SocketKind::TcpListener | SocketKind::TcpStream | SocketKind::Udp => 0..=0,
         };
         if !backlog.contains(&request.backlog) {
             return Err(bad(5, "backlog", request.backlog));
@@ -205,6 +212,11 @@ message! {
     /// Takes a connection of a listener on a control handle, which has the role
     /// of a TCP stream from then on. Any number may wait for one listener, and
     /// get its connections in the order in which they came to wait.
+    ///
+    /// One that is cancelled as its connection comes has either result: success,
+    /// and the connection is the handle's, or `STATUS_CANCELLED`, and the next
+    /// SOCKET_ACCEPT gets it. One whose listener is closed fails with
+    /// `STATUS_CONNECTION_ABORTED`.
     pub struct SocketAcceptRequest [16] {
         /// Version and size.
         0 => header: RequestHeader,
@@ -302,7 +314,7 @@ message! {
         /// Sends that ended well.
         104 => writes: u64,
         /// Bytes given to the transport and not taken by it yet; of a listener:
-        /// connections that wait for a SOCKET_ACCEPT.
+        /// connections that wait for a SOCKET_ACCEPT in the driver.
         112 => queued: u64,
         /// Of a listener: connections refused, for want of room or by a rule.
         120 => refused: u64,
@@ -420,7 +432,7 @@ mod tests {
             flags,
             local: addr(local).into(),
             remote: addr(remote).into(),
-            backlog: u32::from(kind == SocketKind::TcpListener),
+            backlog: u32::from(kind == SocketKind::TcpListener && flags & 0x40 == 0),
             receive_limit: 0,
         }
     }
@@ -433,6 +445,7 @@ mod tests {
             (TcpStream, 1, "10.0.0.1:8", "127.0.0.1:7"),
             (TcpStream, 8, "[::]:0", "[::ffff:127.0.0.1]:7"),
             (TcpListener, 0x3b, "[::]:0", ""),
+            (TcpListener, 0x7b, "[::]:0", ""),
             (Udp, 0, "0.0.0.0:0", ""),
             (Udp, 4, "", "255.255.255.255:9"),
             (Udp, 0, "", "[ff02::1]:9"),
@@ -499,6 +512,9 @@ mod tests {
             (Udp, 2, "127.0.0.1:0", "", INVALID_PARAMETER_2),
             (Udp, 0x10, "127.0.0.1:0", "", INVALID_PARAMETER_2),
             (Udp, 0x20, "127.0.0.1:0", "", INVALID_PARAMETER_2),
+            (Udp, 0x40, "127.0.0.1:0", "", INVALID_PARAMETER_2),
+            (TcpStream, 0x40, "", "127.0.0.1:7", INVALID_PARAMETER_2),
+            (TcpListener, 0x80, "127.0.0.1:0", "", INVALID_PARAMETER_2),
             (Udp, 0, "224.0.0.1:7", "", INVALID_ADDRESS_COMPONENT),
             (Udp, 0, "", "[::ffff:1.2.3.4]:7", INVALID_ADDRESS_COMPONENT),
         ] {
@@ -517,6 +533,13 @@ mod tests {
             (SocketOpenRequest { kind: 3, ..good }, INVALID_PARAMETER_5),
             (
                 SocketOpenRequest { backlog: 0, ..good },
+                INVALID_PARAMETER_5,
+            ),
+            (
+                SocketOpenRequest {
+                    flags: SocketFlags::ACCEPT_BY_REQUEST.bits(),
+                    ..good
+                },
                 INVALID_PARAMETER_5,
             ),
             (

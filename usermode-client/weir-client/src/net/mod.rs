@@ -35,7 +35,8 @@ pub struct OpenOptions {
     pub flags: SocketFlags,
     /// Of a listener: connections that wait in the driver until they are
     /// accepted, 1 to [`MAX_LISTEN_BACKLOG`](crate::abi::limits::MAX_LISTEN_BACKLOG);
-    /// above that, peers are refused.
+    /// above that, peers are refused. Not used with
+    /// [`SocketFlags::ACCEPT_BY_REQUEST`]: there they wait in the transport.
     pub backlog: u32,
     /// Bytes the transport holds for a reader; `None`: as the provider has it.
     pub receive_limit: Option<NonZeroU32>,
@@ -80,8 +81,9 @@ impl OpenOptions {
 
     /// A listener on `local`.
     pub(crate) fn listener(&self, local: SocketAddr) -> SocketSpec {
+        let by_request = self.flags.contains(SocketFlags::ACCEPT_BY_REQUEST);
         SocketSpec {
-            backlog: self.backlog,
+            backlog: if by_request { 0 } else { self.backlog },
             ..self.spec(SocketKind::TcpListener, local, None)
         }
     }

@@ -124,7 +124,11 @@ impl FakeSocket {
         let source = match spec.kind {
             SocketKind::TcpStream => Source::Stream(TcpStream::from_std(socket.into())),
             SocketKind::TcpListener => {
-                let backlog = i32::try_from(spec.backlog).unwrap_or(i32::MAX);
+                let backlog = match spec.backlog {
+                    // By request: the transport's own.
+                    0 => i32::MAX,
+                    backlog => i32::try_from(backlog).unwrap_or(i32::MAX),
+                };
                 socket.listen(backlog).map_err(failed)?;
                 Source::Listener(TcpListener::from_std(socket.into()))
             }
