@@ -75,7 +75,7 @@ fn started(fixture: &Fixture, arguments: &[&str], word: &str) -> (Child, String)
 #[test]
 fn handles_do_what_the_contract_says() {
     let fixture = Fixture::weir("handles");
-    for what in ["tcp", "udp", "names", "bounds", "refused"] {
+    for what in ["tcp", "udp", "names", "bounds", "refused", "asked"] {
         good(&fixture, &[what]);
     }
     none_left(&fixture);
@@ -89,6 +89,9 @@ fn a_cancel_that_races_loses_nothing() {
     assert_eq!(number(&said, "reads"), 10_000);
     let said = good(&fixture, &["cancel-accepts", "300"]);
     assert_eq!(number(&said, "taken") + number(&said, "cancelled"), 300);
+    let said = good(&fixture, &["cancel-asked", "1000"]);
+    assert_eq!(number(&said, "taken") + number(&said, "cancelled"), 1000);
+    assert!(number(&said, "taken") > 0 && number(&said, "cancelled") > 0);
     let said = good(&fixture, &["cancel-connects", "300"]);
     assert_eq!(number(&said, "made") + number(&said, "cancelled"), 300);
     none_left(&fixture);
@@ -101,6 +104,12 @@ fn a_killed_client_leaves_no_socket() {
     let (mut child, said) = started(&fixture, &["hold", "1001"], "holding");
     assert_eq!(said, "holding 1001");
     assert_eq!(count(&fixture), 1001);
+    child.kill().expect("the probe runs");
+    child.wait().expect("it has ended");
+    none_left(&fixture);
+    // Accepts that wait in the transport, and their listener.
+    let (mut child, _) = started(&fixture, &["hold-asked", "300"], "holding");
+    assert_eq!(count(&fixture), 301);
     child.kill().expect("the probe runs");
     child.wait().expect("it has ended");
     none_left(&fixture);
@@ -217,6 +226,7 @@ fn what_fails_on_the_way_is_survived() {
     for point in [
         "WskSocket",
         "WskBind",
+        "WskAccept",
         "WskConnect",
         "WskControlSocket",
         "WskGetLocalAddress",

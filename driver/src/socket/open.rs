@@ -10,7 +10,7 @@
 use core::ffi::c_void;
 use core::net::SocketAddr;
 
-use weir_abi::{ReplyHeader, SocketAddress, SocketFlags, SocketKind, SocketOpenReply, SocketSpec};
+use weir_abi::{ReplyHeader, SocketFlags, SocketKind, SocketOpenReply, SocketSpec};
 use zerocopy::IntoBytes;
 
 use super::flow::{self, Work};

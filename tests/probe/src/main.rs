@@ -3,6 +3,8 @@
 //! at the first thing that isn't as the contract says.
 
 #[cfg(windows)]
+mod asked;
+#[cfg(windows)]
 mod io;
 #[cfg(windows)]
 mod race;
@@ -22,17 +24,20 @@ fn main() -> std::process::ExitCode {
         ["names"] => smoke::names(),
         ["bounds"] => smoke::bounds(),
         ["refused"] => smoke::refused(),
+        ["asked"] => asked::asked(),
         ["survive"] => smoke::survive(),
         ["judged", port] => smoke::judged(port.parse().expect("a port")),
         ["count"] => println!("{}", socket::list(100).len()),
         ["cancel-reads", rounds] => race::cancel_reads(number(rounds)),
-        ["cancel-accepts", rounds] => race::cancel_accepts(number(rounds)),
+        ["cancel-accepts", rounds] => race::cancel_accepts(number(rounds), false),
+        ["cancel-asked", rounds] => race::cancel_accepts(number(rounds), true),
         ["cancel-connects", rounds] => race::cancel_connects(number(rounds)),
         ["hold", count] => race::hold(number(count)),
+        ["hold-asked", count] => race::hold_asked(number(count)),
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|survive|judged PORT|count|cancel-… N|hold N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|survive|judged PORT|count|cancel-… N|hold N|hold-asked N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }

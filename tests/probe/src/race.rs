@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use weir_abi::{SocketKind, status};
+use weir_abi::{SocketFlags, SocketKind, status};
 
 use crate::io::{Call, Canceller, Handle, name};
 use crate::socket::{Socket, open_request, send};
@@ -82,9 +82,14 @@ pub(crate) fn cancel_reads(rounds: usize) {
 }
 
 /// Accepts cancelled while a connection is on its way: the connection is the
-/// accept's, or the next one's.
-pub(crate) fn cancel_accepts(rounds: usize) {
-    let listener = Socket::listen("127.0.0.1:0", 16);
+/// accept's, or the next one's. From the driver's backlog, or by request from the
+/// transport's.
+pub(crate) fn cancel_accepts(rounds: usize, by_request: bool) {
+    let listener = if by_request {
+        crate::asked::listen("127.0.0.1:0", SocketFlags::empty())
+    } else {
+        Socket::listen("127.0.0.1:0", 16)
+    };
     let mut dice = Dice(7);
     let (mut taken, mut cancelled) = (0, 0);
     for _ in 0..rounds {
@@ -167,6 +172,25 @@ pub(crate) fn hold(count: usize) {
         }
     }
     println!("holding {}", held.len() + 1);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// So many accepts that wait for one listener, until the process is killed.
+pub(crate) fn hold_asked(count: usize) {
+    let listener = crate::asked::listen("127.0.0.1:0", SocketFlags::empty());
+    let held: Vec<(Handle, Call)> = (0..count)
+        .map(|_| {
+            let handle = Handle::open();
+            let call = listener.start_accept(&handle);
+            (handle, call)
+        })
+        .collect();
+    while (listener.info().pending_reads as usize) < held.len() {
+        std::thread::yield_now();
+    }
+    println!("holding {}", held.len());
     loop {
         std::thread::park();
     }

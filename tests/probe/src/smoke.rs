@@ -14,7 +14,7 @@ use crate::socket::{NONE, Socket, flags, list, open_request, received, send};
 
 /// Waits for what is true soon: calls on different handles overtake one another.
 #[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -419,6 +419,7 @@ pub(crate) fn survive() {
     }
     let name = ResolveRequest::new("localhost", None, None).expect("short");
     let _ = Call::control(&one, Ioctl::Resolve.code(), name.as_bytes(), 1000).wait();
+    crate::asked::survive();
     println!("done");
 }
 

@@ -38,6 +38,17 @@ fn sockets_are_opened() {
         SocketOpenRequest::from(&listener),
         Command::SocketOpen(listener),
     );
+    let asking = SocketSpec {
+        flags: SocketFlags::CONDITIONAL_ACCEPT | SocketFlags::ACCEPT_BY_REQUEST,
+        backlog: 0,
+        receive_limit: None,
+        ..listener
+    };
+    same_request(
+        "socket_open_request_asking",
+        SocketOpenRequest::from(&asking),
+        Command::SocketOpen(asking),
+    );
     let stream = SocketSpec {
         kind: SocketKind::TcpStream,
         flags: SocketFlags::NO_DELAY,

@@ -224,8 +224,18 @@ fn a_reader_and_a_writer_share_a_stream() {
 
 #[test]
 fn listeners_accept_and_lose_no_connection() {
+    for flags in [SocketFlags::empty(), SocketFlags::ACCEPT_BY_REQUEST] {
+        accepts_and_loses_none(flags);
+    }
+}
+
+fn accepts_and_loses_none(flags: SocketFlags) {
     let device = device();
-    let listener = TcpListener::bind(&device, addr(LOCAL)).expect("listens");
+    let options = OpenOptions {
+        flags,
+        ..OpenOptions::default()
+    };
+    let listener = TcpListener::bind_with(&device, addr(LOCAL), &options).expect("listens");
     let at = listener.local_addr();
     assert_ne!(at.port(), 0);
     let none = listener.accept_within(Some(Duration::from_millis(20)));

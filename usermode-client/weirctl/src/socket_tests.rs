@@ -204,7 +204,8 @@ fn listen_takes_one_connection_and_with_k_many() {
     let stop = Arc::new(AtomicBool::new(false));
     let at = free();
     let (typing, input) = held();
-    let listener = listen(&driver, &format!("-k {at}"), input, &stop);
+    let line = format!("-k --accept-by irp {at}");
+    let listener = listen(&driver, &line, input, &stop);
     for i in 0..5_u8 {
         let mut client = TcpStream::connect(at).expect("connects");
         client.write_all(&[b'0' + i]).expect("writes");

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use weir_abi::SocketFlags;
 use weir_client::net::{OpenOptions, TcpListener, TcpStream, wait_ended};
@@ -53,6 +53,15 @@ pub(crate) struct ConnectArgs {
     tls: ClientArgs,
 }
 
+/// How a listener's connections come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AcceptBy {
+    /// The driver takes each as it arrives, and holds it until it is served
+    Event,
+    /// Each is asked for with a request of its own; others wait in the transport
+    Irp,
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ListenArgs {
     /// Where to listen, as 127.0.0.1:7 or [::1]:7; port 0 lets the driver choose
@@ -67,6 +76,9 @@ pub(crate) struct ListenArgs {
     /// Let rules in force refuse a peer before its handshake is answered
     #[arg(long)]
     conditional: bool,
+    /// How connections come: taken by the driver as they arrive, or asked for
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = AcceptBy::Event)]
+    accept_by: AcceptBy,
     /// On an IPv6 address, take IPv4 too
     #[arg(long)]
     dual: bool,
@@ -205,6 +217,10 @@ pub(crate) fn listen(
         .flags
         .set(SocketFlags::CONDITIONAL_ACCEPT, args.conditional);
     options.flags.set(SocketFlags::DUAL_STACK, args.dual);
+    let by_request = args.accept_by == AcceptBy::Irp;
+    options
+        .flags
+        .set(SocketFlags::ACCEPT_BY_REQUEST, by_request);
     let listener = TcpListener::bind_with(device, args.at, &options)?;
     let at = listener.local_addr();
     // To standard error: standard output is the peer's.
