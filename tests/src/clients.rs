@@ -142,6 +142,21 @@ impl Background {
         reader.join().expect("a reader").expect("a pipe")
     }
 
+    /// The first line it writes, when there is one.
+    ///
+    /// # Panics
+    /// When it ends before.
+    #[must_use]
+    pub fn first_line(&mut self) -> String {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            self.read_exact(&mut byte);
+            line.extend(byte);
+        }
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+
     /// The first bytes it writes.
     ///
     /// # Panics
@@ -149,6 +164,15 @@ impl Background {
     pub fn read_exact(&mut self, bytes: &mut [u8]) {
         let stdout = self.child.stdout.as_mut().expect("a pipe");
         stdout.read_exact(bytes).expect("it writes");
+    }
+
+    /// Ends it as Ctrl-C does; [`Background::output`] waits for the end.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[cfg(unix)]
+    pub fn interrupt(&self) {
+        crate::lab::ctrl_c(&self.child);
     }
 
     /// Ends it at once.
@@ -180,6 +204,32 @@ fn lines(stderr: ChildStderr) -> Receiver<String> {
         }
     });
     from
+}
+
+/// Whether a process may have so many files open, here and in the lab, which this
+/// process starts: as many as the system lets it have, if it has to be.
+#[cfg(unix)]
+#[must_use]
+pub fn room_for(files: u64) -> bool {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let wanted = files + 500;
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) if soft >= wanted => true,
+        Ok((_, hard)) => {
+            setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard).is_ok() && hard >= wanted
+        }
+        Err(_) => false,
+    }
+}
+
+/// Has a connection end with a reset when it is dropped.
+///
+/// # Panics
+/// When the system refuses.
+pub fn reset(stream: TcpStream) {
+    let socket = socket2::SockRef::from(&stream);
+    let none = socket.set_linger(Some(Duration::ZERO));
+    none.expect("linger is set");
 }
 
 /// Runs a program with this input.

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_tests::clients::run;
+use weir_tests::clients::{reset, run};
 use weir_tests::lab::Fixture;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -105,14 +105,6 @@ fn a_thousand_connections_at_once_and_none_left() {
     fixture.until("connections", 0);
     assert_eq!(service(&fixture, id)["accepted"].as_u64(), Some(1000));
     fixture.unload();
-}
-
-/// Closes a connection with a reset, as a program that dies with data unread does.
-fn reset(stream: TcpStream) {
-    let socket = socket2::SockRef::from(&stream);
-    socket
-        .set_linger(Some(Duration::ZERO))
-        .expect("linger is set");
 }
 
 /// A client that sends and never reads holds up nobody, itself included.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_tests::clients::{
-    Background, PATIENCE, connect, free_port, listening, nginx, noise, run, until_listening,
+    Background, PATIENCE, connect, free_port, listening, nginx, noise, reset, room_for, run,
+    until_listening,
 };
 use weir_tests::lab::Fixture;
 
@@ -45,13 +46,6 @@ fn until(fixture: &Fixture, id: u64, pointer: &str, wanted: u64) {
             "{pointer} is not {wanted} in {now}"
         );
     }
-}
-
-/// Ends a connection with a reset.
-fn reset(stream: TcpStream) {
-    let socket = socket2::SockRef::from(&stream);
-    let none = socket.set_linger(Some(Duration::ZERO));
-    none.expect("linger is set");
 }
 
 fn socat(address: SocketAddr, input: &[u8]) -> Vec<u8> {
@@ -342,20 +336,6 @@ fn each_allocation_of_a_relay_may_fail() {
     assert!(injected() > at_start, "a connection allocates");
     until(&fixture, id, "/connections", 0);
     fixture.unload();
-}
-
-/// Whether a process may have so many files open, here and in the lab, which this
-/// process starts: as many as the system lets it have, if it has to be.
-fn room_for(connections: u64) -> bool {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let wanted = connections + 500;
-    match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, _)) if soft >= wanted => true,
-        Ok((_, hard)) => {
-            setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard).is_ok() && hard >= wanted
-        }
-        Err(_) => false,
-    }
 }
 
 #[test]

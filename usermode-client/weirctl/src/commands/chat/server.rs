@@ -164,7 +164,7 @@ async fn session(stream: TcpStream, hub: Arc<Hub>) {
             }
         }
     };
-    hub.leave(&key, "gone");
+    hub.leave(&key, "connection lost");
     if thrown_out {
         // It may hear why, if it reads at all; the rest it has lost anyway.
         let told = async { (&stream).write_all(b"! you read too slowly\n").await };
