@@ -2,9 +2,10 @@
 //! run beside a test.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -13,14 +14,26 @@ use crate::lab::Fixture;
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A port of the host that nobody has.
+/// A port of the host that nobody has, and that nobody is given who asks for any:
+/// those are above 32768.
 ///
 /// # Panics
 /// When there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    taken.local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests of other processes start elsewhere.
+    let start = std::process::id().wrapping_mul(7919);
+    for _ in 0..10_000 {
+        let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 20_000) as u16;
+        let free = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+            && UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+        if free {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// Waits until somebody listens on a port of the host.

@@ -7,4 +7,5 @@ pub mod frames;
 pub mod inf;
 pub mod lab;
 pub mod packet;
+pub mod services;
 pub mod truth;

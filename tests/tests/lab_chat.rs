@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use weir_tests::clients::{Background, PATIENCE, connect, reset, room_for};
 use weir_tests::lab::Fixture;
+use weir_tests::services::{sockets, until_no_socket};
 
 /// Members, as long as the system lets one process have so many sockets.
 const MANY: usize = 1000;
@@ -170,14 +171,6 @@ fn all_saw_all(members: &[Member]) {
         }
     }
     assert_eq!(order.len(), members.len());
-}
-
-/// Sockets of the driver: all, and those with a peer.
-fn sockets(fixture: &Fixture) -> (usize, usize) {
-    let list = fixture.json(&["sockets"]);
-    let list = list["sockets"].as_array().expect("a list");
-    let connected = list.iter().filter(|s| s["remote"].is_string());
-    (list.len(), connected.count())
 }
 
 fn size(members: &[Member], room: &str) -> usize {
@@ -384,7 +377,9 @@ fn a_thousand_members_talk_and_a_slow_one_holds_nobody_up() {
     let start = Instant::now();
     let mut crowd = all_come(at, many);
     println!("{many} in after {:.1} s", start.elapsed().as_secs_f64());
-    assert_eq!(sockets(&fixture).1, many);
+    let list = sockets(&fixture);
+    let connected = list.iter().filter(|s| s["remote"].is_string());
+    assert_eq!(connected.count(), many);
     all_are_heard(&mut crowd, &["m7"]);
     // A name is one member's, whatever its case.
     let mut second = connect(at);
@@ -411,9 +406,6 @@ fn a_thousand_members_talk_and_a_slow_one_holds_nobody_up() {
         assert!(member.has("! the server stops"), "{}", member.name);
     }
     let _rest = server.output();
-    let deadline = Instant::now() + PATIENCE;
-    while sockets(&fixture) != (0, 0) {
-        assert!(Instant::now() < deadline, "sockets are left");
-    }
+    until_no_socket(&fixture);
     fixture.unload();
 }

@@ -5,29 +5,13 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_tests::clients::{reset, run};
+use weir_tests::clients::{PATIENCE, connect, reset, run};
 use weir_tests::lab::Fixture;
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use weir_tests::services::{self, service};
 
 /// Starts an echo service and returns its id and where it listens.
 fn start(fixture: &Fixture, transport: &str, address: &str) -> (u64, SocketAddr) {
-    let started = fixture.json(&["service", "start", "echo", transport, address]);
-    let id = started["id"].as_u64().expect("an id");
-    let at = started["address"]
-        .as_str()
-        .expect("an address")
-        .parse()
-        .expect("an address");
-    (id, at)
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the service accepts");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a timeout is set");
-    stream
+    services::start(fixture, &["echo", transport, address])
 }
 
 /// What nc gets back for what it sends.
@@ -35,16 +19,6 @@ fn nc(options: &[&str], address: SocketAddr, text: &[u8]) -> Vec<u8> {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let arguments = [options, &[&host, &port]].concat();
     run("nc", &arguments, text).stdout
-}
-
-fn service(fixture: &Fixture, id: u64) -> Value {
-    let list = fixture.json(&["service", "list"]);
-    let services = list["services"].as_array().expect("a list");
-    services
-        .iter()
-        .find(|s| s["id"].as_u64() == Some(id))
-        .expect("the service is listed")
-        .clone()
 }
 
 #[test]

@@ -8,45 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weir_tests::clients::{
-    Background, PATIENCE, connect, free_port, listening, nginx, noise, reset, room_for, run,
-    until_listening,
+    Background, PATIENCE, connect, free_port, listening, nginx, noise, reset, run, until_listening,
 };
 use weir_tests::lab::Fixture;
-
-/// Starts a service: its id, and where it listens.
-fn start(fixture: &Fixture, arguments: &[&str]) -> (u64, SocketAddr) {
-    let started = fixture.json(&[&["service", "start"], arguments].concat());
-    let id = started["id"].as_u64().expect("an id");
-    let at = started["address"].as_str().expect("an address");
-    (id, at.parse().expect("an address"))
-}
-
-fn relay(fixture: &Fixture, transport: &str, at: &str, to: u16) -> (u64, SocketAddr) {
-    let to = format!("127.0.0.1:{to}");
-    start(fixture, &["relay", transport, at, "--to", &to])
-}
-
-fn service(fixture: &Fixture, id: u64) -> Value {
-    let list = fixture.json(&["service", "list"]);
-    let services = list["services"].as_array().expect("a list");
-    let found = services.iter().find(|s| s["id"].as_u64() == Some(id));
-    found.expect("the service is listed").clone()
-}
-
-/// Waits for a number of a service.
-fn until(fixture: &Fixture, id: u64, pointer: &str, wanted: u64) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let now = service(fixture, id);
-        if now.pointer(pointer).and_then(Value::as_u64) == Some(wanted) {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{pointer} is not {wanted} in {now}"
-        );
-    }
-}
+use weir_tests::services::{relay, service, start, until};
 
 fn socat(address: SocketAddr, input: &[u8]) -> Vec<u8> {
     let target = match address {
@@ -335,54 +300,5 @@ fn each_allocation_of_a_relay_may_fail() {
     }
     assert!(injected() > at_start, "a connection allocates");
     until(&fixture, id, "/connections", 0);
-    fixture.unload();
-}
-
-#[test]
-fn ten_thousand_connections_are_held_and_each_answers() {
-    let many: usize = if room_for(10_000) { 10_000 } else { 400 };
-    println!("{many} connections");
-    let fixture = Fixture::weir("services-held");
-    let (id, at) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
-    let mut open: Vec<TcpStream> = (0..many).map(|_| connect(at)).collect();
-    for (number, stream) in open.iter_mut().enumerate() {
-        write!(stream, "{number:08}").expect("it takes data");
-    }
-    for (number, stream) in open.iter_mut().enumerate() {
-        let mut back = [0; 8];
-        stream.read_exact(&mut back).expect("it answers");
-        assert_eq!(back, *format!("{number:08}").as_bytes());
-    }
-    assert_eq!(fixture.status("connections"), many as u64);
-    drop(open);
-    until(&fixture, id, "/connections", 0);
-    fixture.unload();
-}
-
-#[test]
-fn connections_that_come_and_go_leave_nothing() {
-    let fixture = Fixture::weir("services-churn");
-    let (id, at) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
-    let allocated = || fixture.ask(&json!({"cmd": "status"}))["pool"].clone();
-    let round = |count: usize| {
-        for number in 0..count {
-            let mut stream = connect(at);
-            if number % 3 == 0 {
-                stream.write_all(b"x").expect("it takes data");
-                stream.read_exact(&mut [0]).expect("it answers");
-            }
-            if number % 2 == 0 {
-                reset(stream);
-            }
-        }
-        until(&fixture, id, "/connections", 0);
-    };
-    round(200);
-    let before = allocated();
-    round(3000);
-    assert_eq!(allocated(), before, "the driver's pool, by tag");
-    // Those that were reset at once may have gone before anybody took them.
-    let accepted = service(&fixture, id)["accepted"].as_u64().unwrap_or(0);
-    assert!((1600..=3200).contains(&accepted), "{accepted}");
     fixture.unload();
 }

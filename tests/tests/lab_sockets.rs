@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use weir_lab_harness::windows_path;
@@ -13,23 +13,7 @@ use weir_tests::clients::{
     Background, PATIENCE, connect, free_port, listening, noise, run, until_listening,
 };
 use weir_tests::lab::{Fixture, SERVICE, config, weir_sys};
-
-fn sockets(fixture: &Fixture) -> Vec<Value> {
-    let list = fixture.json(&["sockets"]);
-    list["sockets"].as_array().expect("a list").clone()
-}
-
-/// Waits until the driver has no socket left.
-fn until_none(fixture: &Fixture) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let left = sockets(fixture);
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{left:?}");
-    }
-}
+use weir_tests::services::{sockets, until_no_socket};
 
 #[test]
 fn nc_and_weirctl_talk_and_each_may_end_first() {
@@ -55,7 +39,7 @@ fn nc_and_weirctl_talk_and_each_may_end_first() {
     server.tell(b"from nc");
     assert_eq!(client.output(), b"from nc");
     assert!(server.output() == text, "what weirctl sent");
-    until_none(&fixture);
+    until_no_socket(&fixture);
     fixture.unload();
 }
 
@@ -86,7 +70,7 @@ fn names_are_resolved_and_what_cannot_be_is_said() {
         let (code, said) = fixture.fails(arguments);
         assert!(code != 0 && !said.trim().is_empty(), "{arguments:?}");
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
-        until_none(&fixture);
+        until_no_socket(&fixture);
     }
     fixture.unload();
 }
@@ -203,7 +187,7 @@ fn openssl_is_spoken_to_on_both_sides() {
         }
     }
     drop(server);
-    until_none(&fixture);
+    until_no_socket(&fixture);
     fixture.unload();
 }
 
@@ -273,7 +257,7 @@ fn groups_and_broadcasts_reach_and_come_from_python() {
         String::from_utf8_lossy(&sent.stderr)
     );
     assert_eq!(python.output(), b"to all");
-    until_none(&fixture);
+    until_no_socket(&fixture);
     fixture.unload();
 }
 
@@ -311,7 +295,7 @@ fn the_list_says_what_ss_says_and_a_killed_program_leaves_nothing() {
     }
     listener.kill();
     datagrams.kill();
-    until_none(&fixture);
+    until_no_socket(&fixture);
     let gone = peer.read(&mut got);
     assert!(!matches!(gone, Ok(1..)), "{gone:?}");
     let seen = listening();
@@ -380,7 +364,7 @@ fn a_rule_refuses_a_peer_of_a_conditional_listener() {
     });
     assert!(refused.is_err(), "{refused:?}");
     listener.kill();
-    until_none(&fixture);
+    until_no_socket(&fixture);
     fixture.unload();
 }
 
@@ -414,6 +398,6 @@ fn a_stream_works_on_wines_own_wsk_too() {
     assert!(said.contains("NOT_SUPPORTED"), "{said}");
     let events = fixture.lab.events();
     assert!(events.iter().any(|event| event.0["provider"] == "wine"));
-    until_none(&fixture);
+    until_no_socket(&fixture);
     fixture.unload();
 }
