@@ -23,6 +23,8 @@ mod lock;
 mod model;
 pub mod net;
 pub mod owners;
+#[cfg(test)]
+mod sharing_tests;
 // Nobody has operations without a system and without a driver in memory.
 #[cfg(any(windows, test, feature = "fake"))]
 mod slot;

@@ -115,6 +115,8 @@ pub struct DriverStatus {
     pub services: u32,
     /// Connections of all services.
     pub connections: u32,
+    /// Handles in the role of a socket.
+    pub sockets: u32,
     /// Which parts are up.
     pub flags: StatusFlags,
     /// NDIS version of the filter (major, minor), once it is registered.
@@ -142,6 +144,7 @@ impl From<StatusReply> for DriverStatus {
             alarms: reply.alarms,
             services: reply.services,
             connections: reply.connections,
+            sockets: reply.sockets,
             flags: StatusFlags::from_bits_truncate(reply.flags),
             ndis: (ndis != 0).then_some((ndis >> 16, ndis & 0xffff)),
         }

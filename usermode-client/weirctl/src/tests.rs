@@ -61,6 +61,15 @@ fn status_and_version() {
         (&json!(1), &json!(true))
     );
     assert_eq!(object["uptime_seconds"], json!(90.5));
+    assert_eq!(object["sockets"], json!(0));
+    assert!(
+        text.contains("sockets      ready, 0 open by programs\n"),
+        "{text}"
+    );
+    let device = open(&driver);
+    let at = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let _socket = weir_client::net::UdpSocket::bind(&device, at).expect("binds");
+    assert_eq!(json_of(&driver, "status")["sockets"], json!(1));
 
     assert_eq!(json_of(&driver, "version")["compatible"], json!(true));
     driver.speak(2);

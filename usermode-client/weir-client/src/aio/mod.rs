@@ -5,8 +5,12 @@
 //! kernel has: a read that was started stays with its stream, what it brings is
 //! for the next, and a connection is for the next accept.
 //!
-//! At most one task may wait to read of a socket, and one to write; of two, the
-//! one that came last is woken.
+//! Any number of tasks may wait for a connection or a datagram. Of a stream, as
+//! its traits have it, one task may wait to read and one to write; of two, the one
+//! that came last is woken.
+//!
+//! A waker is called on a worker, which serves others too: one that runs the task
+//! at once keeps them waiting for as long as that takes.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,7 +29,7 @@ use crate::net::{OpenOptions, Received};
 use crate::socket::datagram::Datagrams;
 use crate::socket::listener::Listener;
 use crate::socket::stream::Stream;
-use crate::socket::{Net, Opening, Socket};
+use crate::socket::{Net, Socket};
 
 async fn opened(net: &Net, spec: &weir_abi::SocketSpec, doing: Doing) -> Result<Socket, Error> {
     let mut opening = net.open(spec, doing)?;
@@ -173,20 +177,6 @@ impl std::fmt::Debug for TcpListener {
     }
 }
 
-/// An accept of a task: leaves what it started to the next when it goes.
-struct Accept<'a> {
-    listener: &'a Listener,
-    opening: Option<Opening>,
-}
-
-impl Drop for Accept<'_> {
-    fn drop(&mut self) {
-        if let Some(opening) = self.opening.take() {
-            self.listener.leave(opening);
-        }
-    }
-}
-
 impl TcpListener {
     /// Listens on an address of this machine; port 0 lets the driver choose.
     pub async fn bind(device: &Device, at: SocketAddr) -> Result<TcpListener, Error> {
@@ -226,14 +216,12 @@ impl TcpListener {
         self.socket().local_addr()
     }
 
-    /// Waits for a connection. A future that is dropped loses none: the one that
-    /// comes goes to the next accept. Any number of tasks may wait.
+    /// Waits for a connection. Any number of tasks may wait, and a future that is
+    /// dropped loses none: what comes is for another that waits, or the next
+    /// accept. Connections nobody has taken are closed with the listener.
     pub async fn accept(&self) -> Result<TcpStream, Error> {
-        let mut accept = Accept {
-            listener: &self.listener,
-            opening: None,
-        };
-        let stream = poll_fn(|cx| self.listener.poll_accept(&mut accept.opening, cx)).await?;
+        let mut place = self.listener.place();
+        let stream = poll_fn(|cx| self.listener.poll_accept(&mut place, cx)).await?;
         Ok(TcpStream::from_stream(Arc::new(stream)))
     }
 }
@@ -294,9 +282,11 @@ impl UdpSocket {
         self.socket().local_addr()
     }
 
-    /// Receives a datagram; what `buf` has no room for is lost, and told.
+    /// Receives a datagram; what `buf` has no room for is lost, and told. Any
+    /// number of tasks may wait, and a future that is dropped loses none.
     pub async fn recv_from(&self, buf: &mut [u8]) -> Result<Received, Error> {
-        poll_fn(|cx| self.datagrams.poll_recv(cx, buf)).await
+        let mut place = self.datagrams.place();
+        poll_fn(|cx| self.datagrams.poll_recv(&mut place, cx, buf)).await
     }
 
     /// Sends a datagram to an address. Once started it is sent, whether or not

@@ -19,8 +19,8 @@ use crate::socket::stream::Stream;
 /// A TCP connection of the kernel's.
 ///
 /// `Read` and `Write` are for `&TcpStream` too, so one thread can read while
-/// another writes; a clone is the same connection. Two reads at once go one
-/// after the other.
+/// another writes; a clone is the same connection, with the same time limits.
+/// What comes goes to one of several threads that read at once.
 ///
 /// A write returns when its bytes are in the stream's window (up to 256 KiB on
 /// their way to the transport); what fails there is told by the next write, by
@@ -120,7 +120,7 @@ impl TcpStream {
 
     /// How long a write waits for room, a flush and a shutdown for the
     /// transport; `None`: without an end. A write that is given up has written
-    /// nothing.
+    /// nothing; a shutdown that is given up goes on, and can be waited for again.
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         lock(&self.timeouts).write = timeout;
     }

@@ -1,13 +1,14 @@
 //! A UDP socket.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use weir_abi::{DatagramFlags, DatagramRecord, datagram_read, limits};
 use zerocopy::IntoBytes;
 
+use super::waiters::{Place, Waiters, Wakes, wait_for};
 use super::{Socket, failed};
 use crate::buffers::LARGE;
 use crate::channel::{Completion, Pending};
@@ -29,10 +30,12 @@ pub struct Received {
 }
 
 /// A socket for datagrams. At most one read is outstanding; it belongs to the
-/// socket, so what it brings is never lost.
+/// socket, so what it brings is never lost. Any number of threads and tasks may
+/// receive.
 pub(crate) struct Datagrams {
     socket: Socket,
     reading: Mutex<Option<Box<dyn Pending>>>,
+    readers: Arc<Waiters>,
 }
 
 /// A send under way.
@@ -43,10 +46,11 @@ pub(crate) struct Sending {
 }
 
 impl Datagrams {
-    pub(crate) const fn new(socket: Socket) -> Datagrams {
+    pub(crate) fn new(socket: Socket) -> Datagrams {
         Datagrams {
             socket,
             reading: Mutex::new(None),
+            readers: Waiters::new(Wakes::First),
         }
     }
 
@@ -81,49 +85,45 @@ impl Datagrams {
         received
     }
 
-    /// Receives a datagram. When the time is over the read is cancelled, and a
-    /// datagram that came all the same is the answer.
+    /// A place among those that wait for a datagram.
+    pub(crate) fn place(&self) -> Place<'_> {
+        self.readers.place()
+    }
+
+    /// Receives a datagram. When the time is over the read stays, and the
+    /// datagram it brings is for the next.
     pub(crate) fn recv(
         &self,
         buf: &mut [u8],
         timeout: Option<Duration>,
     ) -> Result<Received, Error> {
-        let mut reading = lock(&self.reading);
-        let pending = self.begin(&mut reading)?;
-        let (completion, late) = match pending.wait(timeout) {
-            Some(completion) => (completion, false),
-            None => {
-                pending.cancel();
-                loop {
-                    if let Some(completion) = pending.wait(None) {
-                        break (completion, true);
-                    }
-                }
-            }
-        };
-        *reading = None;
-        drop(reading);
-        match self.settle(completion, buf) {
-            Err(Error::Socket { failure, .. }) if late && failure.is_cancelled() => {
-                Err(Error::TimedOut {
-                    doing: Doing::Receiving,
-                    after: timeout.unwrap_or_default(),
-                })
-            }
-            other => other,
-        }
+        let mut place = self.place();
+        let received = wait_for(timeout, |cx| self.poll_recv(&mut place, cx, buf));
+        received.unwrap_or_else(|| {
+            Err(Error::TimedOut {
+                doing: Doing::Receiving,
+                after: timeout.unwrap_or_default(),
+            })
+        })
     }
 
     /// As [`Datagrams::recv`], for a task.
     pub(crate) fn poll_recv(
         &self,
+        place: &mut Place<'_>,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<Result<Received, Error>> {
+        place.sleep(cx);
+        let waker = Waker::from(Arc::clone(&self.readers));
+        let mut cx = Context::from_waker(&waker);
         let mut reading = lock(&self.reading);
-        let completion = ready!(self.begin(&mut reading)?.poll(cx));
+        let completion = ready!(self.begin(&mut reading)?.poll(&mut cx));
         *reading = None;
         drop(reading);
+        place.served();
+        // Whoever waits next has to start the next read.
+        self.readers.ring();
         Poll::Ready(self.settle(completion, buf))
     }
 

@@ -1,30 +1,35 @@
 //! A TCP listener.
 
-use std::sync::Mutex;
-use std::task::{Context, Poll};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use weir_abi::SocketAcceptRequest;
 
 use super::stream::Stream;
+use super::waiters::{Place, Waiters, Wakes, wait_for};
 use super::{Opening, Socket};
 use crate::error::Error;
 use crate::kind::Doing;
 use crate::lock::lock;
 
-/// A listening socket, and accepts that were started and not waited out.
+/// A listening socket and its accepts under way. These are the listener's, one
+/// for each that waits: a wait that is given up leaves its accept, and the
+/// connection that comes to it is for whoever waits then, or comes next. Those
+/// that nobody has taken when the listener goes are closed with it.
 pub(crate) struct Listener {
     socket: Socket,
-    /// A wait that was given up leaves its accept here, with the connection that
-    /// may have come to it.
-    started: Mutex<Vec<Opening>>,
+    started: Mutex<VecDeque<Opening>>,
+    waiters: Arc<Waiters>,
 }
 
 impl Listener {
-    pub(crate) const fn new(socket: Socket) -> Listener {
+    pub(crate) fn new(socket: Socket) -> Listener {
         Listener {
             socket,
-            started: Mutex::new(Vec::new()),
+            started: Mutex::default(),
+            waiters: Waiters::new(Wakes::First),
         }
     }
 
@@ -32,58 +37,57 @@ impl Listener {
         &self.socket
     }
 
-    /// An accept under way: one that was left, or a new one.
-    pub(crate) fn begin(&self) -> Result<Opening, Error> {
-        if let Some(left) = lock(&self.started).pop() {
-            return Ok(left);
-        }
-        let request = SocketAcceptRequest::new(self.socket.id());
-        Opening::start(self.socket.net(), &request, Doing::Accepting)
+    /// A place among those that wait for a connection.
+    pub(crate) fn place(&self) -> Place<'_> {
+        self.waiters.place()
     }
 
-    /// Leaves an accept to who comes next.
-    pub(crate) fn leave(&self, opening: Opening) {
-        lock(&self.started).push(opening);
+    fn start(&self) -> Result<Opening, Error> {
+        let request = SocketAcceptRequest::new(self.socket.id());
+        Opening::start(self.socket.net(), &request, Doing::Accepting)
     }
 
     /// Waits for a connection, at most for `timeout`; `None` when the time is
     /// over. None is lost: it goes to who accepts next.
     pub(crate) fn accept(&self, timeout: Option<Duration>) -> Result<Option<Stream>, Error> {
-        let mut opening = self.begin()?;
-        match opening.wait(timeout) {
-            Some(socket) => Ok(Some(Stream::new(socket?))),
-            None => {
-                self.leave(opening);
-                Ok(None)
-            }
-        }
+        let mut place = self.place();
+        wait_for(timeout, |cx| self.poll_accept(&mut place, cx)).transpose()
     }
 
     /// As [`Listener::accept`], for a task.
     pub(crate) fn poll_accept(
         &self,
-        opening: &mut Option<Opening>,
+        place: &mut Place<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Stream, Error>> {
-        if opening.is_none() {
-            *opening = Some(self.begin()?);
-        }
-        let Some(started) = opening else {
-            return Poll::Pending;
-        };
-        match started.poll(cx) {
-            Poll::Ready(socket) => {
-                *opening = None;
-                Poll::Ready(socket.map(Stream::new))
+        place.sleep(cx);
+        let waker = Waker::from(Arc::clone(&self.waiters));
+        let mut cx = Context::from_waker(&waker);
+        let mut started = lock(&self.started);
+        let mut at = 0;
+        loop {
+            if at == started.len() {
+                // Each that waits has one under way.
+                if at >= self.waiters.places() {
+                    return Poll::Pending;
+                }
+                started.push_back(self.start()?);
             }
-            Poll::Pending => Poll::Pending,
+            if let Some(opening) = started.get_mut(at)
+                && let Poll::Ready(socket) = opening.poll(&mut cx)
+            {
+                started.remove(at);
+                place.served();
+                return Poll::Ready(socket.map(Stream::new));
+            }
+            at += 1;
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // These are on handles of their own; each cancels when it goes.
+        // These are on handles of their own; each cancels and closes when it goes.
         lock(&self.started).clear();
         if let Some(channel) = self.socket.take_channel() {
             channel.cancel();

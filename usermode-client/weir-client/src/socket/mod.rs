@@ -7,6 +7,7 @@ mod linger;
 mod list;
 pub(crate) mod listener;
 pub(crate) mod stream;
+pub(crate) mod waiters;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -89,13 +90,6 @@ impl Opening {
     pub(crate) fn wait_or_cancel(mut self, timeout: Option<Duration>) -> Result<Socket, Error> {
         let reply = self.call.wait_or_cancel(timeout);
         self.done(reply)
-    }
-
-    /// Waits for the socket, at most for `timeout`. `None` when the time is
-    /// over; it may be waited for again.
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> Option<Result<Socket, Error>> {
-        let reply = self.call.wait(timeout)?;
-        Some(self.done(reply))
     }
 
     /// The socket if it is there; else the task is woken when it is.

@@ -1,21 +1,25 @@
 //! A TCP stream: bytes both ways, for threads and for tasks.
 //!
 //! At most one read is outstanding. It belongs to the stream, not to who waits:
-//! a future that is dropped leaves it, and what it brings is there for the next.
+//! a wait that is given up leaves it, and what it brings is there for the next.
 //! Writes are taken into buffers of the stream and done in order, a window of
 //! them outstanding at once, so that a write doesn't wait for the peer's
 //! acknowledgement before the next starts; what fails is told by the next write,
 //! or by a flush.
+//!
+//! A thread waits as a task does, without a lock: one that waits holds up neither
+//! the task nor the thread that has another clone.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use weir_abi::{ShutdownHow, SocketShutdownRequest, status};
 
 use super::call::Call;
+use super::waiters::{Waiters, Wakes, wait_for};
 use super::{Socket, failed, linger};
 use crate::buffers::LARGE;
 use crate::channel::{Completion, Pending};
@@ -32,7 +36,11 @@ const WINDOW_BYTES: usize = 256 * 1024;
 pub(crate) struct Stream {
     socket: Socket,
     reading: Mutex<Reading>,
+    /// Who waits for the read.
+    readers: Arc<Waiters>,
     writing: Mutex<Writing>,
+    /// Who waits for writes or the shutdown.
+    writers: Arc<Waiters>,
     /// Nothing is left to be said to the peer: shut down and ended, or aborted.
     over: AtomicBool,
 }
@@ -76,32 +84,41 @@ impl Reading {
         Some(n)
     }
 
-    /// What can be answered at once, else the read that is outstanding.
-    fn begin(&mut self, socket: &Socket, buf: &mut [u8]) -> Result<Begun<'_>, Error> {
+    /// Answers with what is there, else when the read that is outstanding ends.
+    fn poll(
+        &mut self,
+        socket: &Socket,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<Result<usize, Error>> {
         // The driver refuses a read of nothing: its answer would be the end's.
         if buf.is_empty() {
-            return Ok(Begun::Done(0));
+            return Poll::Ready(Ok(0));
         }
         if let Some(n) = self.take(socket, buf) {
-            return Ok(Begun::Done(n));
+            return Poll::Ready(Ok(n));
         }
         if self.ended {
-            return Ok(Begun::Done(0));
+            return Poll::Ready(Ok(0));
         }
-        if self.pending.is_none() {
-            let buffer = socket.buffers().take(buf.len());
-            let read = socket.channel()?.read(buffer);
-            self.pending = Some(read.map_err(|e| failed(Doing::Receiving, e))?);
-        }
-        self.pending
-            .as_mut()
-            .map(Begun::Wait)
-            .ok_or(Error::AfterShutdown)
+        let mut pending = match self.pending.take() {
+            Some(pending) => pending,
+            None => {
+                let buffer = socket.buffers().take(buf.len());
+                let read = socket.channel()?.read(buffer);
+                read.map_err(|e| failed(Doing::Receiving, e))?
+            }
+        };
+        let Poll::Ready(completion) = pending.poll(cx) else {
+            self.pending = Some(pending);
+            return Poll::Pending;
+        };
+        self.settle(socket, completion)?;
+        Poll::Ready(Ok(self.take(socket, buf).unwrap_or(0)))
     }
 
     /// Takes the end of the read.
     fn settle(&mut self, socket: &Socket, completion: Completion) -> Result<(), Error> {
-        self.pending = None;
         match completion.result {
             Ok(len) => {
                 tracing::trace!(id = socket.id(), len, "received");
@@ -116,11 +133,6 @@ impl Reading {
             }
         }
     }
-}
-
-enum Begun<'a> {
-    Done(usize),
-    Wait(&'a mut Box<dyn Pending>),
 }
 
 impl Writing {
@@ -193,27 +205,7 @@ impl Writing {
         }
     }
 
-    /// Waits until `enough`, the oldest first. False when the time is over.
-    fn wait_until(
-        &mut self,
-        socket: &Socket,
-        deadline: Option<Instant>,
-        enough: impl Fn(&Self) -> bool,
-    ) -> bool {
-        self.reap(socket);
-        while !enough(self) {
-            let Some((oldest, _)) = self.flight.front_mut() else {
-                return true;
-            };
-            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            match oldest.wait(left) {
-                Some(completion) => self.settle(socket, completion),
-                None => return false,
-            }
-        }
-        true
-    }
-
+    /// Ready when `enough`; the oldest ends first.
     fn poll_until(
         &mut self,
         socket: &Socket,
@@ -232,10 +224,6 @@ impl Writing {
     }
 }
 
-fn deadline(timeout: Option<Duration>) -> Option<Instant> {
-    timeout.and_then(|t| Instant::now().checked_add(t))
-}
-
 fn too_late(doing: Doing, timeout: Option<Duration>) -> Error {
     Error::TimedOut {
         doing,
@@ -248,7 +236,9 @@ impl Stream {
         Stream {
             socket,
             reading: Mutex::default(),
+            readers: Waiters::new(Wakes::All),
             writing: Mutex::default(),
+            writers: Waiters::new(Wakes::All),
             over: AtomicBool::new(false),
         }
     }
@@ -257,31 +247,15 @@ impl Stream {
         &self.socket
     }
 
-    /// Reads; 0 is the end. When the time is over the read is cancelled, and if
-    /// it brought something all the same, that is the answer.
+    /// Reads; 0 is the end. When the time is over the read stays, and what it
+    /// brings is for the next.
     pub(crate) fn read(&self, buf: &mut [u8], timeout: Option<Duration>) -> Result<usize, Error> {
-        let mut reading = lock(&self.reading);
-        let (completion, late) = match reading.begin(&self.socket, buf)? {
-            Begun::Done(n) => return Ok(n),
-            Begun::Wait(pending) => match pending.wait(timeout) {
-                Some(completion) => (completion, false),
-                None => {
-                    pending.cancel();
-                    loop {
-                        if let Some(completion) = pending.wait(None) {
-                            break (completion, true);
-                        }
-                    }
-                }
-            },
-        };
-        match reading.settle(&self.socket, completion) {
-            Ok(()) => Ok(reading.take(&self.socket, buf).unwrap_or(0)),
-            Err(Error::Socket { failure, .. }) if late && failure.is_cancelled() => {
-                Err(too_late(Doing::Receiving, timeout))
-            }
-            Err(error) => Err(error),
-        }
+        let place = self.readers.place();
+        let read = wait_for(timeout, |cx| {
+            place.sleep(cx);
+            self.reading(buf)
+        });
+        read.unwrap_or_else(|| Err(too_late(Doing::Receiving, timeout)))
     }
 
     /// As [`Stream::read`], for a task.
@@ -290,110 +264,123 @@ impl Stream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<Result<usize, Error>> {
-        let mut reading = lock(&self.reading);
-        let completion = match reading.begin(&self.socket, buf)? {
-            Begun::Done(n) => return Poll::Ready(Ok(n)),
-            Begun::Wait(pending) => ready!(pending.poll(cx)),
-        };
-        reading.settle(&self.socket, completion)?;
-        Poll::Ready(Ok(reading.take(&self.socket, buf).unwrap_or(0)))
+        self.readers.sleep_task(cx);
+        self.reading(buf)
     }
 
-    /// Takes bytes to be sent; waits while the window is full. When the time is
-    /// over none of `buf` was taken.
-    pub(crate) fn write(&self, buf: &[u8], timeout: Option<Duration>) -> Result<usize, Error> {
-        let mut writing = lock(&self.writing);
-        writing.check_open()?;
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        let len = buf.len().min(LARGE);
-        if !writing.wait_until(&self.socket, deadline(timeout), |w| w.has_room(len)) {
-            return Err(too_late(Doing::Sending, timeout));
-        }
-        writing.check()?;
-        writing.begin(&self.socket, buf)
+    fn reading(&self, buf: &mut [u8]) -> Poll<Result<usize, Error>> {
+        let waker = Waker::from(Arc::clone(&self.readers));
+        let mut cx = Context::from_waker(&waker);
+        lock(&self.reading).poll(&self.socket, &mut cx, buf)
     }
 
-    /// As [`Stream::write`], for a task.
-    pub(crate) fn poll_write(
+    /// Does `step` until it is done, at most for `timeout`.
+    fn wait<T>(
         &self,
+        doing: Doing,
+        timeout: Option<Duration>,
+        step: impl Fn(&mut Writing, &mut Context<'_>) -> Poll<Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let place = self.writers.place();
+        let done = wait_for(timeout, |cx| {
+            place.sleep(cx);
+            self.step(&step)
+        });
+        done.unwrap_or_else(|| Err(too_late(doing, timeout)))
+    }
+
+    fn poll<T>(
+        &self,
+        cx: &Context<'_>,
+        step: impl Fn(&mut Writing, &mut Context<'_>) -> Poll<Result<T, Error>>,
+    ) -> Poll<Result<T, Error>> {
+        self.writers.sleep_task(cx);
+        self.step(step)
+    }
+
+    fn step<T>(
+        &self,
+        step: impl Fn(&mut Writing, &mut Context<'_>) -> Poll<Result<T, Error>>,
+    ) -> Poll<Result<T, Error>> {
+        let waker = Waker::from(Arc::clone(&self.writers));
+        step(&mut lock(&self.writing), &mut Context::from_waker(&waker))
+    }
+
+    fn writes(
+        &self,
+        writing: &mut Writing,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<Result<usize, Error>> {
-        let mut writing = lock(&self.writing);
         writing.check_open()?;
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
         let len = buf.len().min(LARGE);
         ready!(writing.poll_until(&self.socket, cx, |w| w.has_room(len)));
-        writing.check()?;
+        writing.check_open()?;
         Poll::Ready(writing.begin(&self.socket, buf))
     }
 
-    /// Waits until the transport has taken all that was written.
-    pub(crate) fn flush(&self, timeout: Option<Duration>) -> Result<(), Error> {
-        let mut writing = lock(&self.writing);
-        let all = |w: &Writing| w.flight.is_empty();
-        if !writing.wait_until(&self.socket, deadline(timeout), all) {
-            return Err(too_late(Doing::Sending, timeout));
-        }
-        writing.check()
+    /// Takes bytes to be sent; waits while the window is full. When the time is
+    /// over none of `buf` was taken.
+    pub(crate) fn write(&self, buf: &[u8], timeout: Option<Duration>) -> Result<usize, Error> {
+        self.wait(Doing::Sending, timeout, |w, cx| self.writes(w, cx, buf))
     }
 
-    /// As [`Stream::flush`], for a task.
-    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut writing = lock(&self.writing);
+    /// As [`Stream::write`], for a task.
+    pub(crate) fn poll_write(&self, cx: &Context<'_>, buf: &[u8]) -> Poll<Result<usize, Error>> {
+        self.poll(cx, |w, cx| self.writes(w, cx, buf))
+    }
+
+    fn flushes(&self, writing: &mut Writing, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         ready!(writing.poll_until(&self.socket, cx, |w| w.flight.is_empty()));
         Poll::Ready(writing.check())
     }
 
-    /// Ends the sending direction after all that was written; what the peer
-    /// sends may still be read. Done again, it does nothing.
-    pub(crate) fn shutdown(&self, timeout: Option<Duration>) -> Result<(), Error> {
-        self.flush(timeout)?;
-        let mut writing = lock(&self.writing);
-        if writing.shut {
-            return Ok(());
-        }
-        let mut call = self.closing(&mut writing)?;
-        let result = call.wait_or_cancel(timeout);
-        self.shut(&mut writing, result.map(drop))
+    /// Waits until the transport has taken all that was written.
+    pub(crate) fn flush(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.wait(Doing::Sending, timeout, |w, cx| self.flushes(w, cx))
     }
 
-    /// As [`Stream::shutdown`], for a task.
-    pub(crate) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        ready!(self.poll_flush(cx))?;
-        let mut writing = lock(&self.writing);
+    /// As [`Stream::flush`], for a task.
+    pub(crate) fn poll_flush(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll(cx, |w, cx| self.flushes(w, cx))
+    }
+
+    fn closes(&self, writing: &mut Writing, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        ready!(self.flushes(writing, cx))?;
         if writing.shut {
             return Poll::Ready(Ok(()));
         }
-        let mut call = self.closing(&mut writing)?;
-        match call.poll(cx) {
-            Poll::Ready(result) => Poll::Ready(self.shut(&mut writing, result.map(drop))),
-            Poll::Pending => {
-                writing.closing = Some(call);
-                Poll::Pending
+        let mut call = match writing.closing.take() {
+            Some(call) => call,
+            None => {
+                let request = SocketShutdownRequest::new(ShutdownHow::Send);
+                Call::start(self.socket.channel()?, &request, Doing::ShuttingDown)?
             }
-        }
-    }
-
-    /// The shutdown under way, started if there is none.
-    fn closing(&self, writing: &mut Writing) -> Result<Call<SocketShutdownRequest>, Error> {
-        if let Some(call) = writing.closing.take() {
-            return Ok(call);
-        }
-        let request = SocketShutdownRequest::new(ShutdownHow::Send);
-        Call::start(self.socket.channel()?, &request, Doing::ShuttingDown)
-    }
-
-    fn shut(&self, writing: &mut Writing, result: Result<(), Error>) -> Result<(), Error> {
+        };
+        let Poll::Ready(result) = call.poll(cx) else {
+            writing.closing = Some(call);
+            return Poll::Pending;
+        };
         if result.is_ok() {
             writing.shut = true;
             tracing::debug!(id = self.socket.id(), "shut down");
         }
-        result
+        Poll::Ready(result.map(drop))
+    }
+
+    /// Ends the sending direction after all that was written; what the peer
+    /// sends may still be read. Done again, it does nothing; when the time is
+    /// over it goes on, and may be waited for again.
+    pub(crate) fn shutdown(&self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.wait(Doing::ShuttingDown, timeout, |w, cx| self.closes(w, cx))
+    }
+
+    /// As [`Stream::shutdown`], for a task.
+    pub(crate) fn poll_close(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll(cx, |w, cx| self.closes(w, cx))
     }
 
     /// Ends the connection at once with a reset; what is under way is lost.

@@ -35,6 +35,7 @@ struct Status {
     alarms: u64,
     services: u32,
     connections: u32,
+    sockets: u32,
 }
 
 impl View for Status {
@@ -52,7 +53,12 @@ impl View for Status {
                 .as_deref()
                 .map_or(String::new(), |v| format!(", NDIS {v}"))
         )?;
-        writeln!(out, "sockets      {}", yes(self.wsk_ready))?;
+        writeln!(
+            out,
+            "sockets      {}, {} open by programs",
+            yes(self.wsk_ready),
+            self.sockets
+        )?;
         writeln!(out, "adapters     {}", self.adapters)?;
         writeln!(out, "captures     {}", self.readers)?;
         if self.diverters > 0 || self.writers > 0 {
@@ -112,6 +118,7 @@ pub(crate) fn status(device: &Device, out: &mut Output<'_>) -> Result<(), CtlErr
         alarms: status.alarms,
         services: status.services,
         connections: status.connections,
+        sockets: status.sockets,
     })?;
     Ok(())
 }
