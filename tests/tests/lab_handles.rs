@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_lab_harness::windows_path;
+use weir_lab_harness::{Config, windows_path};
+use weir_tests::clients::{Background, noise, run};
 use weir_tests::lab::{Fixture, SERVICE, config, root, weir_sys};
 
 fn probe(fixture: &Fixture, arguments: &[&str]) -> Command {
@@ -136,24 +137,24 @@ fn host_echo() -> std::net::SocketAddr {
     address
 }
 
+/// A lab of another configuration, with the driver in it.
+fn configured(name: &str, change: impl FnOnce(&mut Config)) -> Fixture {
+    let fixture = Fixture::bare(name);
+    let mut config = config();
+    change(&mut config);
+    let lab = &fixture.lab;
+    lab.configure(&config).expect("the lab is configured");
+    let image = weir_sys();
+    lab.install_driver(SERVICE, &image)
+        .expect("the driver is installed");
+    lab.start_driver(SERVICE).expect("the driver starts");
+    fixture
+}
+
 #[test]
 fn the_driver_stops_under_load() {
-    let fixture = Fixture::bare("handles-stop");
     // On Windows it would wait until the last handle is closed.
-    let mut config = config();
-    config.unload.wait_ms = Some(0);
-    fixture
-        .lab
-        .configure(&config)
-        .expect("the lab is configured");
-    fixture
-        .lab
-        .install_driver(SERVICE, &weir_sys())
-        .expect("the driver is installed");
-    fixture
-        .lab
-        .start_driver(SERVICE)
-        .expect("the driver starts");
+    let fixture = configured("handles-stop", |config| config.unload.wait_ms = Some(0));
     let echo = host_echo().to_string();
     let (mut child, _) = started(&fixture, &["churn", &echo], "talking");
     std::thread::sleep(Duration::from_millis(300));
@@ -248,6 +249,33 @@ fn what_fails_on_the_way_is_survived() {
         }
     }
     fail(&fixture, &json!({}));
+    none_left(&fixture);
+    fixture.unload();
+}
+
+/// Another implementation's opinion on listeners: Wine's own WSK has `WskAccept`,
+/// and no events. (Nor has it cancelling: one accept at a time, and each gets a
+/// connection or ends with its listener.)
+#[test]
+fn a_listener_works_on_wines_own_wsk_too() {
+    let fixture = configured("handles-wine", |config| {
+        config.wsk.provider = Some("wine".into());
+    });
+    let text = noise(1_000_000);
+    {
+        let listening = ["tcp", "listen", "127.0.0.1:0", "--accept-by", "irp"];
+        let mut listener = Background::weirctl(&fixture, &listening);
+        let at = listener.listening();
+        listener.tell(b"from the kernel's side");
+        let (host, port) = (at.ip().to_string(), at.port().to_string());
+        let out = run("nc", &["-N", "-w", "20", &host, &port], &text);
+        assert_eq!(out.stdout, b"from the kernel's side");
+        assert!(listener.output() == text, "what nc sent");
+    }
+    let said = good(&fixture, &["asked-one-by-one", "20"]);
+    assert_eq!(number(&said, "taken"), 20);
+    let events = fixture.lab.events();
+    assert!(events.iter().any(|event| event.0["provider"] == "wine"));
     none_left(&fixture);
     fixture.unload();
 }

@@ -81,6 +81,33 @@ fn accepts(listener: &Socket) {
     assert_eq!((info.reads, info.pending_reads), (103, 0));
 }
 
+/// Accepts one after the other, of connections that are there and ones that come
+/// later; the last ends with the listener.
+pub(crate) fn one_by_one(count: usize) {
+    let listener = listen("127.0.0.1:0", SocketFlags::NO_DELAY);
+    for turn in 0..count {
+        let handle = Handle::open();
+        let (near, call) = if turn % 2 == 0 {
+            let near = Socket::connect(listener.local);
+            (near, listener.start_accept(&handle))
+        } else {
+            let call = listener.start_accept(&handle);
+            (Socket::connect(listener.local), call)
+        };
+        let far = Socket::opened(&handle, call.wait());
+        assert_eq!((far.remote, far.local), (Some(near.local), listener.local));
+        talk(&near, &far);
+    }
+    let taken = listener.info().reads;
+    let last = ask(&listener, 1);
+    drop(listener);
+    for (_, call) in last {
+        call.wait()
+            .with(status::CONNECTION_ABORTED, "the last accept");
+    }
+    println!("{{\"taken\":{taken}}}");
+}
+
 #[track_caller]
 fn talk(near: &Socket, far: &Socket) {
     assert_eq!(near.write(b"there").wait().length, 5);

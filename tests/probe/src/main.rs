@@ -29,6 +29,7 @@ fn main() -> std::process::ExitCode {
         ["judged", port] => smoke::judged(port.parse().expect("a port")),
         ["count"] => println!("{}", socket::list(100).len()),
         ["cancel-reads", rounds] => race::cancel_reads(number(rounds)),
+        ["asked-one-by-one", count] => asked::one_by_one(number(count)),
         ["cancel-accepts", rounds] => race::cancel_accepts(number(rounds), false),
         ["cancel-asked", rounds] => race::cancel_accepts(number(rounds), true),
         ["cancel-connects", rounds] => race::cancel_connects(number(rounds)),
@@ -37,7 +38,7 @@ fn main() -> std::process::ExitCode {
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|asked|survive|judged PORT|count|cancel-… N|hold N|hold-asked N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|judged PORT|count|cancel-… N|hold N|hold-asked N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }
