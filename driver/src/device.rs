@@ -59,7 +59,13 @@ pub(crate) fn delete(device: Device) {
 }
 
 /// A handle is being opened; the device's security descriptor has been checked.
-/// In the thread that opens it (MSDN "EVT_WDF_DEVICE_FILE_CREATE").
+///
+/// In the thread that opens it, so the current process is the opener's: MSDN
+/// "EVT_WDF_DEVICE_FILE_CREATE" promises that, and the framework's source
+/// (`FxPkgGeneral::OnCreate`) calls it from the dispatch routine of `IRP_MJ_CREATE`,
+/// which the I/O manager runs in the opener's thread for the device that is opened.
+/// It wouldn't be so had a queue been configured for create requests, or with a
+/// driver above this one.
 unsafe extern "C" fn evt_device_file_create(
     _device: WDFDEVICE,
     request: WDFREQUEST,

@@ -253,6 +253,46 @@ fn what_fails_on_the_way_is_survived() {
     fixture.unload();
 }
 
+/// A listening socket that fails is closed soon, and not when its handle is.
+#[test]
+fn a_listener_that_fails_is_closed_while_its_handle_is_open() {
+    let fixture = Fixture::weir("handles-failed");
+    let forced = u32::cast_signed(0xC000_00B6);
+    for (point, how) in [("WskAcceptEvent", "event"), ("WskAccept", "asked")] {
+        let point = format!("wsk.{point}");
+        for _ in 0..3 {
+            fail(
+                &fixture,
+                &json!({ "points": [{ "point": point, "nth": 1, "status": forced }] }),
+            );
+            assert_eq!(good(&fixture, &["failed", how]).trim(), "failed");
+        }
+    }
+    fail(&fixture, &json!({}));
+    none_left(&fixture);
+    fixture.unload();
+}
+
+/// A host that looks at how many hops a datagram may still take.
+#[test]
+fn hops_are_both_protocols_on_a_dual_stack_socket() {
+    const LISTEN: &str = "import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL, 1)
+s.bind(('127.0.0.1', 0))
+print('port', s.getsockname()[1], file=sys.stderr)
+data, beside, flags, peer = s.recvmsg(100, 100)
+print(data.decode(), int.from_bytes(beside[0][2], 'little'), file=sys.stderr)
+";
+    let fixture = Fixture::weir("handles-dual");
+    let host = Background::start(Command::new("python3").args(["-u", "-c", LISTEN]));
+    let to = format!("127.0.0.1:{}", host.says("port "));
+    assert_eq!(good(&fixture, &["dual", &to]).trim(), "dual");
+    assert_eq!(host.says("x"), "9");
+    none_left(&fixture);
+    fixture.unload();
+}
+
 /// Another implementation's opinion on listeners: Wine's own WSK has `WskAccept`,
 /// and no events. (Nor has it cancelling: one accept at a time, and each gets a
 /// connection or ends with its listener.)
@@ -262,16 +302,14 @@ fn a_listener_works_on_wines_own_wsk_too() {
         config.wsk.provider = Some("wine".into());
     });
     let text = noise(1_000_000);
-    {
-        let listening = ["tcp", "listen", "127.0.0.1:0", "--accept-by", "irp"];
-        let mut listener = Background::weirctl(&fixture, &listening);
-        let at = listener.listening();
-        listener.tell(b"from the kernel's side");
-        let (host, port) = (at.ip().to_string(), at.port().to_string());
-        let out = run("nc", &["-N", "-w", "20", &host, &port], &text);
-        assert_eq!(out.stdout, b"from the kernel's side");
-        assert!(listener.output() == text, "what nc sent");
-    }
+    let listening = ["tcp", "listen", "127.0.0.1:0", "--accept-by", "irp"];
+    let mut listener = Background::weirctl(&fixture, &listening);
+    let at = listener.listening();
+    listener.tell(b"from the kernel's side");
+    let (host, port) = (at.ip().to_string(), at.port().to_string());
+    let out = run("nc", &["-N", "-w", "20", &host, &port], &text);
+    assert_eq!(out.stdout, b"from the kernel's side");
+    assert!(listener.output() == text, "what nc sent");
     let said = good(&fixture, &["asked-one-by-one", "20"]);
     assert_eq!(number(&said, "taken"), 20);
     let events = fixture.lab.events();

@@ -288,7 +288,9 @@ wire_enum! {
         ReceiveBuffer = 7 "receive_buffer",
         /// Bytes the transport holds of a sender (`SO_SNDBUF`).
         SendBuffer = 8 "send_buffer",
-        /// Hops of unicast packets (`IP_TTL`, `IPV6_UNICAST_HOPS`).
+        /// Hops of unicast packets (`IP_TTL`, `IPV6_UNICAST_HOPS`). Of a dual-stack
+        /// socket, this and the multicast options are set for both of its
+        /// protocols, and read of IPv6.
         Ttl = 9 "ttl",
         /// Hops of multicast packets (`IP_MULTICAST_TTL`,
         /// `IPV6_MULTICAST_HOPS`).
@@ -340,6 +342,12 @@ bitflags::bitflags! {
         const REUSE_ADDRESS = 0x01;
         /// Only for a listener: the rules in force may refuse a peer before its
         /// handshake is answered.
+        ///
+        /// It has a price: the transport's protection against floods of SYNs is
+        /// off for this listener, and its backlog has no effect, since the
+        /// decision is the driver's for each SYN (MSDN "SO_CONDITIONAL_ACCEPT
+        /// socket option", Remarks). For a listener that strangers reach, rules on
+        /// an adapter refuse them as well and cost neither.
         const CONDITIONAL_ACCEPT = 0x02;
         /// Only for UDP: may send to broadcast addresses.
         const BROADCAST = 0x04;

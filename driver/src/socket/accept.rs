@@ -35,7 +35,9 @@ pub(crate) fn accept(request: Request, listener: u64) {
     let Some(listener) = list::listener(listener) else {
         return request.complete(NtStatus::NOT_FOUND, 0);
     };
-    let inherited = SocketFlags::NO_DELAY.union(SocketFlags::KEEP_ALIVE);
+    let inherited = SocketFlags::NO_DELAY
+        .union(SocketFlags::KEEP_ALIVE)
+        .union(SocketFlags::DUAL_STACK);
     let plan = Plan {
         kind: SocketKind::TcpStream,
         flags: listener.flags.intersection(inherited),

@@ -28,16 +28,18 @@ use crate::wsk::{Ends, Op, Outcome, Peer, SockAddr};
 /// What a request asks for.
 #[derive(Clone, Copy)]
 pub(super) enum Work {
-    /// Bytes of a stream.
-    Receive,
+    /// Bytes of a stream, into so much room.
+    Receive { room: u32 },
     /// So many bytes to a stream.
     Send { len: u32 },
-    /// One datagram, its header at this address.
-    ReceiveFrom { header: *mut u8 },
+    /// One datagram into so much room, its header at this address.
+    ReceiveFrom { header: *mut u8, room: u32 },
     /// One datagram of so many bytes, header left out.
     SendTo { len: u32 },
-    /// The end of a stream's sending direction, or of all of it.
-    Shutdown,
+    /// The end of a stream's sending direction.
+    Disconnect,
+    /// The end of a stream, which these marks were added for.
+    Abort { added: u32 },
     /// A connection, for a socket that is being opened.
     Connect,
     /// A connection of a listener's, for a socket that is being opened.
@@ -46,11 +48,23 @@ pub(super) enum Work {
 
 impl Work {
     fn is_read(self) -> bool {
-        matches!(self, Self::Receive | Self::ReceiveFrom { .. })
+        matches!(self, Self::Receive { .. } | Self::ReceiveFrom { .. })
     }
 
     fn is_write(self) -> bool {
         matches!(self, Self::Send { .. } | Self::SendTo { .. })
+    }
+
+    /// Bytes it can have moved: what the provider says is believed up to that, as
+    /// no more than that was locked.
+    fn moved(self, said: usize) -> usize {
+        match self {
+            Self::Receive { room: most }
+            | Self::ReceiveFrom { room: most, .. }
+            | Self::Send { len: most }
+            | Self::SendTo { len: most } => said.min(usize::try_from(most).unwrap_or(0)),
+            _ => 0,
+        }
     }
 
     /// Bytes it gives to the transport.
@@ -335,7 +349,7 @@ fn fresh(sock: &Sock) -> Result<*mut Io> {
             state: UnsafeCell::new(State {
                 next: ptr::null_mut(),
                 flight: Flight::new(),
-                work: Work::Shutdown,
+                work: Work::Disconnect,
                 request: None,
                 outcome: Outcome {
                     status: NtStatus::UNSUCCESSFUL,
@@ -542,17 +556,16 @@ fn finish(sock: &Sock, over: Option<Over>) {
         .queued
         .fetch_sub(over.work.queued(), Ordering::Relaxed);
     let counters = &sock.counters;
-    let Outcome {
-        status,
-        information,
-    } = over.outcome;
+    let status = over.outcome.status;
+    let information = over.work.moved(over.outcome.information);
     if let Work::Connect = over.work {
         return super::open::connected(sock, over.request, over.outcome);
     }
     if let Beside::Connection(ends) = over.beside {
         return super::accept::ended(sock, over.request, over.outcome, ends);
     }
-    if let (Work::ReceiveFrom { header }, Beside::Datagram(datagram)) = (over.work, over.beside) {
+    if let (Work::ReceiveFrom { header, .. }, Beside::Datagram(datagram)) = (over.work, over.beside)
+    {
         // SAFETY: the start of the request's memory, long enough for a header,
         // until the request is completed.
         let (status, len) = unsafe { udp::received(header, &datagram, status, information) };
@@ -566,15 +579,23 @@ fn finish(sock: &Sock, over: Option<Over>) {
     if !status.is_success() {
         match over.work {
             Work::SendTo { .. } => {}
-            Work::Shutdown if !is_final(status) => sock.take_back_shutdown(),
+            Work::Disconnect if !is_final(status) => sock.take_back_disconnect(),
+            Work::Abort { added } if !is_final(status) => sock.take_back_abort(added),
             _ if is_final(status) => sock.fail(status),
             _ => {}
         }
+        // What the provider cancels because the stream is reset wasn't cancelled by
+        // whoever had asked for it.
+        let aborted = sock.is(mark::ABORTED) && !matches!(over.work, Work::Abort { .. });
+        let status = match status {
+            NtStatus::CANCELLED if aborted => NtStatus::CONNECTION_ABORTED,
+            status => status,
+        };
         over.request.complete(status, 0);
         return;
     }
     let len = match over.work {
-        Work::Receive => {
+        Work::Receive { .. } => {
             if information == 0 {
                 sock.mark(mark::PEER_CLOSED);
             } else {

@@ -87,6 +87,7 @@ mod option;
 mod resolve;
 mod sock;
 mod stream;
+mod tree;
 mod udp;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -135,7 +136,7 @@ pub(crate) fn start() {
 pub(crate) fn stop() {
     GATE.wait();
     resolve::cancel_all();
-    while let Some(sock) = list::after(0) {
+    while let Some(sock) = list::first() {
         sock.shut();
         give_up_opening(&sock);
         list::remove(&sock, None);

@@ -3,7 +3,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use weir_abi::{AddressError, Group, SocketOption, SocketSetting};
+use weir_abi::{AddressError, Group, SocketFlags, SocketOption, SocketSetting};
 
 use super::sock::{Sock, SockRef, Transport};
 use super::{GATE, of_role};
@@ -23,22 +23,36 @@ pub(crate) fn set_option(handle: &Handle, setting: &SocketSetting) -> Result<(),
             return Ok(());
         }
         // Too late once the socket is bound, and every socket here is.
-        let number = match setting.option() {
+        let option = setting.option();
+        let wanted = match option {
             SocketOption::ReuseAddress => None,
-            option => number(sock, option),
+            option => number(option, family(sock)),
         };
-        let number = number.ok_or(Error::System(NtStatus::NOT_SUPPORTED))?;
+        let wanted = wanted.ok_or(Error::System(NtStatus::NOT_SUPPORTED))?;
         let value = u32::try_from(setting.value()).unwrap_or(u32::MAX);
         // SAFETY: as above.
-        unsafe { transport.socket().set(control, number, value) }?;
-        Ok(())
+        unsafe { transport.socket().set(control, wanted, value) }?;
+        if !sock.flags.contains(SocketFlags::DUAL_STACK) {
+            return Ok(());
+        }
+        // What IPv6's options say isn't said of the IPv4 packets of the socket.
+        let Some(other) = number(option, Family::V4).filter(|other| *other != wanted) else {
+            return Ok(());
+        };
+        // SAFETY: as above.
+        match unsafe { transport.socket().set(control, other, value) } {
+            // As on a machine without IPv4, where nothing is to be said of it (MSDN
+            // "Dual-Stack Sockets for IPv6 Winsock Applications").
+            Err(NtStatus::INVALID_PARAMETER) => Ok(()),
+            set => set.map_err(Error::System),
+        }
     })
 }
 
 /// SOCKET_GET_OPTION. `PASSIVE_LEVEL`.
 pub(crate) fn get_option(handle: &Handle, option: SocketOption) -> Result<u64, Error> {
     with_socket(handle, option, |sock, transport, control| {
-        let number = number(sock, option).ok_or(Error::System(NtStatus::NOT_SUPPORTED))?;
+        let number = number(option, family(sock)).ok_or(Error::System(NtStatus::NOT_SUPPORTED))?;
         // SAFETY: `calls` is held, so the socket isn't closed.
         let value = unsafe { transport.socket().get(control, number) }?;
         Ok(u64::from(value))
@@ -69,8 +83,9 @@ fn family(sock: &Sock) -> Family {
     }
 }
 
-/// What the provider calls an option; a dual-stack socket's are those of IPv6.
-fn number(sock: &Sock, option: SocketOption) -> Option<Number> {
+/// What the provider calls an option. A dual-stack socket has those of the network
+/// layer twice; what it is asked for is IPv6's.
+fn number(option: SocketOption, family: Family) -> Option<Number> {
     Some(match option {
         SocketOption::NoDelay => Number::NoDelay,
         SocketOption::KeepAlive => Number::KeepAlive,
@@ -80,10 +95,10 @@ fn number(sock: &Sock, option: SocketOption) -> Option<Number> {
         SocketOption::ReuseAddress => Number::ReuseAddress,
         SocketOption::ReceiveBuffer => Number::ReceiveBuffer,
         SocketOption::SendBuffer => Number::SendBuffer,
-        SocketOption::Ttl => Number::HopLimit(family(sock)),
-        SocketOption::MulticastTtl => Number::MulticastHopLimit(family(sock)),
-        SocketOption::MulticastInterface => Number::MulticastInterface(family(sock)),
-        SocketOption::MulticastLoop => Number::MulticastLoop(family(sock)),
+        SocketOption::Ttl => Number::HopLimit(family),
+        SocketOption::MulticastTtl => Number::MulticastHopLimit(family),
+        SocketOption::MulticastInterface => Number::MulticastInterface(family),
+        SocketOption::MulticastLoop => Number::MulticastLoop(family),
         SocketOption::Broadcast => Number::Broadcast,
         SocketOption::JoinGroup | SocketOption::LeaveGroup => return None,
     })

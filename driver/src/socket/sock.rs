@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, 
 use weir_abi::{SocketAddress, SocketFlags, SocketInfo, SocketKind, SocketState, status};
 
 use super::flow::{self, Flow};
-use super::list::{self, Links};
 use super::listen::Listening;
 use super::open::Opening;
+use super::tree::Links;
 use super::{LIVE, TAG};
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
@@ -53,6 +53,8 @@ pub(super) mod mark {
     pub(in super::super) const CLOSING: u32 = 16;
     /// A listener that has failed is about to be closed.
     pub(in super::super) const FAILED: u32 = 32;
+    /// This side resets it.
+    pub(in super::super) const ABORTED: u32 = 64;
 }
 
 /// What has gone through a socket.
@@ -85,7 +87,7 @@ pub(crate) struct Sock {
     pub(super) owner: u32,
     opened_100ns: u64,
     /// Guarded by the list's lock.
-    pub(super) links: UnsafeCell<Links>,
+    pub(super) links: Links<Sock>,
     /// The handle's reference has not been given up yet.
     held_by_handle: AtomicBool,
     /// Keeps the provider captured; needed for calls that make sockets.
@@ -186,7 +188,7 @@ impl SockRef {
                 flags: plan.flags,
                 owner: plan.owner,
                 opened_100ns: time::system_time_100ns(),
-                links: UnsafeCell::new(Links::new()),
+                links: Links::new(),
                 held_by_handle: AtomicBool::new(false),
                 client,
                 closer: Control::try_new()?,
@@ -294,15 +296,26 @@ impl Sock {
         );
     }
 
-    /// Neither a shutdown nor an abort could be done: it may be tried again.
-    pub(super) fn take_back_shutdown(&self) {
-        self.marks.fetch_and(!mark::SHUT, Ordering::AcqRel);
+    /// The sending direction couldn't be ended: it may be tried again, unless the
+    /// stream has been reset meanwhile.
+    pub(super) fn take_back_disconnect(&self) {
+        let _ = self
+            .marks
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |marks| {
+                (marks & mark::ABORTED == 0).then_some(marks & !mark::SHUT)
+            });
+    }
+
+    /// The stream couldn't be reset: it may be tried again. `added` are the marks
+    /// the attempt had set.
+    pub(super) fn take_back_abort(&self, added: u32) {
         let _ = self.failure.compare_exchange(
             NtStatus::CONNECTION_ABORTED.0,
             status::SUCCESS,
             Ordering::AcqRel,
             Ordering::Acquire,
         );
+        self.marks.fetch_and(!added, Ordering::AcqRel);
     }
 
     /// What it has failed with.
@@ -406,7 +419,7 @@ impl Sock {
 
 impl Drop for Sock {
     fn drop(&mut self) {
-        debug_assert!(!list::is_linked(self));
+        debug_assert!(!self.links.is_linked());
         self.flow.free();
     }
 }

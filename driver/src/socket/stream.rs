@@ -23,16 +23,23 @@ pub(super) fn read(sock: &SockRef, request: Request, length: usize) {
         return request.complete(NtStatus::SUCCESS, 0);
     }
     let total = u32::try_from(length).unwrap_or(u32::MAX);
+    let room = total.min(MAX_STREAM_IO);
     let span = request.output_mdl().and_then(|mdl| {
         // SAFETY: the request's own MDL, locked until it is completed, of
         // `length` bytes.
-        unsafe { Span::of_mdl(mdl, total, 0, total.min(MAX_STREAM_IO)) }
+        unsafe { Span::of_mdl(mdl, total, 0, room) }
     });
-    start(sock, request, span, Work::Receive, |stream, io, span| {
-        // SAFETY: `calls` is held over this, so the socket isn't closed; the
-        // pages are the request's, which is completed after the operation.
-        unsafe { stream.receive(&io.op, span) }
-    });
+    start(
+        sock,
+        request,
+        span,
+        Work::Receive { room },
+        |stream, io, span| {
+            // SAFETY: `calls` is held over this, so the socket isn't closed; the
+            // pages are the request's, which is completed after the operation.
+            unsafe { stream.receive(&io.op, span) }
+        },
+    );
 }
 
 /// Takes a write of `length` bytes.
@@ -94,7 +101,8 @@ fn stream_of(sock: &Sock) -> Result<&Stream> {
     }
 }
 
-/// SOCKET_SHUTDOWN.
+/// SOCKET_SHUTDOWN. No more than one of each is in the air: asked for again, it
+/// succeeds at once, as what it asks for is done or under way.
 pub(super) fn shutdown(
     sock: &SockRef,
     request: Request,
@@ -103,29 +111,52 @@ pub(super) fn shutdown(
     if sock.kind != SocketKind::TcpStream {
         return Err((request, Error::WrongRole));
     }
-    if how == ShutdownHow::Send {
-        if let Some(status) = sock.failure() {
-            return Err((request, Error::System(status)));
-        }
-        if sock.is(mark::SHUT) {
-            let len = super::shut_reply(&request);
-            request.complete(NtStatus::SUCCESS, len);
-            return Ok(());
-        }
+    match how {
+        ShutdownHow::Send => disconnect(sock, request),
+        ShutdownHow::Abort => abort(sock, request),
     }
-    flow::submit(sock, request, Work::Shutdown, |sock, io| {
-        let stream = stream_of(sock)?;
-        // From here on writes are refused, and what comes after an abort, unless
-        // it turns out that it can't be done.
-        sock.mark(mark::SHUT);
-        if how == ShutdownHow::Abort {
-            sock.fail(NtStatus::CONNECTION_ABORTED);
-        }
-        match how {
-            // SAFETY: `calls` is held over this, so the socket isn't closed.
-            ShutdownHow::Send => unsafe { stream.disconnect(&io.op) },
-            // SAFETY: as above.
-            ShutdownHow::Abort => unsafe { stream.abort(&io.op) },
-        }
-    })
+}
+
+fn disconnect(sock: &SockRef, request: Request) -> core::result::Result<(), (Request, Error)> {
+    if let Some(status) = sock.failure() {
+        return Err((request, Error::System(status)));
+    }
+    // From here on writes are refused, unless it turns out that it can't be done.
+    if sock.mark(mark::SHUT) & mark::SHUT != 0 {
+        return done(request);
+    }
+    let submitted = flow::submit(sock, request, Work::Disconnect, |sock, io| {
+        // SAFETY: `calls` is held over this, so the socket isn't closed.
+        unsafe { stream_of(sock)?.disconnect(&io.op) }
+    });
+    if submitted.is_err() {
+        sock.take_back_disconnect();
+    }
+    submitted
+}
+
+/// Also while the sending direction is being ended: that ends with this, as MSDN
+/// "PFN_WSK_DISCONNECT" has it for a peer that doesn't take what was sent.
+fn abort(sock: &SockRef, request: Request) -> core::result::Result<(), (Request, Error)> {
+    let marks = mark::ABORTED | mark::SHUT;
+    let added = marks & !sock.mark(marks);
+    if added & mark::ABORTED == 0 {
+        return done(request);
+    }
+    // What comes after this is refused with it.
+    sock.fail(NtStatus::CONNECTION_ABORTED);
+    let submitted = flow::submit(sock, request, Work::Abort { added }, |sock, io| {
+        // SAFETY: `calls` is held over this, so the socket isn't closed.
+        unsafe { stream_of(sock)?.abort(&io.op) }
+    });
+    if submitted.is_err() {
+        sock.take_back_abort(added);
+    }
+    submitted
+}
+
+fn done(request: Request) -> core::result::Result<(), (Request, Error)> {
+    let len = super::shut_reply(&request);
+    request.complete(NtStatus::SUCCESS, len);
+    Ok(())
 }

@@ -54,7 +54,8 @@ fn start_read(
         Ok(span) => span,
         Err(status) => return Err((request, Error::System(status))),
     };
-    flow::submit(sock, request, Work::ReceiveFrom { header }, |sock, io| {
+    let work = Work::ReceiveFrom { header, room };
+    flow::submit(sock, request, work, |sock, io| {
         let Some(Transport::Udp(datagram)) = sock.transport() else {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         };

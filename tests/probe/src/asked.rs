@@ -1,6 +1,6 @@
 //! Listeners whose connections come by request.
 
-use weir_abi::{SocketFlags, SocketKind, SocketOpenRequest, status};
+use weir_abi::{SocketFlags, SocketKind, SocketOpenRequest, SocketState, status};
 
 use crate::io::{Call, Handle};
 use crate::smoke::eventually;
@@ -153,6 +153,42 @@ fn ends() {
     )
     .wait();
     assert_ne!(ended.status, status::SUCCESS, "nobody listens there");
+}
+
+/// A listening socket that fails, as the test has seen to: its own end, and not its
+/// handle's, closes it.
+pub(crate) fn failed(by_request: bool) {
+    let listener = if by_request {
+        listen("127.0.0.1:0", SocketFlags::empty())
+    } else {
+        Socket::listen("127.0.0.1:0", 4)
+    };
+    let handle = Handle::open();
+    let waiting = listener.start_accept(&handle);
+    let near = Handle::open();
+    let to = open_request(SocketKind::TcpStream, None, Some(listener.local));
+    // Whether this one gets so far as to be connected is nobody's promise.
+    let _ = send(&near, &to).wait();
+    let ended = waiting.wait();
+    ended.with(status::FILE_FORCED_CLOSED, "an accept that waits");
+    let info = listener.info();
+    assert_eq!(info.status, status::FILE_FORCED_CLOSED);
+    assert_eq!(SocketState::try_from(info.state), Ok(SocketState::Failed));
+    let ended = listener.start_accept(&handle).wait();
+    ended.with(status::FILE_FORCED_CLOSED, "an accept that comes later");
+    // The handle is still open: the address is free all the same.
+    let local = listener.local.to_string();
+    eventually("the address is free", || {
+        let handle = Handle::open();
+        let request = SocketOpenRequest {
+            backlog: 1,
+            ..open_request(SocketKind::TcpListener, Some(&local), None)
+        };
+        send(&handle, &request).wait().status == status::SUCCESS
+    });
+    assert_eq!(listener.info().status, status::FILE_FORCED_CLOSED);
+    drop(listener);
+    println!("failed");
 }
 
 /// A walk through such a listener's life; every request of it ends, however it

@@ -26,6 +26,8 @@ fn main() -> std::process::ExitCode {
         ["refused"] => smoke::refused(),
         ["asked"] => asked::asked(),
         ["survive"] => smoke::survive(),
+        ["failed", how] => asked::failed(*how == "asked"),
+        ["dual", address] => smoke::dual(address.parse().expect("an address")),
         ["judged", port] => smoke::judged(port.parse().expect("a port")),
         ["count"] => println!("{}", socket::list(100).len()),
         ["cancel-reads", rounds] => race::cancel_reads(number(rounds)),
@@ -38,7 +40,7 @@ fn main() -> std::process::ExitCode {
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|judged PORT|count|cancel-… N|hold N|hold-asked N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|dual ADDR|judged PORT|count|cancel-… N|hold N|hold-asked N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }

@@ -1,5 +1,6 @@
 //! What sockets do when nothing races.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use weir_abi::{
@@ -149,6 +150,41 @@ pub(crate) fn tcp() {
         .wait()
         .with(status::INVALID_DEVICE_STATE, "a listener's write");
     println!("roles");
+}
+
+/// Many ends of one stream, and a reset of one that can't end.
+fn ends_that_meet(listener: &Socket) {
+    let near = Socket::connect(listener.local);
+    let far = listener.accept();
+    let end = |near: &Socket, how| send(&near.handle, &SocketShutdownRequest::new(how));
+    let ends: Vec<Call> = (0..200).map(|_| end(&near, ShutdownHow::Send)).collect();
+    for one in ends {
+        let _ = one.wait().good("one end of many");
+    }
+    assert_eq!(far.read(1).wait().good("the end"), b"");
+    far.shutdown(ShutdownHow::Send);
+
+    let near = Socket::connect(listener.local);
+    let far = listener.accept();
+    // More than the transport takes of who doesn't read.
+    let writes: Vec<Call> = (0..32).map(|_| near.write(&vec![5; 1 << 20])).collect();
+    let last = end(&near, ShutdownHow::Send);
+    let waiting = near.read(1);
+    eventually("a write waits", || near.info().pending_writes > 0);
+    assert!(!last.is_over(), "the end is behind them");
+    // Asked again: it is under way.
+    near.shutdown(ShutdownHow::Send);
+    let resets: Vec<Call> = (0..10).map(|_| end(&near, ShutdownHow::Abort)).collect();
+    for one in resets {
+        let _ = one.wait().good("a reset");
+    }
+    for (what, call) in [("the end", last), ("a read", waiting)] {
+        call.wait().with(status::CONNECTION_ABORTED, what);
+    }
+    let cut = writes.into_iter().map(Call::wait);
+    let cut = cut.filter(|ended| ended.status == status::CONNECTION_ABORTED);
+    assert!(cut.count() > 0, "no write was cut off");
+    drop(far);
 }
 
 /// Datagrams between two handles.
@@ -488,4 +524,22 @@ pub(crate) fn judged(port: u16) {
         info.reads,
         info.refused
     );
+}
+
+/// What a dual-stack socket is told of hops is so for its IPv4 packets, too.
+pub(crate) fn dual(to: SocketAddr) {
+    let socket = Socket::open(&SocketOpenRequest {
+        flags: flags(SocketFlags::DUAL_STACK),
+        ..open_request(SocketKind::Udp, Some("[::]:0"), None)
+    });
+    socket.set(SocketSetting::Ttl(9));
+    socket.set(SocketSetting::MulticastTtl(3));
+    socket.set(SocketSetting::MulticastLoop(true));
+    assert_eq!(socket.get(SocketOption::Ttl), 9);
+    let IpAddr::V4(v4) = to.ip() else {
+        panic!("an IPv4 address");
+    };
+    let mapped = SocketAddr::new(v4.to_ipv6_mapped().into(), to.port());
+    assert_eq!(socket.send_to(Some(mapped), b"x").wait().status, 0);
+    println!("dual");
 }

@@ -243,6 +243,13 @@ impl Request for SocketAcceptRequest {
 
 message! {
     /// Ends the handle's TCP stream, or its sending direction.
+    ///
+    /// Each is done once: asked for again it succeeds at once, as it is done by
+    /// then or under way; so no more than one of each is ever outstanding, beside
+    /// the reads and writes. An abort may follow a send that doesn't end; that, and
+    /// whatever else is outstanding, fails with `STATUS_CONNECTION_ABORTED` then,
+    /// as does a send, a read or a write that comes after the abort. One that can't
+    /// be carried out may be tried again.
     pub struct SocketShutdownRequest [16] {
         /// Version and size.
         0 => header: RequestHeader,
@@ -316,7 +323,8 @@ message! {
         /// Bytes given to the transport and not taken by it yet; of a listener:
         /// connections that wait for a SOCKET_ACCEPT in the driver.
         112 => queued: u64,
-        /// Of a listener: connections refused, for want of room or by a rule.
+        /// Of a listener: connections refused, for want of room in the driver or
+        /// by a rule.
         120 => refused: u64,
         /// When it was opened or accepted: 100 ns since 1601-01-01 UTC.
         128 => opened_100ns: u64,
