@@ -278,7 +278,7 @@ fn a_listener_that_fails_is_closed_while_its_handle_is_open() {
 fn hops_are_both_protocols_on_a_dual_stack_socket() {
     const LISTEN: &str = "import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTTL, 1)
+s.setsockopt(socket.IPPROTO_IP, 12, 1) # IP_RECVTTL of Linux
 s.bind(('127.0.0.1', 0))
 print('port', s.getsockname()[1], file=sys.stderr)
 data, beside, flags, peer = s.recvmsg(100, 100)
