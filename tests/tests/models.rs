@@ -210,6 +210,64 @@ fn iocp_has_its_workers() {
     model("iocp", &["--workers", "3"], 1000, 3, None);
 }
 
+/// With a packet for each operation it does the same.
+#[test]
+fn iocp_with_every_packet_passes_the_suite() {
+    let fixture = Fixture::bare("models-iocp-packets");
+    let mut served = Served::start(&fixture, "iocp", &["--every-packet"]);
+    suite(served.echo()).unwrap_or_else(|why| panic!("iocp --every-packet: {why}"));
+    served.until_empty();
+    assert_eq!(served.number("failed"), 0);
+    served.stop();
+}
+
+/// Sockets' numbers are given again as soon as they are closed: messages about
+/// those that had them before, resets among them, are no news of the new ones.
+#[test]
+fn async_select_knows_whom_a_message_is_about() {
+    let fixture = Fixture::bare("models-reused");
+    let mut served = Served::start(&fixture, "async-select", &[]);
+    let echo = served.echo();
+    let clients: Vec<_> = (0..4)
+        .map(|n: u8| {
+            thread::spawn(move || {
+                for turn in 0..250_u32 {
+                    let mut stream = echo.connect().expect("connects");
+                    let asked = [n; 9];
+                    stream.write_all(&asked).expect("sends");
+                    let mut back = [0; 9];
+                    stream.read_exact(&mut back).expect("is answered");
+                    assert_eq!(back, asked);
+                    if turn % 2 == 0 {
+                        // A reset, with bytes on their way.
+                        stream.write_all(&[1; 5000]).expect("sends");
+                        let socket = socket2::Socket::from(stream);
+                        socket.set_linger(Some(Duration::ZERO)).expect("lingers");
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().expect("no panic");
+    }
+    served.until_empty();
+    let stats = served.stats();
+    assert_eq!(stats["failed"], 0, "{stats}");
+    let number = |field: &str| stats[field].as_u64().expect("a number");
+    assert_eq!(
+        number("finished") + number("reset"),
+        number("accepted"),
+        "{stats}"
+    );
+    assert_eq!(
+        number("accepted") + number("accept_errors"),
+        1000,
+        "{stats}"
+    );
+    served.stop();
+}
+
 /// The driver's echo passes the suite of the models.
 #[test]
 fn the_kernel_passes_the_same_suite() {
@@ -254,6 +312,10 @@ fn what_cannot_be_served_is_told() {
     ]);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("1 to 63"), "{said}");
+    let windows = ["--listen", "127.0.0.1:0", "--per-thread", "1901"];
+    let (code, said) = fails(&[&["--model", "async-select"], &windows[..]].concat());
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("1 to 1900"), "{said}");
 
     let served = Served::start(&fixture, "iocp", &[]);
     let taken = served.address.to_string();

@@ -1,18 +1,20 @@
-//! `weirctl bench` in the lab: a model and the driver's echo side by side, once
-//! with the client on the host and once with all of it under Wine. What it
-//! measures is shown; that it measures is what is checked.
+//! `weirctl bench` in the lab: a model, the driver's echo and its relay side by
+//! side, once with the client on the host and once with all of it under Wine. What
+//! it measures is shown; that it measures, and leaves nothing behind, is what is
+//! checked.
 //!
-//! For numbers to keep, `WEIR_BENCH` has the options of `weirctl bench echo`; the
-//! drawing is then put in `target/bench-echo.svg`.
+//! For numbers to keep, `WEIR_BENCH` has the options of `weirctl bench echo`, or is
+//! `table` for those of the table in docs/io-models.md; the results are then put in
+//! `target/bench-echo.md`, `.json` and `.svg`.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use weir_lab_harness::windows_path;
-use weir_tests::lab::{Fixture, root};
+use weir_tests::lab::{Fixture, ctrl_c, root};
 
 /// weirctl for this host, of this profile, built if it isn't yet.
 fn host_weirctl(profile: &str) -> PathBuf {
@@ -30,27 +32,20 @@ fn host_weirctl(profile: &str) -> PathBuf {
         .join("weirctl")
 }
 
-/// Processes of the lab whose program's name has this in it.
-fn processes(fixture: &Fixture, name: &str) -> Vec<String> {
-    let prefix = fixture.lab.prefix();
-    let inode = fs::metadata(&prefix).expect("the prefix").ino();
-    let wanted = format!("WINEPREFIX={}", prefix.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").expect("proc").flatten() {
-        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-        let command = String::from_utf8_lossy(&read("cmdline")).into_owned();
-        let environment = read("environ");
-        let mut variables = environment.split(|byte| *byte == 0);
-        // The server's folder is named after the prefix's device and inode.
-        let served = fs::read_link(entry.path().join("cwd"))
-            .is_ok_and(|cwd| cwd.to_string_lossy().ends_with(&format!("-{inode:x}")));
-        if command.split('\0').next().is_some_and(|c| c.contains(name))
-            && (served || variables.any(|v| v == wanted.as_bytes()))
-        {
-            found.push(entry.file_name().to_string_lossy().into_owned());
-        }
+/// What the table in docs/io-models.md is measured with.
+const TABLE: &str = "--against all,iocp-packets --connections 1,100,1000 --duration 3 --rounds 3";
+
+/// `weirctl bench echo` of this host, with the servers under Wine.
+fn on_host(fixture: &Fixture, profile: &str) -> Command {
+    let exe = root().join("target/weir/lab/weirctl.exe");
+    let mut command = Command::new(host_weirctl(profile));
+    command.args(["bench", "echo", "--json"]);
+    command.args(["--weirctl", &format!("wine {}", windows_path(&exe))]);
+    for (name, value) in fixture.lab.environment() {
+        command.env(name, value);
     }
-    found
+    command.stdout(Stdio::piped());
+    command
 }
 
 /// Every run has what it should have.
@@ -66,8 +61,13 @@ fn check(bench: &Value, runs: usize) {
         assert!(number("p50_us") <= number("p99_us"), "{run}");
         assert!(number("p99_us") <= number("p999_us"), "{run}");
         let server = run["server_cpu_us_per_message"].as_f64();
-        assert_eq!(server.is_some(), run["against"] != "kernel", "{run}");
+        let drivers = run["against"] == "kernel" || run["against"] == "relay";
+        assert_eq!(server.is_some(), !drivers, "{run}");
+        // Found without being named: where the driver runs.
+        assert!(number("others_cpu_us_per_message") > 0.0, "{run}");
     }
+    let others = bench["others"].to_string();
+    assert!(others.contains("winedevice.exe"), "{others}");
 }
 
 fn svg(path: &Path) {
@@ -76,6 +76,7 @@ fn svg(path: &Path) {
         "<svg",
         "iocp",
         "kernel",
+        "relay",
         "100 connections",
         "messages a second",
     ] {
@@ -87,63 +88,79 @@ fn svg(path: &Path) {
 fn models_and_kernel_are_measured_side_by_side() {
     let fixture = Fixture::weir("models-bench");
     let file = |name: &str| -> PathBuf { fixture.lab.file(name) };
-    let to_keep = std::env::var("WEIR_BENCH").ok();
-    let small = "--against iocp,kernel --connections 1,100 --duration 1 --warm-up 0.2";
-    let asked = to_keep.as_deref().unwrap_or(small);
-    let fixed: Vec<&str> = asked.split_whitespace().collect();
+    // One that somebody else has started.
+    let theirs = fixture.json(&["service", "start", "echo", "--tcp", "127.0.0.1:0"]);
+    let small = "--against iocp,kernel,relay --connections 1,100 --duration 1 --warm-up 0.2";
+    let small: Vec<&str> = small.split(' ').collect();
 
-    // The client on the host, the servers under Wine; what the servers cost
-    // Wine's own server and the driver's process counts too.
-    let exe = root().join("target/weir/lab/weirctl.exe");
-    let mut command = Command::new(host_weirctl(match to_keep {
-        None => "dev",
-        Some(_) => "lab",
-    }));
-    command
-        .args(["bench", "echo", "--svg"])
-        .arg(file("host.svg"));
-    command.args(&fixed);
-    if to_keep.is_none() {
-        command.arg("--json");
-    }
-    command.args(["--weirctl", &format!("wine {}", windows_path(&exe))]);
-    for process in [
-        processes(&fixture, "wineserver"),
-        processes(&fixture, "winedevice"),
-    ]
-    .concat()
-    {
-        command.args(["--pid", &process]);
-    }
-    for (name, value) in fixture.lab.environment() {
-        command.env(name, value);
-    }
+    // The client on the host, the servers under Wine.
+    let mut command = on_host(&fixture, "dev");
+    command.args(&small).arg("--svg").arg(file("host.svg"));
     let out = command.output().expect("weirctl runs");
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
     println!("{}", String::from_utf8_lossy(&out.stdout));
-    if to_keep.is_some() {
-        fs::copy(file("host.svg"), root().join("target/bench-echo.svg")).expect("copies");
-        fixture.unload();
-        return;
-    }
     let bench: Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    check(&bench, 4);
-    for run in bench["runs"].as_array().expect("runs") {
-        let others = run["others_cpu_us_per_message"].as_f64().expect("--pid");
-        assert!(others > 0.0, "{run}");
-    }
+    check(&bench, 6);
     svg(&file("host.svg"));
 
     // All of it as Windows programs.
     let drawing = windows_path(&file("lab.svg"));
-    let bench = fixture.json(&[&["bench", "echo", "--svg", &drawing], &fixed[..]].concat());
-    check(&bench, 4);
+    let bench = fixture.json(&[&["bench", "echo", "--svg", &drawing], &small[..]].concat());
+    check(&bench, 6);
     svg(&file("lab.svg"));
-    // No service stays behind.
-    assert_eq!(fixture.status("services"), 0);
+
+    // A relay to an echo that is there already; then a Ctrl-C while it is
+    // measured, and an address that nobody listens on.
+    let address = theirs["address"].as_str().expect("an address");
+    let to = ["--against", "relay", "--to", address];
+    let mut command = on_host(&fixture, "dev");
+    command.args(to).args(["--duration", "1", "--warm-up", "0"]);
+    let out = command.output().expect("weirctl runs");
+    let bench: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    check(&bench, 1);
+    assert!(bench["notes"].to_string().contains(address), "{bench}");
+
+    let mut command = on_host(&fixture, "dev");
+    command.args(["--against", "relay", "--duration", "600"]);
+    let child = command.spawn().expect("weirctl runs");
+    fixture.until("services", 3);
+    ctrl_c(&child);
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(1), "{}", out.status);
+
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = nobody.local_addr().expect("an address").to_string();
+    drop(nobody);
+    let mut command = on_host(&fixture, "dev");
+    command.args(["--against", "relay", "--to", &address]);
+    let out = command.output().expect("weirctl runs");
+    assert_eq!(out.status.code(), Some(1), "{}", out.status);
+
+    // Nothing of it stays behind, and theirs is there as it was.
+    assert_eq!(fixture.status("services"), 1);
+    let stopped = fixture.json(&["service", "stop", &theirs["id"].to_string()]);
+    assert_eq!(stopped["stopped"], true, "{stopped}");
+    fixture.unload();
+}
+
+/// Numbers to keep, for those who ask.
+#[test]
+fn numbers_to_keep_are_written_to_files() {
+    let Ok(asked) = std::env::var("WEIR_BENCH") else {
+        return;
+    };
+    let fixture = Fixture::weir("models-numbers");
+    let asked = if asked == "table" { TABLE } else { &asked };
+    let kept = |kind: &str| root().join(format!("target/bench-echo.{kind}"));
+    let mut command = on_host(&fixture, "lab");
+    command.args(asked.split_whitespace());
+    command.arg("--svg").arg(kept("svg"));
+    command.arg("--markdown").arg(kept("md"));
+    command.stderr(Stdio::inherit());
+    let out = command.output().expect("weirctl runs");
+    assert!(out.status.success(), "{}", out.status);
+    fs::write(kept("json"), &out.stdout).expect("writes");
+    println!("{}", fs::read_to_string(kept("md")).expect("reads"));
     fixture.unload();
 }

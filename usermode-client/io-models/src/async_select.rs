@@ -6,18 +6,26 @@
 //!
 //! A message is news, not state, and is not repeated: after `FD_READ` the next
 //! one comes only after a `recv`, `FD_WRITE` only after a `send` did not fit,
-//! `FD_CLOSE` once. It may also be old: the socket it names may be closed by now,
-//! and its number be another's. So a message only makes us look, and what the
-//! calls on the socket give is what counts.
+//! `FD_CLOSE` once. So a `recv` is called only for an `FD_READ`: for a message of
+//! another kind it would ask for a second `FD_READ` while the first is in the
+//! queue, and a client could make the queue grow.
+//!
+//! A message may also be old: the socket it names may be closed by now, and its
+//! number be another's. So each connection has a message of its own, by which it
+//! is known; one that nobody has is old news. Messages are given anew in turn, of
+//! 16,382, and long before one comes again what was posted with it has passed
+//! through the queue: it is behind one wake-up at most, with which a thread gets
+//! no more connections than it may hold.
 //!
 //! The limit: a queue holds 10,000 posted messages, and further ones are lost. A
-//! connection may have three waiting. So a thread gets 3,333 connections, and
-//! then another thread with another window is begun.
+//! connection may have three waiting, one of each kind, and the one that had its
+//! place before may have left two. So a thread gets 1,900 connections, which
+//! leaves 500 for wake-ups, for what a first look at a socket asks for, and for
+//! the system's own messages; then another thread with another window is begun.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::windows::io::AsRawSocket;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -27,11 +35,12 @@ use crate::counters::{Counters, End};
 use crate::crew::{Crew, Inbox, Wake};
 use crate::echo::{Echo, Wants};
 use crate::error::Failed;
-use crate::raw::event::{FD_ACCEPT, FD_CLOSE, FD_READ, FD_WRITE};
-use crate::raw::window::{Message, Window};
+use crate::raw::event::{FD_ACCEPT, FD_CLOSE, FD_READ, FD_WRITE, Happened};
+use crate::raw::window::{Message, NAMES, Name, Window};
 use crate::server::{Job, no_delay};
 
-/// After an accept that failed for want of something, all would fail.
+/// After an accept that failed for want of something, all would fail. This
+/// thread does nothing but accept.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) fn serve(job: Job) -> Result<(), Error> {
@@ -40,7 +49,7 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
     let waker = window.waker();
     job.stop.on_stop(move || waker.wake());
     window
-        .watch(&listener, FD_ACCEPT)
+        .watch(&listener, 0, FD_ACCEPT)
         .failed("WSAAsyncSelect")?;
     job.counters.thread();
 
@@ -98,6 +107,8 @@ fn begin(
 struct Connection {
     stream: TcpStream,
     echo: Echo,
+    /// An `FD_READ` has come, and no `recv` was called since.
+    readable: bool,
 }
 
 /// The connections of one window.
@@ -105,7 +116,9 @@ struct Pump<'a> {
     window: &'a Window,
     inbox: &'a Inbox,
     counters: &'a Counters,
-    connections: HashMap<u64, Connection>,
+    connections: HashMap<Name, Connection>,
+    /// The name given last.
+    last: Name,
     scratch: Vec<u8>,
 }
 
@@ -115,19 +128,22 @@ fn pump(window: &Window, inbox: &Inbox, counters: &Counters, buffer: usize) {
         inbox,
         counters,
         connections: HashMap::new(),
+        last: 0,
         scratch: vec![0; buffer],
     };
     while !inbox.stopped() {
         match window.next() {
-            Ok(Message::Network { socket, event }) => pump.turn(socket, event.closed()),
-            Ok(Message::Wake) => {
-                while let Some(stream) = inbox.next() {
-                    pump.add(stream);
-                }
-            }
+            Ok(Message::Network { name, event }) => pump.turn(name, event),
+            Ok(Message::Wake) => {}
             // The queue is this thread's own; without it there is nothing to do
             // but to close what there is.
             Err(_) => break,
+        }
+        // Not only for a wake-up: one that found the queue full was lost.
+        if inbox.rung() {
+            while let Some(stream) = inbox.next() {
+                pump.add(stream);
+            }
         }
     }
     for connection in pump.connections.into_values() {
@@ -140,54 +156,85 @@ fn pump(window: &Window, inbox: &Inbox, counters: &Counters, buffer: usize) {
 }
 
 impl Pump<'_> {
+    /// A name that no connection has, and none had for long.
+    fn name(&mut self) -> Name {
+        loop {
+            // 0 is the listener's, in the window it has.
+            self.last = 1 + self.last % (NAMES - 1);
+            // A thread holds fewer connections than there are names.
+            if !self.connections.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+
     /// A new connection. An accepted socket inherits what its listener's window
     /// is told; `watch` replaces it. What has come before that may have been
     /// announced to nobody, so it is looked at here.
     fn add(&mut self, stream: TcpStream) {
-        if let Err(e) = self.window.watch(&stream, FD_READ | FD_WRITE | FD_CLOSE) {
+        let name = self.name();
+        let events = FD_READ | FD_WRITE | FD_CLOSE;
+        if let Err(e) = self.window.watch(&stream, name, events) {
             self.inbox.left();
             self.counters.ended(Some(End::from(&e)));
             return;
         }
-        let socket = stream.as_raw_socket();
-        let echo = Echo::default();
-        let mut connection = Connection { stream, echo };
+        let mut connection = Connection {
+            stream,
+            echo: Echo::default(),
+            readable: false,
+        };
         let wants =
             connection
                 .echo
                 .first_turn(&mut connection.stream, &mut self.scratch, self.counters);
-        self.connections.insert(socket, connection);
-        self.ended(socket, wants);
+        self.connections.insert(name, connection);
+        self.ended(name, wants);
     }
 
-    /// Something happened to this socket, perhaps that the peer closed.
-    fn turn(&mut self, socket: u64, closed: Option<Option<io::Error>>) {
+    /// Something happened to the connection of this name.
+    fn turn(&mut self, name: Name, event: Happened) {
         // Otherwise old news of a socket that is closed.
-        let Some(connection) = self.connections.get_mut(&socket) else {
+        let Some(connection) = self.connections.get_mut(&name) else {
             return;
         };
-        if let Some(error) = closed {
-            // No FD_READ follows, whatever is left to read. Should this be news
-            // of a former socket of this number, the read below says so by
-            // having nothing.
-            let end = error.map_or(End::Finished, |error| End::from(&error));
-            connection.echo.closing(end);
-        }
-        let wants = connection
-            .echo
-            .turn(&mut connection.stream, &mut self.scratch, self.counters);
-        self.ended(socket, wants);
+        let wants = connection.turn(event, &mut self.scratch, self.counters);
+        self.ended(name, wants);
     }
 
     /// Closes the connection if it is over.
-    fn ended(&mut self, socket: u64, wants: Wants) {
+    fn ended(&mut self, name: Name, wants: Wants) {
         let Wants::End(end) = wants else { return };
-        if let Some(connection) = self.connections.remove(&socket)
+        if let Some(connection) = self.connections.remove(&name)
             && end == End::Finished
         {
             let _gone = connection.stream.shutdown(Shutdown::Write);
         }
         self.inbox.left();
         self.counters.ended(Some(end));
+    }
+}
+
+impl Connection {
+    fn turn(&mut self, event: Happened, scratch: &mut [u8], counters: &Counters) -> Wants {
+        self.readable |= event.any(FD_READ);
+        let closed = event.closed();
+        if let Some(error) = &closed {
+            // No FD_READ follows, whatever is left to read.
+            let end = error.as_ref().map_or(End::Finished, End::from);
+            self.echo.closing(end);
+            self.readable = true;
+        }
+        if self.echo.holds() && closed.is_none() && !event.any(FD_WRITE) {
+            // There is no room yet; FD_WRITE will tell.
+            return Wants::Write;
+        }
+        match self.echo.flush(&mut self.stream, counters) {
+            Wants::Read if self.readable => {
+                self.readable = self.echo.is_closing();
+                self.echo.turn(&mut self.stream, scratch, counters)
+            }
+            wants => wants,
+        }
     }
 }

@@ -19,14 +19,25 @@ pub(crate) struct Inbox {
     streams: Mutex<VecDeque<TcpStream>>,
     /// Connections it has, those in `streams` too.
     load: AtomicUsize,
+    /// It was woken and has not looked yet: no second wake-up is needed.
+    rung: AtomicBool,
     stop: AtomicBool,
 }
 
 impl Inbox {
     /// The next new connection.
     pub(crate) fn next(&self) -> Option<TcpStream> {
+        // Before looking: what comes after that wakes again.
+        self.rung.store(false, Ordering::SeqCst);
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.pop_front()
+    }
+
+    /// Whether there may be new connections. To be asked at every turn by a thread
+    /// whose wake-up may get lost.
+    #[cfg(windows)]
+    pub(crate) fn rung(&self) -> bool {
+        self.rung.load(Ordering::SeqCst)
     }
 
     /// One of its connections ended: there is room for another.
@@ -97,7 +108,9 @@ impl<B: Fn(Arc<Inbox>) -> io::Result<(Wake, JoinHandle<()>)>> Crew<B> {
             .unwrap_or_else(PoisonError::into_inner);
         streams.push_back(stream);
         drop(streams);
-        (member.wake)();
+        if !member.inbox.rung.swap(true, Ordering::SeqCst) {
+            (member.wake)();
+        }
         Ok(())
     }
 }

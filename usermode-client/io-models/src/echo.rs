@@ -40,6 +40,18 @@ impl Echo {
         self.closing = Some(end);
     }
 
+    /// Whether [`Echo::closing`] was called.
+    #[cfg(windows)]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Whether there is something that can't be written yet.
+    #[cfg(windows)]
+    pub(crate) fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Moves what can be moved through a non-blocking stream, by way of
     /// `scratch`. The last thing it does before it wants to read is a read, or to
     /// send back what that gave: that read is what makes WSAAsyncSelect and
@@ -65,6 +77,27 @@ impl Echo {
         self.rounds(stream, scratch, counters, FIRST_ROUNDS)
     }
 
+    /// Writes what is held; `Read` if nothing is held any more.
+    pub(crate) fn flush(&mut self, stream: &mut impl Write, counters: &Counters) -> Wants {
+        if self.held.is_empty() {
+            return Wants::Read;
+        }
+        match write(stream, self.held.get(self.sent..).unwrap_or(&[]), counters) {
+            Ok(Wrote::All) => {
+                *self = Echo {
+                    closing: self.closing,
+                    ..Echo::default()
+                };
+                Wants::Read
+            }
+            Ok(Wrote::Part(bytes)) => {
+                self.sent += bytes;
+                Wants::Write
+            }
+            Err(end) => Wants::End(end),
+        }
+    }
+
     fn rounds(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -74,20 +107,9 @@ impl Echo {
     ) -> Wants {
         let mut rounds = 0;
         loop {
-            if !self.held.is_empty() {
-                match write(stream, self.held.get(self.sent..).unwrap_or(&[]), counters) {
-                    Ok(Wrote::All) => {
-                        *self = Echo {
-                            closing: self.closing,
-                            ..Echo::default()
-                        }
-                    }
-                    Ok(Wrote::Part(bytes)) => {
-                        self.sent += bytes;
-                        return Wants::Write;
-                    }
-                    Err(end) => return Wants::End(end),
-                }
+            match self.flush(stream, counters) {
+                Wants::Read => {}
+                other => return other,
             }
             if rounds == most && self.closing.is_none() {
                 return Wants::Read;

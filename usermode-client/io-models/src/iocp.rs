@@ -11,6 +11,13 @@
 //! takes them, and it needs no lock; and a client that doesn't read is not read
 //! from.
 //!
+//! An operation may be done at once: what is to be received has come already, a
+//! send fits. A packet is posted for it all the same, to be taken in its turn,
+//! unless the socket was told otherwise (`PortSocket::be_quick`); then whoever
+//! started it goes on with it, which saves the way through the port. Only so
+//! often in a row, though: a connection that always has something to do would
+//! keep its worker from the others.
+//!
 //! Connections are accepted by `AcceptEx`, some of them always in flight, into
 //! sockets made beforehand; an accept is a packet like any other.
 //!
@@ -23,7 +30,7 @@ use std::os::windows::io::OwnedSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
@@ -39,8 +46,14 @@ use crate::turn::{Next, Turn};
 /// until another accept is started. More wait in the backlog.
 const ACCEPTS: usize = 64;
 
-/// After all accepts have failed for want of something.
+/// After an accept that failed for want of something, all would fail: for so long
+/// none is tried, unless a connection ends meanwhile. No worker sleeps for it:
+/// they wait for packets that much less long.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Operations of a connection that are done at once which a worker goes on with
+/// before it looks at the packets of others.
+const AT_ONCE: usize = 16;
 
 /// What an operation carries.
 enum Context {
@@ -54,15 +67,19 @@ struct Shared {
     port: Arc<Port<Context>>,
     listener: PortSocket<Context>,
     accept: Accept,
-    /// Accepts that could not be started for want of something. Tried again when
-    /// a connection ends or is accepted.
+    /// Accepts that are not in flight: that could not be started for want of
+    /// something, or failed for it.
     owed: AtomicUsize,
+    /// When they are tried again, in milliseconds after `began`.
+    try_at: AtomicU64,
+    began: Instant,
     /// To find the connections when the server stops.
     sockets: Mutex<HashMap<u64, PortSocket<Context>>>,
     next_id: AtomicU64,
     stopping: AtomicBool,
     workers: usize,
     buffer: usize,
+    every_packet: bool,
     counters: Arc<Counters>,
 }
 
@@ -82,11 +99,14 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
         listener,
         accept,
         owed: AtomicUsize::new(ACCEPTS),
+        try_at: AtomicU64::new(0),
+        began: Instant::now(),
         sockets: Mutex::default(),
         next_id: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
         workers,
         buffer: job.options.buffer,
+        every_packet: job.options.every_packet,
         counters: job.counters,
     };
     shared.start_accepts();
@@ -113,12 +133,17 @@ impl Shared {
     fn work(&self) -> Result<(), Error> {
         self.counters.thread();
         loop {
-            let packets = self.port.wait().failed("GetQueuedCompletionStatusEx")?;
+            let most = self.owes().then_some(PAUSE);
+            let packets = self.port.wait(most);
+            let packets = packets.failed("GetQueuedCompletionStatusEx")?;
             for done in packets.done {
                 self.completed(done);
             }
             if packets.woken && !self.stopping.swap(true, Ordering::SeqCst) {
                 self.cancel_all();
+            }
+            if self.owes() && self.millis() >= self.try_at.load(Ordering::Relaxed) {
+                self.start_accepts();
             }
             if self.stopping() && self.port.flying() == 0 {
                 // The last packet has come; the others may be waiting for one.
@@ -130,40 +155,65 @@ impl Shared {
         }
     }
 
-    fn completed(&self, Done { mut op, result }: Done<Context>) {
-        match op.context() {
-            Context::Accept(_) => {
-                self.owed.fetch_add(1, Ordering::AcqRel);
-                // First the next accept: clients are waiting.
-                self.start_accepts();
-                let Context::Accept(socket) = op.into_context() else {
-                    return;
-                };
-                match result {
-                    Ok(_) => self.connected(socket),
-                    Err(_) if self.stopping() => {}
-                    Err(_) => self.counters.accept_error(),
-                }
+    fn completed(&self, done: Done<Context>) {
+        let Done { mut op, result } = done;
+        if let Context::Connection { .. } = op.context() {
+            return self.go_on(Done { op, result });
+        }
+        self.owed.fetch_add(1, Ordering::AcqRel);
+        match &result {
+            Err(error) if !self.stopping() && End::from(error) != End::Reset => self.pause(),
+            // First the next accept: clients are waiting.
+            _ => self.start_accepts(),
+        }
+        match (result, op.into_context()) {
+            (Ok(_), Context::Accept(socket)) => self.connected(socket),
+            (Err(_), _) if self.stopping() => {}
+            _ => self.counters.accept_error(),
+        }
+    }
+
+    /// Goes on with a connection whose operation has completed, until one is in
+    /// flight.
+    fn go_on(&self, mut done: Done<Context>) {
+        for _ in 0..AT_ONCE {
+            match self.next(done) {
+                Some(at_once) => done = at_once,
+                None => return,
             }
-            Context::Connection { id, turn } => {
-                let (id, sending) = (*id, turn.sending());
-                let bytes = match result {
-                    _ if self.stopping() => return self.ended(id, None),
-                    Ok(bytes) => bytes,
-                    Err(error) => return self.ended(id, Some(End::from(&error))),
-                };
-                if sending {
-                    self.counters.sent(bytes);
-                } else {
-                    self.counters.received(bytes);
-                }
-                let next = turn.completed(bytes);
-                self.go_on(id, op, next);
+        }
+        // Others first. If there is no memory for the packet, on with it.
+        while let Some(back) = self.port.requeue(done) {
+            match self.next(back) {
+                Some(at_once) => done = at_once,
+                None => return,
             }
         }
     }
 
-    fn go_on(&self, id: u64, op: PortOp<Context>, next: Next) {
+    /// Starts what follows an operation that has completed. If that is done at
+    /// once, it comes back.
+    fn next(&self, done: Done<Context>) -> Option<Done<Context>> {
+        let Done { mut op, result } = done;
+        let Context::Connection { id, turn } = op.context() else {
+            return None;
+        };
+        let (id, sending) = (*id, turn.sending());
+        let bytes = match result {
+            _ if self.stopping() => return self.ended(id, None),
+            Ok(bytes) => bytes,
+            Err(error) => return self.ended(id, Some(End::from(&error))),
+        };
+        if sending {
+            self.counters.sent(bytes);
+        } else {
+            self.counters.received(bytes);
+        }
+        let next = turn.completed(bytes);
+        self.start(id, op, next)
+    }
+
+    fn start(&self, id: u64, op: PortOp<Context>, next: Next) -> Option<Done<Context>> {
         let started = match next {
             Next::Receive => self.port.receive(op),
             Next::Send(range) => self.port.send(op, range),
@@ -171,8 +221,11 @@ impl Shared {
         };
         match started {
             // Stopping may have looked for it before it was in flight.
-            Ok(()) if self.stopping() => self.cancel(id),
-            Ok(()) => {}
+            Ok(None) if self.stopping() => {
+                self.cancel(id);
+                None
+            }
+            Ok(at_once) => at_once,
             Err((_op, error)) => self.ended(id, Some(End::from(&error))),
         }
     }
@@ -184,26 +237,51 @@ impl Shared {
             .listener
             .finish_accept(socket)
             .and_then(|socket| self.port.adopt(socket));
-        let Ok(socket) = adopted else {
+        let Ok(mut socket) = adopted else {
             return self.counters.accept_error();
         };
         socket.no_delay();
+        if !self.every_packet {
+            socket.be_quick();
+        }
         self.counters.accepted();
         let turn = Turn::default();
         let op = PortOp::new(&socket, self.buffer, Context::Connection { id, turn });
         self.sockets().insert(id, socket);
-        self.go_on(id, op, Next::Receive);
+        if let Some(done) = self.start(id, op, Next::Receive) {
+            self.go_on(done);
+        }
     }
 
-    fn ended(&self, id: u64, end: Option<End>) {
+    /// Ends a connection; nothing comes after that.
+    fn ended(&self, id: u64, end: Option<End>) -> Option<Done<Context>> {
         let socket = self.sockets().remove(&id);
         if let (Some(socket), Some(End::Finished)) = (socket, end) {
             let _gone = socket.shutdown();
         }
         self.counters.ended(end);
-        if self.owed.load(Ordering::Acquire) != 0 {
+        if self.owes() {
             self.start_accepts();
         }
+        None
+    }
+
+    /// Whether there are accepts to be started.
+    fn owes(&self) -> bool {
+        self.owed.load(Ordering::Acquire) != 0
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Something is missing to accept: it is tried again later. The worker that
+    /// comes here sees to it, as it waits for packets next, and no longer than
+    /// until then.
+    fn pause(&self) {
+        let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+        self.try_at
+            .store(self.millis().saturating_add(pause), Ordering::Relaxed);
     }
 
     /// Starts the accepts that are owed, as far as that succeeds.
@@ -218,12 +296,9 @@ impl Shared {
                 return;
             }
             if self.start_accept().is_err() {
+                self.owed.fetch_add(1, Ordering::AcqRel);
                 self.counters.accept_error();
-                if self.owed.fetch_add(1, Ordering::AcqRel) + 1 < ACCEPTS {
-                    return;
-                }
-                // None is in flight: no packet would bring us here again.
-                thread::sleep(PAUSE);
+                return self.pause();
             }
         }
     }
@@ -239,7 +314,8 @@ impl Shared {
             // The cancelling of all may have been before it was in flight.
             self.listener.cancel();
         }
-        started.map_err(|(_op, error)| error)
+        // The listener isn't quick: there is a packet in any case.
+        started.map(drop).map_err(|(_op, error)| error)
     }
 
     /// Whether the server stops. What starts an operation asks this afterwards:

@@ -2,31 +2,39 @@
 //!
 //! Each connection sends a message, waits until all of it is back, compares it,
 //! and sends the next: one message on its way a connection, so connections and
-//! size are the load. A few threads hold all connections, without blocking.
+//! size are the load. A few threads hold all connections, without blocking, and
+//! each connection gets its turn: one that is answered while it is looked at waits
+//! until the others were.
+//!
+//! This is a closed loop: while a server stalls, nothing more is sent to it, so
+//! the messages that would have waited are never begun, and the latencies don't
+//! know of them ("coordinated omission"). They tell how long what was sent took,
+//! not what clients would see that come by themselves at a steady rate.
 
-use std::io::{self, Read as _, Write as _};
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+
+use worker::{Tally, Worker, pattern};
 
 /// Connections there may be: what one address has ports for.
 pub const CONNECTIONS: std::ops::RangeInclusive<usize> = 1..=60_000;
 /// Bytes a message may have.
 pub const SIZE: std::ops::RangeInclusive<usize> = 1..=16 * 1024 * 1024;
-/// Connections a thread is setting up at once.
-const CONNECTING: usize = 64;
 /// How long all of the connecting may take, and how long a server may be silent
 /// before that is an error.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The byte a connection begins with.
-const GREETING: u8 = b'?';
 /// How often a thread with nothing to do looks for what it is to do.
 const LOOK: Duration = Duration::from_millis(20);
 /// Latencies told apart: 1 ns to 100 s, with three digits.
@@ -125,6 +133,9 @@ pub enum Error {
         /// How long.
         after: Duration,
     },
+    /// It was told to stop.
+    #[error("stopped before it was done")]
+    Stopped,
     /// A call failed which does not fail unless the system is out of something.
     #[error("{call} failed: {source}")]
     System {
@@ -171,12 +182,12 @@ impl Plan {
         within("the number of threads", self.threads, 1..=1024)
     }
 
-    /// Does it; `at` is called at each moment.
+    /// Does it; `at` is called at each moment. Ends soon after `stop` is set.
     ///
     /// # Errors
     /// The first that any connection has: a number is worth nothing if some
-    /// connections were not answered.
-    pub fn run(&self, mut at: impl FnMut(Moment)) -> Result<Report, Error> {
+    /// connections were not answered. [`Error::Stopped`].
+    pub fn run(&self, stop: &AtomicBool, mut at: impl FnMut(Moment)) -> Result<Report, Error> {
         self.check()?;
         let phase = Arc::new(AtomicU8::new(CONNECT));
         let message: Arc<[u8]> = pattern(self.size).into();
@@ -204,18 +215,18 @@ impl Plan {
             })
             .collect();
         drop(tell);
-        let ready = told.iter().take(threads).all(|ready| ready);
+        let ready = all_ready(&told, threads, stop);
         let connecting = start.elapsed();
         let mut elapsed = Duration::ZERO;
         if ready {
             at(Moment::Connected);
             phase.store(WARM_UP, Ordering::Release);
-            let fine = pause(&told, self.warm_up);
+            let fine = pause(&told, self.warm_up, stop);
             if fine {
                 at(Moment::Began);
                 let began = Instant::now();
                 phase.store(MEASURE, Ordering::Release);
-                pause(&told, self.duration);
+                pause(&told, self.duration, stop);
                 elapsed = began.elapsed();
                 // Before `at`: it may take its time, and nothing counts then.
                 phase.store(WARM_UP, Ordering::Release);
@@ -246,16 +257,42 @@ impl Plan {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
+        // What is lost because of the stop is not worth telling.
         match failed {
+            _ if stop.load(Ordering::Relaxed) => Err(Error::Stopped),
             Some(error) => Err(error),
             None => Ok(report),
         }
     }
 }
 
-/// Waits so long, or until a thread tells of an error.
-fn pause(told: &mpsc::Receiver<bool>, time: Duration) -> bool {
-    matches!(told.recv_timeout(time), Err(RecvTimeoutError::Timeout))
+/// Waits until all threads have told that they are ready; false if one tells of an
+/// error, or it is to stop.
+fn all_ready(told: &mpsc::Receiver<bool>, threads: usize, stop: &AtomicBool) -> bool {
+    let mut ready = 0;
+    while ready < threads {
+        match told.recv_timeout(LOOK) {
+            Ok(true) => ready += 1,
+            Err(RecvTimeoutError::Timeout) if !stop.load(Ordering::Relaxed) => {}
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Waits so long, or until a thread tells of an error, or it is to stop: then
+/// false.
+fn pause(told: &mpsc::Receiver<bool>, time: Duration, stop: &AtomicBool) -> bool {
+    let until = Instant::now() + time;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match told.recv_timeout(left.min(LOOK)) {
+            Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return false,
+            Err(RecvTimeoutError::Timeout) if left <= LOOK => return true,
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => return false,
+        }
+    }
 }
 
 fn histogram() -> Result<Histogram<u64>, Error> {
@@ -263,342 +300,4 @@ fn histogram() -> Result<Histogram<u64>, Error> {
         call: "making a histogram",
         source: io::Error::other(e),
     })
-}
-
-/// What a thread has counted.
-struct Tally {
-    latency: Histogram<u64>,
-    /// Messages of each connection.
-    answers: Vec<u64>,
-}
-
-/// Bytes of which no two parts are likely to be alike (xorshift).
-fn pattern(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    (0..size)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
-}
-
-struct Worker {
-    plan: Plan,
-    message: Arc<[u8]>,
-    phase: Arc<AtomicU8>,
-}
-
-/// How far a connection is set up.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Connecting,
-    /// A byte was sent: that the system has set a connection up doesn't mean
-    /// that the server has accepted it.
-    Greeting,
-    Up,
-}
-
-struct Connection {
-    stream: TcpStream,
-    step: Step,
-    sent: usize,
-    received: usize,
-    began: Instant,
-    /// Whether it began while messages counted.
-    counts: bool,
-    /// Messages that counted.
-    answers: u64,
-}
-
-impl Worker {
-    fn run(&self, share: usize, tell: &mpsc::Sender<bool>) -> Result<Tally, Error> {
-        let system = |call| move |source| Error::System { call, source };
-        let mut poll = Poll::new().map_err(system("making a poll"))?;
-        let mut events = Events::with_capacity(1024);
-        let mut connections = Vec::with_capacity(share);
-        self.connect(share, &mut poll, &mut events, &mut connections)?;
-        // The receiver is there until all threads have ended.
-        let _taken = tell.send(true);
-
-        let mut latency = histogram()?;
-        let mut scratch = vec![0; self.plan.size.min(64 * 1024)];
-        let mut phase = CONNECT;
-        let mut answered = Instant::now();
-        while phase != END {
-            let before = phase;
-            phase = self.phase.load(Ordering::Acquire);
-            if before == CONNECT && phase != CONNECT {
-                answered = Instant::now();
-                for connection in &mut connections {
-                    connection.begin(phase);
-                    self.turn(connection, &mut scratch, &mut latency)?;
-                }
-            }
-            poll_once(&mut poll, &mut events).map_err(system("polling"))?;
-            for event in &events {
-                if let Some(connection) = connections.get_mut(event.token().0)
-                    && phase != CONNECT
-                    && self.turn(connection, &mut scratch, &mut latency)?
-                {
-                    answered = Instant::now();
-                }
-            }
-            if phase == CONNECT {
-                answered = Instant::now();
-            } else if answered.elapsed() > PATIENCE {
-                let (address, after) = (self.plan.address, PATIENCE);
-                return Err(Error::Silent { address, after });
-            }
-        }
-        let answers = connections.iter().map(|c| c.answers).collect();
-        Ok(Tally { latency, answers })
-    }
-
-    /// Sets the connections up, some at once.
-    fn connect(
-        &self,
-        share: usize,
-        poll: &mut Poll,
-        events: &mut Events,
-        connections: &mut Vec<Connection>,
-    ) -> Result<(), Error> {
-        let address = self.plan.address;
-        let mut connected = 0;
-        let failed = |connected| {
-            move |source| Error::Connect {
-                address,
-                connected,
-                source,
-            }
-        };
-        let mut answered = Instant::now();
-        while connected < share {
-            while connections.len() < share && connections.len() - connected < CONNECTING {
-                let mut stream = TcpStream::connect(address).map_err(failed(connected))?;
-                poll.registry()
-                    .register(
-                        &mut stream,
-                        Token(connections.len()),
-                        Interest::READABLE | Interest::WRITABLE,
-                    )
-                    .map_err(failed(connected))?;
-                connections.push(Connection {
-                    stream,
-                    step: Step::Connecting,
-                    sent: 0,
-                    received: 0,
-                    began: Instant::now(),
-                    counts: false,
-                    answers: 0,
-                });
-            }
-            poll_once(poll, events).map_err(failed(connected))?;
-            for event in &*events {
-                let Some(connection) = connections.get_mut(event.token().0) else {
-                    continue;
-                };
-                if connection.step != Step::Up && connection.is_up().map_err(failed(connected))? {
-                    connected += 1;
-                    answered = Instant::now();
-                }
-            }
-            if answered.elapsed() > PATIENCE {
-                return Err(failed(connected)(io::ErrorKind::TimedOut.into()));
-            }
-            if self.phase.load(Ordering::Acquire) == END {
-                // Another thread has failed.
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves what can be moved; whether a message came back.
-    fn turn(
-        &self,
-        connection: &mut Connection,
-        scratch: &mut [u8],
-        latency: &mut Histogram<u64>,
-    ) -> Result<bool, Error> {
-        let address = self.plan.address;
-        let lost = |source| Error::Lost { address, source };
-        let mut answered = false;
-        loop {
-            while let Some(left) = self.message.get(connection.sent..)
-                && !left.is_empty()
-            {
-                match connection.stream.write(left) {
-                    Ok(bytes) => connection.sent += bytes,
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(lost(e)),
-                }
-            }
-            let wanted = self.message.get(connection.received..).unwrap_or(&[]);
-            let room = wanted.len().min(scratch.len());
-            let into = scratch.get_mut(..room).unwrap_or(&mut []);
-            let bytes = match connection.stream.read(into) {
-                Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
-                Ok(bytes) => bytes,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(answered),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(lost(e)),
-            };
-            if scratch.get(..bytes) != wanted.get(..bytes) {
-                return Err(Error::Wrong { address });
-            }
-            connection.received += bytes;
-            if connection.received < self.message.len() {
-                continue;
-            }
-            answered = true;
-            let phase = self.phase.load(Ordering::Relaxed);
-            if connection.counts && phase == MEASURE {
-                let took = connection.began.elapsed().as_nanos();
-                connection.answers += 1;
-                latency.saturating_record(u64::try_from(took).unwrap_or(LONGEST_NS));
-            }
-            if phase == END {
-                return Ok(answered);
-            }
-            connection.begin(phase);
-        }
-    }
-}
-
-impl Connection {
-    /// Whether it is set up by now, and was answered a first time.
-    fn is_up(&mut self) -> io::Result<bool> {
-        if self.step == Step::Connecting {
-            if let Some(error) = self.stream.take_error()? {
-                return Err(error);
-            }
-            match self.stream.peer_addr() {
-                Ok(_peer) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotConnected => return Ok(false),
-                Err(e) => return Err(e),
-            }
-            self.stream.set_nodelay(true)?;
-            // A connection that was just set up has room for a byte.
-            self.stream.write_all(&[GREETING])?;
-            self.step = Step::Greeting;
-        }
-        let mut back = [0];
-        match self.stream.read(&mut back) {
-            Ok(1) if back == [GREETING] => self.step = Step::Up,
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => return Err(io::Error::other("it is no echo: another byte came back")),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
-        }
-        Ok(self.step == Step::Up)
-    }
-
-    fn begin(&mut self, phase: u8) {
-        self.sent = 0;
-        self.received = 0;
-        self.began = Instant::now();
-        self.counts = phase == MEASURE;
-    }
-}
-
-fn poll_once(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
-    match poll.poll(events, Some(LOOK)) {
-        Err(e) if e.kind() == io::ErrorKind::Interrupted => {
-            events.clear();
-            Ok(())
-        }
-        result => result,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-
-    /// A server with a thread a connection, which does `serve` with each.
-    fn server(serve: fn(std::net::TcpStream) -> io::Result<()>) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
-        let address = listener.local_addr().expect("has an address");
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                thread::spawn(move || serve(stream));
-            }
-        });
-        address
-    }
-
-    fn echo(stream: std::net::TcpStream) -> io::Result<()> {
-        io::copy(&mut &stream, &mut &stream).map(drop)
-    }
-
-    fn plan(address: SocketAddr, connections: usize, size: usize) -> Plan {
-        Plan {
-            address,
-            connections,
-            size,
-            warm_up: Duration::from_millis(20),
-            duration: Duration::from_millis(200),
-            threads: 2,
-        }
-    }
-
-    #[test]
-    fn an_echo_is_measured_between_the_moments() {
-        let mut moments = Vec::new();
-        for (connections, size) in [(1, 1), (20, 100), (3, 300_000)] {
-            moments.clear();
-            let plan = plan(server(echo), connections, size);
-            let report = plan.run(|moment| moments.push(moment)).expect("runs");
-            assert!(report.messages > 0, "{connections} x {size}");
-            assert_eq!(report.messages, report.latency.len());
-            let evenly = report.messages / connections as u64;
-            assert!(report.fewest <= evenly && report.most >= evenly && report.most > 0);
-            assert!(report.elapsed >= plan.duration);
-            assert!(report.latency.max() < 1_000_000_000 * 5);
-            assert_eq!(moments, [Moment::Connected, Moment::Began, Moment::Ended]);
-        }
-    }
-
-    #[test]
-    fn what_is_no_echo_is_an_error() {
-        let wrong = server(|mut stream| {
-            let mut buffer = [0; 64];
-            stream.read_exact(&mut buffer[..1])?;
-            stream.write_all(&buffer[..1])?;
-            let count = stream.read(&mut buffer)?;
-            buffer[count - 1] ^= 1;
-            stream.write_all(&buffer[..count])?;
-            thread::sleep(Duration::from_secs(1));
-            Ok(())
-        });
-        let error = plan(wrong, 2, 10).run(|_| ()).expect_err("no echo");
-        assert!(matches!(error, Error::Wrong { .. }), "{error}");
-        let closing = server(|mut stream| {
-            let mut buffer = [0; 5];
-            stream.read_exact(&mut buffer[..1])?;
-            stream.write_all(&buffer[..1])?;
-            stream.read(&mut buffer).map(drop)
-        });
-        let error = plan(closing, 2, 10).run(|_| ()).expect_err("no echo");
-        assert!(matches!(error, Error::Lost { .. }), "{error}");
-        let mute = server(|mut stream| stream.read(&mut [0]).map(drop));
-        let error = plan(mute, 2, 10).run(|_| ()).expect_err("no echo");
-        assert!(matches!(error, Error::Connect { .. }), "{error}");
-    }
-
-    #[test]
-    fn nobody_there_is_an_error() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
-        let address = listener.local_addr().expect("has an address");
-        drop(listener);
-        let error = plan(address, 1, 1).run(|_| ()).expect_err("refused");
-        assert!(error.to_string().contains("nothing listens"), "{error}");
-        let error = plan(address, 0, 1).run(|_| ()).expect_err("none");
-        assert!(matches!(error, Error::Bound { .. }), "{error}");
-    }
 }

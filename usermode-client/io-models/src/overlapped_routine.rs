@@ -7,6 +7,11 @@
 //! next operation and returns; one that is done at once does not call its routine
 //! from there, but in the next wait, so the stack doesn't grow.
 //!
+//! An alertable wait calls routines as long as there are any, those included that
+//! come while it does so: with much to do it might never return, and nobody would
+//! be accepted. So only so many operations are started between two waits; further
+//! ones are kept and started before the next.
+//!
 //! The limits: a thread has to be in an alertable wait at all times it does
 //! nothing else, and one thread does everything, however many cores there are:
 //! an operation's routine can't be called by another thread. `AcceptEx` takes no
@@ -20,32 +25,61 @@ use std::net::Shutdown;
 use std::os::windows::io::OwnedSocket;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
 use crate::counters::{Counters, End};
 use crate::error::Failed;
 use crate::raw::accept::{self, Accept};
-use crate::raw::event::{self, Event, Until};
+use crate::raw::event::{self, Event, Until, Woken};
 use crate::raw::flight::{EventOp, Flight, Landed};
 use crate::raw::routine::{self, Routine, RoutineOp};
 use crate::server::{Job, no_delay};
 use crate::turn::{Next, Turn};
 use crate::{Error, Stop};
 
-/// After an accept that failed for want of something, all would fail.
+/// After an accept that failed for want of something, all would fail: for so long
+/// none is tried. An alertable wait, too: this thread serves the connections.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Operations that routines start between two waits.
+const STARTS: usize = 256;
 
 /// What all connections share, without a lock: all of it is one thread's.
 struct Shared {
     sockets: RefCell<HashMap<u64, Arc<OwnedSocket>>>,
+    /// Operations that routines may still start before the next wait.
+    starts: Cell<usize>,
+    /// Those that were not started for that reason.
+    kept: RefCell<Vec<(RoutineOp<Connection>, Next)>>,
     stopping: Cell<bool>,
     counters: Arc<Counters>,
 }
 
 impl Shared {
+    /// Starts the next operation of a connection.
+    fn go_on(&self, mut op: RoutineOp<Connection>, next: Next) {
+        let id = op.context().id;
+        let started = match next {
+            Next::Receive => op.receive(),
+            Next::Send(range) => op.send(range),
+            Next::Finished => return self.ended(id, Some(End::Finished)),
+        };
+        if let Err((_op, error)) = started {
+            self.ended(id, Some(End::from(&error)));
+        }
+    }
+
+    /// Before a wait: starts what was kept.
+    fn start_kept(&self) {
+        self.starts.set(STARTS);
+        let kept = self.kept.take();
+        for (op, next) in kept {
+            self.go_on(op, next);
+        }
+    }
+
     fn ended(&self, id: u64, end: Option<End>) {
         // A statement of its own: a call on a socket may be alertable too, and a
         // routine called from within it would find the map borrowed.
@@ -79,13 +113,13 @@ impl Routine for Connection {
         } else {
             shared.counters.received(bytes);
         }
-        let started = match connection.turn.completed(bytes) {
-            Next::Receive => op.receive(),
-            Next::Send(range) => op.send(range),
-            Next::Finished => return shared.ended(id, Some(End::Finished)),
-        };
-        if let Err((_op, error)) = started {
-            shared.ended(id, Some(End::from(&error)));
+        let next = connection.turn.completed(bytes);
+        match shared.starts.get().checked_sub(1) {
+            Some(left) => {
+                shared.starts.set(left);
+                shared.go_on(op, next);
+            }
+            None => shared.kept.borrow_mut().push((op, next)),
         }
     }
 }
@@ -100,6 +134,8 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
 
     let shared = Rc::new(Shared {
         sockets: RefCell::default(),
+        starts: Cell::new(STARTS),
+        kept: RefCell::default(),
         stopping: Cell::new(false),
         counters: Arc::clone(&job.counters),
     });
@@ -108,7 +144,7 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
         if job.stop.is_asked() {
             break Ok(());
         }
-        match accept_one(&function, &listener, &stop, &job.stop) {
+        match accept_one(&function, &listener, &stop, &job.stop, &shared) {
             Ok(Some(socket)) => {
                 job.counters.accepted();
                 next_id += 1;
@@ -118,7 +154,7 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
             Err(e) => {
                 job.counters.accept_error();
                 if End::from(&e) != End::Reset {
-                    thread::sleep(PAUSE);
+                    pause(&stop, &shared);
                 }
             }
         }
@@ -126,6 +162,10 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
     // Each operation in flight has an Rc of what is shared; its routine has to
     // be called, in an alertable wait, before this thread may end.
     shared.stopping.set(true);
+    for (mut op, _next) in shared.kept.take() {
+        let id = op.context().id;
+        shared.ended(id, None);
+    }
     let sockets: Vec<_> = shared.sockets.borrow().values().cloned().collect();
     for socket in &sockets {
         let _gone = SockRef::from(&**socket).shutdown(Shutdown::Write);
@@ -153,6 +193,22 @@ fn connected(shared: &Rc<Shared>, id: u64, socket: OwnedSocket, buffer: usize) {
     }
 }
 
+/// Lets the connections go on for so long.
+fn pause(stop: &Arc<Event>, shared: &Shared) {
+    let events = [Arc::clone(stop)];
+    let until = Instant::now() + PAUSE;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        shared.start_kept();
+        // Not a routine: the time is up, or the stop has come, or waiting failed,
+        // which the next accept will say.
+        let woken = event::wait(&events, Until::EventOrRoutineFor(left));
+        if !matches!(woken, Ok(Woken::Routine)) || left.is_zero() {
+            return;
+        }
+    }
+}
+
 /// Waits for a connection, or for the stop; then there is none. The routines of
 /// all connections are called from within this wait.
 fn accept_one(
@@ -160,6 +216,7 @@ fn accept_one(
     listener: &Arc<OwnedSocket>,
     stopped: &Arc<Event>,
     stop: &Stop,
+    shared: &Shared,
 ) -> io::Result<Option<OwnedSocket>> {
     let done = Arc::new(Event::new()?);
     let socket = function.socket()?;
@@ -170,6 +227,7 @@ fn accept_one(
         // What ended the wait doesn't matter: it calls routines before it looks at
         // events, and with much to do there are always some. Both events are
         // looked at each time, or no connection would be accepted then.
+        shared.start_kept();
         event::wait(&events, Until::EventOrRoutine)?;
         if stop.is_asked() {
             // The flight is cancelled by being dropped.

@@ -13,8 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::windows::io::AsRawSocket;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::counters::End;
@@ -23,8 +22,13 @@ use crate::error::Failed;
 use crate::raw::select::{self, FdSet};
 use crate::server::{Job, no_delay};
 
-/// After an accept that failed for want of something, all would fail.
+/// After an accept that failed for want of something, all would fail: for so long
+/// none is tried. The listener is left out of the set meanwhile, or it would be
+/// ready all the time; sleeping instead would keep the connections waiting too.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Connections taken in a turn.
+const ACCEPTS: usize = 64;
 
 struct Connection {
     stream: TcpStream,
@@ -44,13 +48,17 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
     let mut connections: HashMap<u64, Connection> = HashMap::new();
     let mut scratch = vec![0; job.options.buffer];
     let (mut read, mut write) = (FdSet::new(), FdSet::new());
+    let mut pause_until: Option<Instant> = None;
     while !job.stop.is_asked() {
         // `select` leaves only those that are ready in the sets, so they are
         // filled again each time.
         read.clear();
         write.clear();
         read.insert(&bell);
-        read.insert(&listener);
+        pause_until = pause_until.filter(|until| *until > Instant::now());
+        if pause_until.is_none() {
+            read.insert(&listener);
+        }
         for connection in connections.values() {
             let wanted = if connection.writing {
                 &mut write
@@ -60,11 +68,14 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
             wanted.insert(&connection.stream);
         }
         job.counters.room(read.room().max(write.room()));
-        select::wait(&mut read, &mut write).failed("select")?;
+        let most = pause_until.map(|_| PAUSE);
+        select::wait(&mut read, &mut write, most).failed("select")?;
 
         for socket in read.sockets().chain(write.sockets()) {
             if socket == listener.as_raw_socket() {
-                accept(&listener, &mut connections, &job.counters);
+                if !accept(&listener, &mut connections, &job.counters) {
+                    pause_until = Some(Instant::now() + PAUSE);
+                }
                 continue;
             }
             let Some(connection) = connections.get_mut(&socket) else {
@@ -95,13 +106,14 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes all connections that wait.
+/// Takes the connections that wait, so many at most: the others have their turn
+/// too. False if there is something missing to take one.
 fn accept(
     listener: &TcpListener,
     connections: &mut HashMap<u64, Connection>,
     counters: &crate::Counters,
-) {
-    loop {
+) -> bool {
+    for _ in 0..ACCEPTS {
         let accepted = listener.accept().and_then(|(stream, _peer)| {
             stream.set_nonblocking(true)?;
             no_delay(&stream);
@@ -117,16 +129,16 @@ fn accept(
                 };
                 connections.insert(connection.stream.as_raw_socket(), connection);
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return true,
             // The client is gone again: the next one.
             Err(e) if End::from(&e) == End::Reset => counters.accept_error(),
             Err(_) => {
                 counters.accept_error();
-                thread::sleep(PAUSE);
-                return;
+                return false;
             }
         }
     }
+    true
 }
 
 fn bell() -> io::Result<UdpSocket> {

@@ -60,9 +60,8 @@ impl Model {
             // WSA_MAXIMUM_WAIT_EVENTS, less the event that wakes the thread.
             Model::EventSelect | Model::OverlappedEvent => Some(63),
             // A queue holds 10,000 posted messages (MSDN "PostMessageW
-            // function"), and a connection may have three waiting: read, write,
-            // close.
-            Model::AsyncSelect => Some(3_333),
+            // function"); the module's text counts them.
+            Model::AsyncSelect => Some(1_900),
             Model::Select | Model::OverlappedRoutine | Model::Iocp => None,
         }
     }
@@ -104,6 +103,9 @@ pub struct Options {
     pub per_thread: Option<usize>,
     /// Threads of the completion port; one a core unless given.
     pub workers: Option<usize>,
+    /// The completion port has a packet for each operation, also for one that is
+    /// done at once, which otherwise its worker goes on with.
+    pub every_packet: bool,
 }
 
 impl Default for Options {
@@ -112,6 +114,7 @@ impl Default for Options {
             buffer: 16 * 1024,
             per_thread: None,
             workers: None,
+            every_packet: false,
         }
     }
 }
@@ -310,7 +313,7 @@ mod tests {
         let options = |buffer, per_thread| Options {
             buffer,
             per_thread,
-            workers: None,
+            ..Options::default()
         };
         for (model, options) in [
             (Model::Iocp, options(0, None)),

@@ -31,10 +31,52 @@ impl Usage {
     }
 }
 
+/// A process that others' costs are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its id.
+    pub process: u32,
+    /// Its program.
+    pub name: String,
+}
+
+/// The processes where drivers run, as far as they can be found and asked: on
+/// Windows the system's own; under Wine those that host drivers. On Linux those of
+/// the Wine prefix that the environment names, and Wine's server, in which much of
+/// what is Windows' kernel runs.
+#[must_use]
+pub fn of_drivers() -> Vec<Named> {
+    let mut found = system::of_drivers();
+    found.retain(|named| Usage::of(named.process).is_ok());
+    found
+}
+
+/// Wine's program that hosts drivers.
+const WINE_HOST: &str = "winedevice.exe";
+
 #[cfg(windows)]
 mod system {
-    use super::{Usage, io};
-    use crate::raw::process::Process;
+    use super::{Named, Usage, WINE_HOST, io};
+    use crate::raw::process::{self, Process};
+
+    /// The process of Windows' kernel and its threads, drivers' among them.
+    const SYSTEM: u32 = 4;
+
+    pub(super) fn of_drivers() -> Vec<Named> {
+        let all = process::all().unwrap_or_default();
+        let hosts = all.into_iter();
+        let hosts = hosts.filter(|(_, name)| name.eq_ignore_ascii_case(WINE_HOST));
+        let mut found: Vec<Named> = hosts
+            .map(|(process, name)| Named { process, name })
+            .collect();
+        if found.is_empty() {
+            found.push(Named {
+                process: SYSTEM,
+                name: "System".to_owned(),
+            });
+        }
+        found
+    }
 
     pub(super) fn usage(process: u32) -> io::Result<Usage> {
         let process = Process::open(process)?;
@@ -47,8 +89,50 @@ mod system {
 
 #[cfg(not(windows))]
 mod system {
-    use super::{Duration, Usage, io};
+    use super::{Duration, Named, Usage, WINE_HOST, io};
+    use std::env;
     use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::PathBuf;
+
+    /// Wine's server.
+    const WINE_SERVER: &str = "wineserver";
+
+    /// The Wine prefix that the environment names.
+    fn prefix() -> Option<PathBuf> {
+        let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".wine"));
+        env::var_os("WINEPREFIX").map(PathBuf::from).or_else(home)
+    }
+
+    pub(super) fn of_drivers() -> Vec<Named> {
+        let Some(inode) = prefix().and_then(|path| fs::metadata(path).ok()) else {
+            return Vec::new();
+        };
+        let inode = inode.ino();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let named = |entry: fs::DirEntry| {
+            let process = entry.file_name().to_str()?.parse().ok()?;
+            let command = fs::read(entry.path().join("cmdline")).ok()?;
+            let program = String::from_utf8_lossy(command.split(|byte| *byte == 0).next()?);
+            let name = program.rsplit(['/', '\\']).next()?.to_owned();
+            let mine = if name.eq_ignore_ascii_case(WINE_HOST) {
+                let environment = fs::read(entry.path().join("environ")).ok()?;
+                let mut variables = environment.split(|byte| *byte == 0);
+                let own = variables.find_map(|v| v.strip_prefix(b"WINEPREFIX="));
+                let own =
+                    own.and_then(|own| fs::metadata(String::from_utf8_lossy(own).as_ref()).ok());
+                own.is_some_and(|own| own.ino() == inode)
+            } else if name.starts_with(WINE_SERVER) {
+                // It is in a folder named after the prefix's device and inode.
+                let folder = fs::read_link(entry.path().join("cwd")).ok()?;
+                folder.to_string_lossy().ends_with(&format!("-{inode:x}"))
+            } else {
+                false
+            };
+            mine.then_some(Named { process, name })
+        };
+        processes.filter_map(named).collect()
+    }
 
     /// proc(5): clock ticks are 1/100 s wherever Linux runs programs
     /// (USER_HZ).

@@ -61,6 +61,8 @@ pub(crate) enum CtlError {
     Model(#[from] weir_io_models::Error),
     #[error(transparent)]
     Load(#[from] weir_io_models::load::Error),
+    #[error("--to is where relay goes to; give it with --against relay")]
+    NoRelay,
     #[error("the server by `{command}`: {why}")]
     Server { command: String, why: String },
     #[error("what process {pid} costs can't be read: {source}")]
@@ -124,6 +126,7 @@ impl CtlError {
         match self {
             // An argument of the command line.
             CtlError::Expression(_)
+            | CtlError::NoRelay
             | CtlError::NoPort(_)
             | CtlError::Trust
             | CtlError::ServerName(_) => 2,

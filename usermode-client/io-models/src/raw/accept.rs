@@ -10,7 +10,7 @@ use windows_sys::Win32::Networking::WinSock::{
 };
 use windows_sys::core::GUID;
 
-use super::op::{Op, Refused, start};
+use super::op::{Op, Refused, Started, start};
 use super::{last_error, number, option};
 
 /// Room for one address: the largest, and 16 bytes that `AcceptEx` wants beside
@@ -73,7 +73,7 @@ impl Accept {
         &self,
         op: Box<Op<C>>,
         accepted: SOCKET,
-    ) -> Result<*mut Op<C>, Refused<C>> {
+    ) -> Result<Started<C>, Refused<C>> {
         let (Some(accept), true) = (self.function, op.buffer.len() >= BUFFER) else {
             return Err((op, io::ErrorKind::InvalidInput.into()));
         };

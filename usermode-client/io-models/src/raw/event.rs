@@ -3,6 +3,7 @@
 use std::io;
 use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle};
 use std::sync::Arc;
+use std::time::Duration;
 
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Networking::WinSock::{
@@ -75,6 +76,8 @@ pub(crate) enum Until {
     Event,
     /// Until an event is set or a completion routine of this thread was called.
     EventOrRoutine,
+    /// The same, but no longer than this.
+    EventOrRoutineFor(Duration),
     /// Not at all: is one set?
     Now,
 }
@@ -92,8 +95,17 @@ pub(crate) fn wait(events: &[Arc<Event>], until: Until) -> io::Result<Woken> {
         *slot = event.handle();
     }
     let count = u32::try_from(events.len()).unwrap_or(0);
-    let alertable = i32::from(until == Until::EventOrRoutine);
-    let timeout = if until == Until::Now { 0 } else { INFINITE };
+    let (timeout, alertable) = match until {
+        Until::Event => (INFINITE, false),
+        Until::EventOrRoutine => (INFINITE, true),
+        Until::EventOrRoutineFor(time) => {
+            // Never INFINITE, which is u32::MAX.
+            let most = time.as_millis().min(u128::from(INFINITE - 1));
+            (u32::try_from(most).unwrap_or(INFINITE - 1), true)
+        }
+        Until::Now => (0, false),
+    };
+    let alertable = i32::from(alertable);
     // SAFETY: `handles` has at least `count` handles, which stay open through the
     // call because their events are borrowed.
     let woken = unsafe { WSAWaitForMultipleEvents(count, handles.as_ptr(), 0, timeout, alertable) };

@@ -13,7 +13,7 @@ use windows_sys::Win32::System::IO::CancelIoEx;
 use super::accept::Accept;
 use super::event::Event;
 use super::number;
-use super::op::{self, Op, Refused, Transfer};
+use super::op::{self, Op, Refused, Started, Transfer};
 
 /// What an operation carries: its event, and its owner's part.
 type Carried<C> = (Arc<Event>, C);
@@ -78,8 +78,9 @@ pub(crate) enum Landed<C> {
 }
 
 impl<C> Flight<C> {
-    fn begun(started: Result<*mut Op<Carried<C>>, Refused<Carried<C>>>) -> io::Result<Self> {
-        let op = started.map_err(|(_op, error)| error)?;
+    fn begun(started: Result<Started<Carried<C>>, Refused<Carried<C>>>) -> io::Result<Self> {
+        // Done at once or not, the event tells.
+        let (op, _at_once) = started.map_err(|(_op, error)| error)?;
         // Never null: it was a box.
         NonNull::new(op)
             .map(Flight)

@@ -62,18 +62,22 @@ pub(super) enum Transfer {
     Send(Range<usize>),
 }
 
+/// An operation that has started, and whether it was done at once.
+pub(super) type Started<C> = (*mut Op<C>, bool);
+
 /// An operation that did not start, given back.
 pub(super) type Refused<C> = (Box<Op<C>>, io::Error);
 
 /// Starts a transfer with the operation's buffer. When this succeeds the kernel
 /// has the operation; it is over once its completion has come by whichever way
 /// the caller set up: `overlapped.hEvent`, `routine`, or the socket's port. That
-/// is also so if it is done at once: all three ways tell of it then too.
+/// is also so if it is done at once: all three ways tell of it then too, unless
+/// the socket was told that its port need not (`port`).
 pub(super) fn transfer<C>(
     mut op: Box<Op<C>>,
     what: &Transfer,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
-) -> Result<*mut Op<C>, Refused<C>> {
+) -> Result<Started<C>, Refused<C>> {
     let range = match what {
         Transfer::Receive => 0..op.buffer.len(),
         Transfer::Send(range) => range.clone(),
@@ -125,14 +129,15 @@ pub(super) fn transfer<C>(
 pub(super) fn start<C>(
     mut op: Box<Op<C>>,
     call: impl FnOnce(SOCKET, *mut Op<C>) -> bool,
-) -> Result<*mut Op<C>, Refused<C>> {
+) -> Result<Started<C>, Refused<C>> {
     let event = op.overlapped.hEvent;
     op.overlapped = OVERLAPPED::default();
     op.overlapped.hEvent = event;
     op.flags = 0;
     let socket = number(&*op.socket);
     let op = Box::into_raw(op);
-    if !call(socket, op) {
+    let at_once = call(socket, op);
+    if !at_once {
         let error = last_error();
         if error.raw_os_error() != Some(WSA_IO_PENDING) {
             // SAFETY: the call failed, so the kernel has not taken the operation
@@ -141,7 +146,7 @@ pub(super) fn start<C>(
             return Err((unsafe { Box::from_raw(op) }, error));
         }
     }
-    Ok(op)
+    Ok((op, at_once))
 }
 
 /// How an operation ended: bytes, or the error as Winsock names it (a port's

@@ -4,7 +4,8 @@ use std::io;
 use std::os::windows::io::AsRawSocket;
 
 use windows_sys::Win32::Networking::WinSock::{
-    SO_EXCLUSIVEADDRUSE, SO_UPDATE_ACCEPT_CONTEXT, SOCKET, SOL_SOCKET, setsockopt,
+    SO_EXCLUSIVEADDRUSE, SO_PROTOCOL_INFOW, SO_UPDATE_ACCEPT_CONTEXT, SOCKET, SOL_SOCKET,
+    WSAPROTOCOL_INFOW, XP1_IFS_HANDLES, getsockopt, setsockopt,
 };
 
 use super::{last_error, number};
@@ -19,6 +20,26 @@ pub(crate) fn exclusive(socket: &impl AsRawSocket) -> io::Result<()> {
 pub(super) fn accepted(socket: &impl AsRawSocket, listener: &impl AsRawSocket) -> io::Result<()> {
     let listener = number(listener).to_ne_bytes();
     set(number(socket), SO_UPDATE_ACCEPT_CONTEXT, &listener)
+}
+
+/// Whether the socket is a handle of the file system's, which its provider says:
+/// one of a layered provider need not be, and then I/O modes of handles mean
+/// nothing to it (MSDN "SetFileCompletionNotificationModes function").
+pub(crate) fn is_handle(socket: &impl AsRawSocket) -> bool {
+    let mut provider = WSAPROTOCOL_INFOW::default();
+    let mut length = size_of::<WSAPROTOCOL_INFOW>().cast_signed() as i32;
+    // SAFETY: the option's value is this structure; it is ours and of the length
+    // given with it, through the call.
+    let done = unsafe {
+        getsockopt(
+            number(socket),
+            SOL_SOCKET,
+            SO_PROTOCOL_INFOW,
+            (&raw mut provider).cast(),
+            &mut length,
+        )
+    };
+    done == 0 && provider.dwServiceFlags1 & XP1_IFS_HANDLES != 0
 }
 
 fn set(socket: SOCKET, option: i32, value: &[u8]) -> io::Result<()> {

@@ -6,17 +6,22 @@ use std::ops::Range;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, OwnedSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::Foundation::{HANDLE, INVALID_HANDLE_VALUE, WAIT_TIMEOUT};
+use windows_sys::Win32::Storage::FileSystem::SetFileCompletionNotificationModes;
 use windows_sys::Win32::System::IO::{
     CancelIoEx, CreateIoCompletionPort, GetQueuedCompletionStatusEx, OVERLAPPED_ENTRY,
     PostQueuedCompletionStatus,
 };
 use windows_sys::Win32::System::Threading::INFINITE;
+use windows_sys::Win32::System::WindowsProgramming::{
+    FILE_SKIP_COMPLETION_PORT_ON_SUCCESS, FILE_SKIP_SET_EVENT_ON_HANDLE,
+};
 
 use super::accept::{self, Accept};
-use super::number;
-use super::op::{self, Op, Refused, Transfer};
+use super::op::{self, Op, Refused, Started, Transfer};
+use super::{number, option};
 
 /// Key of the packets of operations.
 const KEY_OPERATION: usize = 0;
@@ -25,6 +30,10 @@ const KEY_WAKE: usize = 1;
 /// Packets taken at once: few, so that one worker does not take what the others
 /// could do.
 const BATCH: usize = 8;
+
+/// What an operation carries: whether its socket has no packet for one that is
+/// done at once, and its owner's part.
+type Carried<C> = (bool, C);
 
 /// A port whose operations all carry a `C`. Operations in flight when it is
 /// dropped keep their memory for ever.
@@ -37,6 +46,8 @@ pub(crate) struct Port<C> {
 /// A socket on a port. Nothing else can start an operation on it.
 pub(crate) struct PortSocket<C> {
     socket: Arc<OwnedSocket>,
+    /// No packet is posted for an operation that is done at once.
+    quick: bool,
     _carries: PhantomData<fn(C) -> C>,
 }
 
@@ -44,6 +55,7 @@ impl<C> Clone for PortSocket<C> {
     fn clone(&self) -> Self {
         PortSocket {
             socket: Arc::clone(&self.socket),
+            quick: self.quick,
             _carries: PhantomData,
         }
     }
@@ -61,6 +73,18 @@ impl<C> PortSocket<C> {
         accept::finish(accepted, &*self.socket)
     }
 
+    /// From now on no packet is posted for an operation that is done at once:
+    /// whoever starts it has it back at once. A socket that can't do that stays
+    /// as it is. To be called before anything is started on it.
+    pub(crate) fn be_quick(&mut self) {
+        let modes = FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | FILE_SKIP_SET_EVENT_ON_HANDLE;
+        let handle = number(&*self.socket) as HANDLE;
+        if option::is_handle(&*self.socket) {
+            // SAFETY: the socket is open, being ours; no pointer is passed.
+            self.quick = unsafe { SetFileCompletionNotificationModes(handle, modes as u8) } != 0;
+        }
+    }
+
     /// Has small answers sent at once.
     pub(crate) fn no_delay(&self) {
         crate::server::no_delay(&*self.socket);
@@ -73,32 +97,37 @@ impl<C> PortSocket<C> {
 }
 
 /// An operation of a port, not in flight.
-pub(crate) struct PortOp<C>(Box<Op<C>>);
+pub(crate) struct PortOp<C>(Box<Op<Carried<C>>>);
 
 impl<C> PortOp<C> {
     /// One for this socket, with a buffer of so many bytes.
     pub(crate) fn new(socket: &PortSocket<C>, buffer: usize, context: C) -> PortOp<C> {
-        PortOp(Op::new(Arc::clone(&socket.socket), buffer, context))
+        let carried = (socket.quick, context);
+        PortOp(Op::new(Arc::clone(&socket.socket), buffer, carried))
     }
 
     /// Its owner's part.
     pub(crate) fn context(&mut self) -> &mut C {
-        &mut self.0.context
+        &mut self.0.context.1
     }
 
     /// Ends it.
     pub(crate) fn into_context(self) -> C {
-        self.0.context
+        self.0.context.1
     }
 }
 
-/// A packet of an operation that has completed.
+/// An operation that has completed.
 pub(crate) struct Done<C> {
     /// The operation, ours again.
     pub(crate) op: PortOp<C>,
     /// Bytes, or how it failed.
     pub(crate) result: io::Result<usize>,
 }
+
+/// What becomes of starting an operation: in flight, or done at once without a
+/// packet; or not started, and given back.
+pub(crate) type Start<C> = Result<Option<Done<C>>, (PortOp<C>, io::Error)>;
 
 /// What a wait for packets gave.
 pub(crate) struct Packets<C> {
@@ -146,22 +175,19 @@ impl<C: Send> Port<C> {
         }
         Ok(PortSocket {
             socket: Arc::new(socket),
+            quick: false,
             _carries: PhantomData,
         })
     }
 
     /// Receives into the whole buffer.
-    pub(crate) fn receive(&self, op: PortOp<C>) -> Result<(), (PortOp<C>, io::Error)> {
-        self.start(|| op::transfer(op.0, &Transfer::Receive, None))
+    pub(crate) fn receive(&self, op: PortOp<C>) -> Start<C> {
+        self.start(op, |op| op::transfer(op, &Transfer::Receive, None))
     }
 
     /// Sends these bytes of the buffer.
-    pub(crate) fn send(
-        &self,
-        op: PortOp<C>,
-        range: Range<usize>,
-    ) -> Result<(), (PortOp<C>, io::Error)> {
-        self.start(|| op::transfer(op.0, &Transfer::Send(range), None))
+    pub(crate) fn send(&self, op: PortOp<C>, range: Range<usize>) -> Start<C> {
+        self.start(op, |op| op::transfer(op, &Transfer::Send(range), None))
     }
 
     /// Accepts a connection from the operation's socket into the one that
@@ -172,27 +198,71 @@ impl<C: Send> Port<C> {
         op: PortOp<C>,
         accept: &Accept,
         accepted: impl FnOnce(&C) -> Option<&OwnedSocket>,
-    ) -> Result<(), (PortOp<C>, io::Error)> {
-        let Some(accepted) = accepted(&op.0.context).map(number) else {
+    ) -> Start<C> {
+        let Some(accepted) = accepted(&op.0.context.1).map(number) else {
             return Err((op, io::ErrorKind::InvalidInput.into()));
         };
-        self.start(|| accept.start(op.0, accepted))
+        self.start(op, |op| accept.start(op, accepted))
     }
 
     /// Counts the operation before it starts: its packet may be taken by another
     /// thread before the call returns.
     fn start(
         &self,
-        start: impl FnOnce() -> Result<*mut Op<C>, Refused<C>>,
-    ) -> Result<(), (PortOp<C>, io::Error)> {
+        op: PortOp<C>,
+        start: impl FnOnce(Box<Op<Carried<C>>>) -> Result<Started<Carried<C>>, Refused<Carried<C>>>,
+    ) -> Start<C> {
+        let quick = op.0.context.0;
         self.flying.fetch_add(1, Ordering::AcqRel);
-        match start() {
-            Ok(_the_kernels) => Ok(()),
+        match start(op.0) {
+            Ok((op, at_once)) if at_once && quick => {
+                // SAFETY: it has completed, and no packet gives it to another: so
+                // it is ours, as `start` made it.
+                Ok(Some(unsafe { self.take_back(op) }))
+            }
+            Ok(_the_kernels) => Ok(None),
             Err((op, error)) => {
                 self.flying.fetch_sub(1, Ordering::AcqRel);
                 Err((PortOp(op), error))
             }
         }
+    }
+
+    /// Puts an operation that has completed behind the packets there are. Comes
+    /// back if it can't be.
+    pub(crate) fn requeue(&self, done: Done<C>) -> Option<Done<C>> {
+        self.flying.fetch_add(1, Ordering::AcqRel);
+        let op = Box::into_raw(done.op.0);
+        // SAFETY: the port is open: ours. The OVERLAPPED is the first field of the
+        // operation, and says how it has completed.
+        let posted = unsafe {
+            PostQueuedCompletionStatus(
+                self.handle.as_raw_handle(),
+                0,
+                KEY_OPERATION,
+                op.cast_const().cast(),
+            )
+        };
+        if posted != 0 {
+            return None;
+        }
+        // SAFETY: no packet was posted, so it is ours still, from the box above;
+        // it has completed.
+        Some(unsafe { self.take_back(op) })
+    }
+
+    /// Makes a started operation one that is not in flight.
+    ///
+    /// # Safety
+    /// It has completed, comes from a box that was taken apart, and nobody else
+    /// takes it back.
+    unsafe fn take_back(&self, op: *mut Op<Carried<C>>) -> Done<C> {
+        // SAFETY: valid and completed by the contract.
+        let result = unsafe { op::outcome(op, false) };
+        // SAFETY: from a box, and ours alone, by the contract.
+        let op = PortOp(unsafe { Box::from_raw(op) });
+        self.flying.fetch_sub(1, Ordering::AcqRel);
+        Done { op, result }
     }
 
     /// Operations whose packets have not been taken.
@@ -208,8 +278,13 @@ impl<C: Send> Port<C> {
         };
     }
 
-    /// Waits for packets and takes some.
-    pub(crate) fn wait(&self) -> io::Result<Packets<C>> {
+    /// Waits for packets, no longer than this, and takes some; none if the time
+    /// is up.
+    pub(crate) fn wait(&self, most: Option<Duration>) -> io::Result<Packets<C>> {
+        // Never INFINITE, which is u32::MAX.
+        let most = most.map_or(INFINITE, |most| {
+            u32::try_from(most.as_millis()).map_or(INFINITE - 1, |most| most.min(INFINITE - 1))
+        });
         let mut entries = [OVERLAPPED_ENTRY::default(); BATCH];
         let mut count = 0;
         // SAFETY: `entries` has room for BATCH packets and `count` for their
@@ -220,12 +295,16 @@ impl<C: Send> Port<C> {
                 entries.as_mut_ptr(),
                 BATCH as u32,
                 &mut count,
-                INFINITE,
+                most,
                 0,
             )
         };
         if ok == 0 {
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(WAIT_TIMEOUT.cast_signed()) {
+                return Err(error);
+            }
+            count = 0;
         }
         let mut packets = Packets {
             done: Vec::with_capacity(count as usize),
@@ -236,16 +315,12 @@ impl<C: Send> Port<C> {
                 packets.woken = true;
                 continue;
             }
-            let op = entry.lpOverlapped.cast::<Op<C>>();
+            let op = entry.lpOverlapped.cast::<Op<Carried<C>>>();
             // SAFETY: sockets come to this port only by `adopt`, and operations
-            // start on them only through it, as Op<C> whose first field is the
-            // OVERLAPPED the packet names; it has completed.
-            let result = unsafe { op::outcome(op, false) };
-            // SAFETY: the same pointer, from the box `op::start` took apart; its
-            // one packet gives it back once.
-            let op = PortOp(unsafe { Box::from_raw(op) });
-            self.flying.fetch_sub(1, Ordering::AcqRel);
-            packets.done.push(Done { op, result });
+            // start on them only through it, as an Op<Carried<C>> in a box, whose
+            // first field is the OVERLAPPED the packet names. It has completed,
+            // and its one packet gives it back once.
+            packets.done.push(unsafe { self.take_back(op) });
         }
         Ok(packets)
     }

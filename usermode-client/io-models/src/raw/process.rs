@@ -4,13 +4,42 @@ use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{FILETIME, HANDLE};
+use windows_sys::Win32::Foundation::{FILETIME, HANDLE, INVALID_HANDLE_VALUE};
+use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+    CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW, TH32CS_SNAPPROCESS,
+};
 use windows_sys::Win32::System::ProcessStatus::{
     K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS, PROCESS_MEMORY_COUNTERS_EX,
 };
 use windows_sys::Win32::System::Threading::{
     GetProcessTimes, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION,
 };
+
+/// All processes there are, with the names of their programs.
+pub(crate) fn all() -> io::Result<Vec<(u32, String)>> {
+    // SAFETY: no pointer is passed.
+    let raw = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
+    if raw == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so the handle is open, and nobody else closes it.
+    let list = unsafe { OwnedHandle::from_raw_handle(raw) };
+    let mut entry = PROCESSENTRY32W {
+        dwSize: size_of::<PROCESSENTRY32W>() as u32,
+        ..PROCESSENTRY32W::default()
+    };
+    let mut found = Vec::new();
+    // SAFETY: the list is open; the entry is ours and says its size.
+    let mut more = unsafe { Process32FirstW(list.as_raw_handle(), &mut entry) };
+    while more != 0 {
+        let name = entry.szExeFile.split(|unit| *unit == 0).next();
+        let name = String::from_utf16_lossy(name.unwrap_or(&[]));
+        found.push((entry.th32ProcessID, name));
+        // SAFETY: as above.
+        more = unsafe { Process32NextW(list.as_raw_handle(), &mut entry) };
+    }
+    Ok(found)
+}
 
 /// A process that may be asked.
 pub(crate) struct Process(OwnedHandle);

@@ -48,7 +48,7 @@ impl<C: Routine> RoutineOp<C> {
 
     fn start(self, what: &Transfer) -> Result<(), (RoutineOp<C>, io::Error)> {
         match op::transfer(self.0, what, Some(trampoline::<C>)) {
-            Ok(_the_kernels) => Ok(()),
+            Ok((_the_kernels, _at_once)) => Ok(()),
             Err((op, error)) => Err((RoutineOp(op), error)),
         }
     }

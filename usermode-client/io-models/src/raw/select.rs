@@ -3,8 +3,9 @@
 use std::io;
 use std::mem::offset_of;
 use std::os::windows::io::AsRawSocket;
+use std::time::Duration;
 
-use windows_sys::Win32::Networking::WinSock::{FD_SET, FD_SETSIZE, SOCKET, select};
+use windows_sys::Win32::Networking::WinSock::{FD_SET, FD_SETSIZE, SOCKET, TIMEVAL, select};
 
 use super::{last_error, number};
 
@@ -73,22 +74,19 @@ impl FdSet {
 }
 
 /// Waits until a socket of `read` can be read (has a connection, for a listener)
-/// or one of `write` written, and leaves in the sets those that can. `read` must
-/// not be empty: `select` refuses to wait for nothing.
-pub(crate) fn wait(read: &mut FdSet, write: &mut FdSet) -> io::Result<()> {
+/// or one of `write` written, or this time has passed, and leaves in the sets
+/// those that can. `read` must not be empty: `select` refuses to wait for nothing.
+pub(crate) fn wait(read: &mut FdSet, write: &mut FdSet, most: Option<Duration>) -> io::Result<()> {
     let (read, write) = (read.words.as_mut_ptr(), write.words.as_mut_ptr());
+    let most = most.map(|most| TIMEVAL {
+        tv_sec: i32::try_from(most.as_secs()).unwrap_or(i32::MAX),
+        tv_usec: most.subsec_micros().cast_signed(),
+    });
+    let most = most.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: both are laid out as FD_SET is (asserted above), with an array of
     // at least as many sockets as the count says, live and ours through the
-    // call; a set and a time-out that are null are left out.
-    let ready = unsafe {
-        select(
-            0,
-            read.cast(),
-            write.cast(),
-            std::ptr::null_mut(),
-            std::ptr::null(),
-        )
-    };
+    // call, as is the time; a set and a time that are null are left out.
+    let ready = unsafe { select(0, read.cast(), write.cast(), std::ptr::null_mut(), most) };
     if ready < 0 { Err(last_error()) } else { Ok(()) }
 }
 
@@ -110,8 +108,14 @@ mod tests {
             read.insert(socket);
         }
         assert_eq!((read.len(), read.room()), (130, 192));
-        wait(&mut read, &mut write).expect("waits");
+        wait(&mut read, &mut write, None).expect("waits");
         let ready: Vec<u64> = read.sockets().collect();
         assert_eq!(ready, [last.as_raw_socket()]);
+
+        read.clear();
+        read.insert(sockets.first().expect("there is one"));
+        let soon = Some(Duration::from_millis(20));
+        wait(&mut read, &mut write, soon).expect("waits no longer");
+        assert_eq!(read.len(), 0);
     }
 }

@@ -17,20 +17,29 @@ use windows_sys::w;
 use super::event::Happened;
 use super::{last_error, number};
 
-/// A message: something happened to a socket.
-const NETWORK: u32 = WM_APP;
 /// A message: look for what other threads want.
-const WAKE: u32 = WM_APP + 1;
+const WAKE: u32 = WM_APP;
+/// The first of the messages that say what happened to a socket. A program's own
+/// go up to 0xBFFF (MSDN "WM_APP").
+const NETWORK: u32 = WM_APP + 1;
+/// How many of those there are: one for each [`Name`].
+pub(crate) const NAMES: u16 = (0xBFFF - NETWORK + 1) as u16;
+
+/// Which of a window's sockets a message is about, below [`NAMES`]. A socket's
+/// number will not do: it is given again as soon as the socket is closed, and
+/// messages about the closed one may still be in the queue.
+pub(crate) type Name = u16;
 
 const CLASS: PCWSTR = w!("weir-io-models");
 
 /// What the pump is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// This happened, one thing at a time, to the socket of this number, or to one that had the number before.
+    /// This happened, one thing at a time, to the socket watched by this name. It
+    /// may be closed by now.
     Network {
-        /// The socket's number.
-        socket: u64,
+        /// Its name.
+        name: Name,
         /// What happened.
         event: Happened,
     },
@@ -51,7 +60,7 @@ pub(crate) struct Waker(isize);
 
 impl Waker {
     /// Posts a message to the window. If it is gone already, so is its thread's
-    /// wait.
+    /// wait; if its queue is full, there is no wait to be ended.
     pub(crate) fn wake(self) {
         // SAFETY: no pointer is passed; a number that is no window is refused.
         unsafe { PostMessageW(self.0 as HWND, WAKE, 0, 0) };
@@ -104,12 +113,18 @@ impl Window {
         Waker(self.handle as isize)
     }
 
-    /// Has these network events of the socket posted as messages. The socket
-    /// doesn't block from now on.
-    pub(crate) fn watch(&self, socket: &impl AsRawSocket, events: u32) -> io::Result<()> {
+    /// Has these network events of the socket posted as messages with this name.
+    /// The socket doesn't block from now on.
+    pub(crate) fn watch(
+        &self,
+        socket: &impl AsRawSocket,
+        name: Name,
+        events: u32,
+    ) -> io::Result<()> {
         let events = events.cast_signed();
+        let message = NETWORK + u32::from(name % NAMES);
         // SAFETY: socket and window are borrowed; no pointer is passed.
-        let done = unsafe { WSAAsyncSelect(number(socket), self.handle, NETWORK, events) };
+        let done = unsafe { WSAAsyncSelect(number(socket), self.handle, message, events) };
         if done == 0 { Ok(()) } else { Err(last_error()) }
     }
 
@@ -123,16 +138,18 @@ impl Window {
             if got < 0 {
                 return Err(io::Error::last_os_error());
             }
-            match message.message {
+            let name = message.message.checked_sub(NETWORK);
+            let name = name.and_then(|name| Name::try_from(name).ok());
+            if let Some(name) = name.filter(|name| *name < NAMES) {
                 // WSAGETSELECTEVENT is the low half of lParam, WSAGETSELECTERROR
-                // its high half.
-                NETWORK => {
-                    let both = message.lParam as u32;
-                    return Ok(Message::Network {
-                        socket: message.wParam as u64,
-                        event: Happened::new(both & 0xffff, (both >> 16).cast_signed()),
-                    });
-                }
+                // its high half. wParam is the socket, see `Name`.
+                let both = message.lParam as u32;
+                return Ok(Message::Network {
+                    name,
+                    event: Happened::new(both & 0xffff, (both >> 16).cast_signed()),
+                });
+            }
+            match message.message {
                 // Nobody posts WM_QUIT to us; if somebody does, look.
                 WAKE => return Ok(Message::Wake),
                 _ if got == 0 => return Ok(Message::Wake),

@@ -16,11 +16,12 @@ pub(crate) enum BenchCommand {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EchoArgs {
-    /// Models as `serve` has them, kernel (the driver's echo service), models
-    /// (all six), or all (those and kernel); several with commas
+    /// Models as `serve` has them, iocp-packets (iocp with --every-packet), kernel
+    /// (the driver's echo service), relay (the driver's relay to that), models (all
+    /// six), or all (those, kernel and relay); several with commas
     #[arg(
         long,
-        value_name = "MODEL|kernel|models|all",
+        value_name = "MODEL|kernel|relay|models|all",
         value_delimiter = ',',
         required_unless_present = "connect"
     )]
@@ -28,6 +29,9 @@ pub(crate) struct EchoArgs {
     /// An echo that runs already, in place of starting one
     #[arg(long, value_name = "ADDR:PORT", value_parser = crate::cli::address)]
     pub(crate) connect: Option<SocketAddr>,
+    /// Where relay goes to, in place of an echo of the driver's
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::cli::address)]
+    pub(crate) to: Option<SocketAddr>,
     /// Connections held at once; several runs with commas, as 1,100,1000
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "100",
           value_parser = connections)]
@@ -45,7 +49,12 @@ pub(crate) struct EchoArgs {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: u16,
-    /// A process whose processor time and memory count as the server's too
+    /// Do it all so often, and show of each the run between the others
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub(crate) rounds: u16,
+    /// A process whose processor time and memory count as the server's too; those
+    /// where drivers run without it, as far as they are found
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Vec<u32>,
     /// The program that serves, as 'wine weirctl.exe', where it isn't this one
@@ -54,6 +63,9 @@ pub(crate) struct EchoArgs {
     /// Draw the results
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) svg: Option<PathBuf>,
+    /// Write the results as a table in Markdown
+    #[arg(long, value_name = "FILE.md")]
+    pub(crate) markdown: Option<PathBuf>,
 }
 
 impl EchoArgs {
@@ -63,7 +75,7 @@ impl EchoArgs {
         let asked = self.against.iter().flat_map(|against| match against {
             Against::One(target) => vec![*target],
             Against::Models => models().collect(),
-            Against::All => models().chain([Target::Kernel]).collect(),
+            Against::All => models().chain([Target::Kernel, Target::Relay]).collect(),
         });
         let mut targets = Vec::new();
         for target in asked {
@@ -80,8 +92,12 @@ impl EchoArgs {
 pub(crate) enum Target {
     /// One in user mode.
     Model(Model),
+    /// The completion port that has a packet for each operation.
+    IocpPackets,
     /// The driver's service.
     Kernel,
+    /// The driver's relay, to an echo.
+    Relay,
 }
 
 impl Target {
@@ -89,8 +105,15 @@ impl Target {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Target::Model(model) => model.as_str(),
+            Target::IocpPackets => "iocp-packets",
             Target::Kernel => "kernel",
+            Target::Relay => "relay",
         }
+    }
+
+    /// Whether it is the driver's, whose costs are no process's own.
+    pub(crate) fn is_drivers(self) -> bool {
+        matches!(self, Target::Kernel | Target::Relay)
     }
 }
 
@@ -109,10 +132,12 @@ impl FromStr for Against {
         match word {
             "all" => Ok(Against::All),
             "models" => Ok(Against::Models),
+            "iocp-packets" => Ok(Against::One(Target::IocpPackets)),
             "kernel" => Ok(Against::One(Target::Kernel)),
+            "relay" => Ok(Against::One(Target::Relay)),
             name => match name.parse() {
                 Ok(model) => Ok(Against::One(Target::Model(model))),
-                Err(e) => Err(format!("{e}, kernel, models, all")),
+                Err(e) => Err(format!("{e}, iocp-packets, kernel, relay, models, all")),
             },
         }
     }
@@ -157,12 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn all_is_every_model_and_the_kernel_once() {
+    fn all_is_every_model_and_the_kernels_once() {
         let args = parse("--against kernel,all,iocp --connections 1,100").expect("parses");
         let names: Vec<_> = args.targets().into_iter().map(Target::as_str).collect();
-        assert_eq!(names.len(), 7);
-        assert_eq!((names[0], names[1], names[6]), ("kernel", "select", "iocp"));
+        assert_eq!(names.len(), 8);
+        assert_eq!((names[0], names[1]), ("kernel", "select"));
+        assert_eq!((names[6], names[7]), ("iocp", "relay"));
         assert_eq!(args.connections, [1, 100]);
+        for name in names {
+            let args = parse(&format!("--against {name}")).expect("parses");
+            assert_eq!(args.targets().len(), 1, "{name}");
+        }
+        let args = parse("--against iocp-packets").expect("parses");
+        assert_eq!(args.targets(), [Target::IocpPackets]);
         let args = parse("--connect 127.0.0.1:7").expect("parses");
         assert_eq!(args.targets(), []);
     }
@@ -173,11 +205,13 @@ mod tests {
             ("", "--against"),
             (
                 "--against epoll",
-                "overlapped-routine, iocp, kernel, models, all",
+                "overlapped-routine, iocp, iocp-packets, kernel, relay, models, all",
             ),
             ("--against all --connections 0", "1 to 60000"),
             ("--against all --size 16777217", "1 to 16777216"),
             ("--against all --duration 0", "at least 0.01"),
+            ("--against all --rounds 0", "1..=99"),
+            ("--against relay --to localhost:7", "as 127.0.0.1:7"),
             ("--connect localhost:7", "as 127.0.0.1:7"),
         ] {
             let error = parse(line).expect_err(line);

@@ -5,14 +5,18 @@ mod plot;
 mod server;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use weir_io_models::load::{Moment, Plan};
-use weir_io_models::usage::Usage;
+use weir_io_models::load::{self, Moment, Plan};
+use weir_io_models::usage::{self, Named, Usage};
 
 use crate::error::CtlError;
 use crate::output::Output;
-use args::{BenchCommand, EchoArgs};
+use args::{BenchCommand, EchoArgs, Target};
 use server::{Server, Weirctl};
 use view::{Bench, Run};
 
@@ -23,14 +27,57 @@ const MANY: usize = 100;
 /// Measures what was asked.
 pub(crate) fn run(command: &BenchCommand, out: &mut Output<'_>) -> Result<(), CtlError> {
     match command {
-        BenchCommand::Echo(args) => echo(args, out),
+        BenchCommand::Echo(args) => echo(args, &*crate::commands::ctrl_c()?, out),
     }
 }
 
-fn echo(args: &EchoArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
+/// Measures all that was asked, and shows what there is when something fails or
+/// it is to stop.
+fn echo(args: &EchoArgs, stop: &AtomicBool, out: &mut Output<'_>) -> Result<(), CtlError> {
     raise_open_files(args);
+    let targets = args.targets();
+    if args.to.is_some() && (!targets.contains(&Target::Relay) || args.connect.is_some()) {
+        return Err(CtlError::NoRelay);
+    }
+    let others = others(args);
     let mut runs = Vec::new();
-    let mut targets: Vec<_> = args.targets().into_iter().map(Some).collect();
+    let measured = measure_all(args, &targets, &others, stop, &mut runs);
+    if !runs.is_empty() {
+        let bench = Bench::new(args, others, runs);
+        out.show(&bench)?;
+        if let Some(path) = &args.svg {
+            plot::draw(&bench, path)?;
+        }
+        if let Some(path) = &args.markdown {
+            bench.write_markdown(path)?;
+        }
+    }
+    measured
+}
+
+/// The processes whose costs are shown beside the server's own.
+fn others(args: &EchoArgs) -> Vec<Named> {
+    if args.pid.is_empty() {
+        // On another system than Windows a server under Wine may have some.
+        let any = args.connect.is_none() && (cfg!(windows) || args.weirctl.is_some());
+        return if any { usage::of_drivers() } else { Vec::new() };
+    }
+    let named = |process: &u32| Named {
+        process: *process,
+        name: "--pid".to_owned(),
+    };
+    args.pid.iter().map(named).collect()
+}
+
+fn measure_all(
+    args: &EchoArgs,
+    targets: &[Target],
+    others: &[Named],
+    stop: &AtomicBool,
+    runs: &mut Vec<Run>,
+) -> Result<(), CtlError> {
+    let weirctl = Weirctl::new(args.weirctl.as_deref())?;
+    let mut targets: Vec<_> = targets.iter().copied().map(Some).collect();
     if args.connect.is_some() {
         // One that runs: what it is called is all there is to it.
         targets.truncate(1);
@@ -38,31 +85,28 @@ fn echo(args: &EchoArgs, out: &mut Output<'_>) -> Result<(), CtlError> {
             targets.push(None);
         }
     }
-    let weirctl = Weirctl::new(args.weirctl.as_deref())?;
-    for target in targets {
-        let name = target.map_or("connect", args::Target::as_str);
-        for &connections in &args.connections {
-            eprintln!("{name}: {connections} connections of {} bytes", args.size);
-            // A new server each time: none has another's memory.
-            let mut server = match (args.connect, target) {
-                (None, Some(target)) => Some(Server::start(target, &weirctl)?),
-                _ => None,
-            };
-            let run = measure(name, connections, args, server.as_mut());
-            if let Some(server) = server {
+    // One round after the other: what disturbs a while disturbs all alike.
+    for round in 1..=args.rounds {
+        for &target in &targets {
+            let name = target.map_or("connect", Target::as_str);
+            for &connections in &args.connections {
+                let said = format_args!("{name}: {connections} connections, round {round}");
+                crate::output::tell(&said);
+                if stop.load(Ordering::Relaxed) {
+                    return Err(load::Error::Stopped.into());
+                }
+                // A new server each time: none has another's memory.
+                let mut server = match (args.connect, target) {
+                    (None, Some(target)) => Some(Server::start(target, args.to, &weirctl)?),
+                    _ => None,
+                };
+                let run = measure(name, connections, args, others, stop, server.as_mut());
                 // An error of the measurement says more than one of ending.
-                let stopped = server.stop();
+                let stopped = server.map_or(Ok(()), Server::stop);
                 runs.push(run?);
                 stopped?;
-            } else {
-                runs.push(run?);
             }
         }
-    }
-    let bench = Bench::new(args, runs);
-    out.show(&bench)?;
-    if let Some(path) = &args.svg {
-        plot::draw(&bench, path)?;
     }
     Ok(())
 }
@@ -75,13 +119,14 @@ struct Costs {
 }
 
 impl Costs {
-    fn now(server: Option<&mut Server>, others: &[u32]) -> Result<Costs, CtlError> {
+    fn now(server: Option<&mut Server>, others: &[Named]) -> Result<Costs, CtlError> {
         let server = match server {
             Some(server) => server.cost()?.map(|c| (c.cpu, c.memory)),
             None => None,
         };
         let mut sum = None;
-        for &pid in others {
+        for other in others {
+            let pid = other.process;
             let usage = Usage::of(pid).map_err(|source| CtlError::Process { pid, source })?;
             let (cpu, memory) = sum.unwrap_or((Duration::ZERO, 0));
             sum = Some((cpu + usage.cpu, memory + usage.memory));
@@ -97,6 +142,8 @@ fn measure(
     name: &'static str,
     connections: usize,
     args: &EchoArgs,
+    others: &[Named],
+    stop: &AtomicBool,
     mut server: Option<&mut Server>,
 ) -> Result<Run, CtlError> {
     let address = server.as_ref().map(|s| s.address()).or(args.connect);
@@ -111,10 +158,10 @@ fn measure(
         duration: args.duration,
         threads: args.threads.into(),
     };
-    let empty = Costs::now(server.as_deref_mut(), &args.pid)?;
+    let empty = Costs::now(server.as_deref_mut(), others)?;
     let mut at_moments = Vec::new();
-    let report = plan.run(|_moment: Moment| {
-        at_moments.push(Costs::now(server.as_deref_mut(), &args.pid));
+    let report = plan.run(stop, |_moment: Moment| {
+        at_moments.push(Costs::now(server.as_deref_mut(), others));
     })?;
     let mut costs = at_moments.into_iter();
     // `run` has called at each of the three, or failed.

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use weir_io_models::Model;
 use super::args::Target;
 use crate::error::CtlError;
 
-/// How long a server may take to end when told to.
+/// How long a program may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How to run the weirctl that serves.
@@ -37,6 +37,7 @@ impl Weirctl {
         };
         let mut command = Command::new(program);
         command.args(first).args(arguments).arg("--json");
+        on_its_own(&mut command);
         Ok(command)
     }
 
@@ -50,25 +51,62 @@ impl Weirctl {
     /// Runs it to its end and gives what it printed.
     fn output(&self, arguments: &[&str]) -> Result<Value, CtlError> {
         let mut command = self.command(arguments)?;
-        command.stdin(Stdio::null()).stderr(Stdio::inherit());
-        let out = command.output().map_err(|e| self.failed(e))?;
-        if !out.status.success() {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| self.failed(e))?;
+        let ended = self.ended(&mut child);
+        if ended.is_err() {
+            let _ended = child.kill();
+        }
+        let out = child.wait_with_output().map_err(|e| self.failed(e))?;
+        if !ended?.success() {
             return Err(self.failed(format!("{} ended with {}", arguments.join(" "), out.status)));
         }
         serde_json::from_slice(&out.stdout).map_err(|e| self.failed(e))
     }
+
+    /// Waits for it to end, not for ever. What it prints until then fits in a pipe.
+    fn ended(&self, child: &mut Child) -> Result<ExitStatus, CtlError> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) => thread::sleep(Duration::from_millis(10)),
+                Err(e) => return Err(self.failed(e)),
+            }
+        }
+        Err(self.failed("it does not end"))
+    }
 }
 
-/// A server that runs.
+/// Ctrl-C is for this program, which then ends what it has started: one that was
+/// ended by it while it starts a service could not say which.
+fn on_its_own(command: &mut Command) {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    #[cfg(windows)]
+    {
+        const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+        std::os::windows::process::CommandExt::creation_flags(command, CREATE_NEW_PROCESS_GROUP);
+    }
+}
+
+/// A server that runs. Dropped, it ends, and what was started for it.
 pub(crate) enum Server {
     /// A model in a process of its own.
     Model(Box<ModelServer>),
     /// A service of the driver.
-    Kernel {
-        weirctl: Weirctl,
-        id: String,
-        address: SocketAddr,
-    },
+    Kernel(Service),
+    /// A relay of the driver, and the echo it goes to.
+    Relay(Service, Option<Service>),
+}
+
+/// A service that was started here; another's is never touched. Dropped, it is
+/// stopped.
+pub(crate) struct Service {
+    weirctl: Weirctl,
+    /// None once it is stopped.
+    id: Option<String>,
+    address: SocketAddr,
 }
 
 pub(crate) struct ModelServer {
@@ -87,20 +125,30 @@ pub(crate) struct Cost {
 }
 
 impl Server {
-    /// Starts a server on a port of its own.
-    pub(crate) fn start(target: Target, weirctl: &Weirctl) -> Result<Server, CtlError> {
+    /// Starts a server on a port of its own; a relay goes to `to`, or to an echo
+    /// of the driver.
+    pub(crate) fn start(
+        target: Target,
+        to: Option<SocketAddr>,
+        weirctl: &Weirctl,
+    ) -> Result<Server, CtlError> {
+        let model = |name, more: &[&str]| {
+            Ok(Server::Model(Box::new(ModelServer::start(
+                name, more, weirctl,
+            )?)))
+        };
         match target {
-            Target::Model(model) => {
-                Ok(Server::Model(Box::new(ModelServer::start(model, weirctl)?)))
-            }
-            Target::Kernel => {
-                let started =
-                    weirctl.output(&["service", "start", "echo", "--tcp", "127.0.0.1:0"])?;
-                Ok(Server::Kernel {
-                    id: started["id"].to_string(),
-                    address: address(&started, weirctl)?,
-                    weirctl: weirctl.clone(),
-                })
+            Target::Model(which) => model(which, &[]),
+            Target::IocpPackets => model(Model::Iocp, &["--every-packet"]),
+            Target::Kernel => Ok(Server::Kernel(Service::start("echo", None, weirctl)?)),
+            Target::Relay => {
+                let echo = match to {
+                    Some(_) => None,
+                    None => Some(Service::start("echo", None, weirctl)?),
+                };
+                let to = to.or(echo.as_ref().map(|echo| echo.address));
+                let relay = Service::start("relay", to, weirctl)?;
+                Ok(Server::Relay(relay, echo))
             }
         }
     }
@@ -108,7 +156,7 @@ impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Server::Model(server) => server.address,
-            Server::Kernel { address, .. } => *address,
+            Server::Kernel(service) | Server::Relay(service, _) => service.address,
         }
     }
 
@@ -116,7 +164,7 @@ impl Server {
     pub(crate) fn cost(&mut self) -> Result<Option<Cost>, CtlError> {
         match self {
             Server::Model(server) => server.cost(),
-            Server::Kernel { .. } => Ok(None),
+            Server::Kernel(_) | Server::Relay(..) => Ok(None),
         }
     }
 
@@ -124,9 +172,43 @@ impl Server {
     pub(crate) fn stop(self) -> Result<(), CtlError> {
         match self {
             Server::Model(server) => server.stop(),
-            Server::Kernel { weirctl, id, .. } => {
-                weirctl.output(&["service", "stop", &id]).map(drop)
+            Server::Kernel(mut service) => service.stop(),
+            Server::Relay(mut relay, echo) => {
+                let stopped = relay.stop();
+                echo.map_or(Ok(()), |mut echo| echo.stop()).and(stopped)
             }
+        }
+    }
+}
+
+impl Service {
+    fn start(kind: &str, to: Option<SocketAddr>, weirctl: &Weirctl) -> Result<Service, CtlError> {
+        let to = to.map(|to| to.to_string());
+        let mut words = vec!["service", "start", kind, "--tcp", "127.0.0.1:0"];
+        words.extend(to.iter().flat_map(|to| ["--to", to]));
+        let started = weirctl.output(&words)?;
+        let mut service = Service {
+            weirctl: weirctl.clone(),
+            id: Some(started["id"].to_string()),
+            address: SocketAddr::from(([0; 4], 0)),
+        };
+        // From here on it is stopped whatever happens.
+        service.address = address(&started, weirctl)?;
+        Ok(service)
+    }
+
+    fn stop(&mut self) -> Result<(), CtlError> {
+        match self.id.take() {
+            Some(id) => self.weirctl.output(&["service", "stop", &id]).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            crate::output::tell(&error);
         }
     }
 }
@@ -137,7 +219,7 @@ fn address(said: &Value, weirctl: &Weirctl) -> Result<SocketAddr, CtlError> {
 }
 
 impl ModelServer {
-    fn start(model: Model, weirctl: &Weirctl) -> Result<ModelServer, CtlError> {
+    fn start(model: Model, more: &[&str], weirctl: &Weirctl) -> Result<ModelServer, CtlError> {
         let arguments = [
             "serve",
             "--model",
@@ -146,7 +228,7 @@ impl ModelServer {
             "127.0.0.1:0",
         ];
         let mut child = weirctl
-            .command(&[&arguments[..], &["--control"]].concat())?
+            .command(&[&arguments[..], more, &["--control"]].concat())?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -192,16 +274,11 @@ impl ModelServer {
 
     fn stop(mut self) -> Result<(), CtlError> {
         writeln!(self.input, "stop").map_err(|e| self.weirctl.failed(e))?;
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(self.weirctl.failed(status)),
-                Ok(None) => thread::sleep(Duration::from_millis(10)),
-                Err(e) => return Err(self.weirctl.failed(e)),
-            }
+        let status = self.weirctl.ended(&mut self.child)?;
+        if status.success() {
+            return Ok(());
         }
-        Err(self.weirctl.failed("it does not stop"))
+        Err(self.weirctl.failed(status))
     }
 }
 

@@ -1,12 +1,15 @@
 //! What a measurement gave, as a table and as JSON.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use weir_io_models::load::{Plan, Report};
+use weir_io_models::usage::Named;
 
-use super::args::EchoArgs;
+use super::args::{EchoArgs, Target};
+use crate::error::CtlError;
 use crate::output::{View, columns};
 
 /// Whose processor time and memory.
@@ -32,7 +35,20 @@ pub(crate) struct Bench {
     size: usize,
     duration_seconds: f64,
     threads: u16,
+    rounds: u16,
+    /// The processes whose costs are shown as those of others.
+    others: Vec<Other>,
+    /// What is to be known about the numbers.
+    notes: Vec<String>,
+    /// Of each server and number of connections one: of several rounds the run in
+    /// the middle by messages a second.
     pub(crate) runs: Vec<Run>,
+}
+
+#[derive(Serialize)]
+struct Other {
+    pid: u32,
+    name: String,
 }
 
 /// One server at one number of connections.
@@ -43,6 +59,9 @@ pub(crate) struct Run {
     connecting_seconds: f64,
     messages: u64,
     pub(crate) messages_per_second: f64,
+    /// Of the slowest round, and of the fastest.
+    slowest_per_second: f64,
+    fastest_per_second: f64,
     bytes_per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -53,7 +72,7 @@ pub(crate) struct Run {
     most: u64,
     /// Null of a server that wasn't started here, and of the driver.
     server_cpu_us_per_message: Option<f64>,
-    /// Of the processes named by --pid; null without.
+    /// Of the other processes; null without any.
     others_cpu_us_per_message: Option<f64>,
     server_bytes_per_connection: Option<u64>,
     others_bytes_per_connection: Option<u64>,
@@ -86,6 +105,8 @@ impl Run {
             connecting_seconds: report.connecting.as_secs_f64(),
             messages: report.messages,
             messages_per_second: rate,
+            slowest_per_second: rate,
+            fastest_per_second: rate,
             bytes_per_second: rate * plan.size as f64,
             p50_us: at(0.5),
             p99_us: at(0.99),
@@ -125,25 +146,170 @@ fn sum(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     }
 }
 
+/// Of the runs of all rounds the one in the middle of each server and number of
+/// connections, in the order they came first.
+fn middle(mut runs: Vec<Run>) -> Vec<Run> {
+    let mut groups: Vec<Vec<Run>> = Vec::new();
+    for run in runs.drain(..) {
+        let same = |group: &&mut Vec<Run>| {
+            let first = group.first();
+            first.is_some_and(|f| f.against == run.against && f.connections == run.connections)
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    let middle = |mut group: Vec<Run>| {
+        group.sort_by(|a, b| a.messages_per_second.total_cmp(&b.messages_per_second));
+        let rate = |run: Option<&Run>| run.map_or(0.0, |run| run.messages_per_second);
+        let (slowest, fastest) = (rate(group.first()), rate(group.last()));
+        Run {
+            slowest_per_second: slowest,
+            fastest_per_second: fastest,
+            ..group.swap_remove(group.len() / 2)
+        }
+    };
+    groups.into_iter().map(middle).collect()
+}
+
 impl Bench {
-    pub(crate) fn new(args: &EchoArgs, runs: Vec<Run>) -> Bench {
-        Bench {
+    pub(crate) fn new(args: &EchoArgs, others: Vec<Named>, runs: Vec<Run>) -> Bench {
+        let mut bench = Bench {
             size: args.size,
             duration_seconds: args.duration.as_secs_f64(),
             threads: args.threads,
-            runs,
+            rounds: args.rounds,
+            others: others
+                .into_iter()
+                .map(|Named { process: pid, name }| Other { pid, name })
+                .collect(),
+            notes: Vec::new(),
+            runs: middle(runs),
+        };
+        bench.notes = bench.to_know(args);
+        bench
+    }
+
+    /// What is to be known about the numbers.
+    fn to_know(&self, args: &EchoArgs) -> Vec<String> {
+        let mut notes = vec![
+            "a closed loop: each connection sends its next message when the last has come back, so \
+             what would have been sent while a server stalls is in no latency"
+                .to_owned(),
+        ];
+        let drivers = args.targets().iter().any(|target| target.is_drivers());
+        if drivers && args.connect.is_none() && self.others.is_empty() {
+            notes.push(
+                "processor time and memory of kernel and relay are the driver's, in no process \
+                 found here: name the one where it runs with --pid"
+                    .to_owned(),
+            );
         }
+        if !self.others.is_empty() {
+            let of = |other: &Other| format!("{} {}", other.name, other.pid);
+            let all: Vec<String> = self.others.iter().map(of).collect();
+            notes.push(format!("others: {}", all.join(", ")));
+        }
+        if self
+            .runs
+            .iter()
+            .any(|run| run.against == Target::Relay.as_str())
+        {
+            notes.push(match args.to {
+                Some(to) => format!("relay: to {to}, whose own costs are not counted"),
+                None => "relay: to the driver's echo, so a message goes through the driver three \
+                         times, and the costs are of both"
+                    .to_owned(),
+            });
+        }
+        notes
     }
 
     /// Bytes of a message.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
+
+    /// Writes the table in Markdown.
+    ///
+    /// # Errors
+    /// [`CtlError::File`]: the file can't be written.
+    pub(crate) fn write_markdown(&self, path: &Path) -> Result<(), CtlError> {
+        std::fs::write(path, self.markdown()).map_err(|source| CtlError::File {
+            what: "writing",
+            path: path.display().to_string(),
+            source,
+        })
+    }
+
+    /// The table in Markdown, and the notes.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from(
+            "| echo | connections | messages/s | p50 ms | p99 ms | p99.9 ms | messages of a \
+             connection | CPU µs/message, server | others | KiB a connection |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        );
+        let ms = |us: f64| match us / 1000.0 {
+            ms if ms < 10.0 => format!("{ms:.2}"),
+            ms => thousands(ms),
+        };
+        for run in &self.runs {
+            let cells = [
+                run.against.to_owned(),
+                thousands(run.connections as f64),
+                run.rates(),
+                ms(run.p50_us),
+                ms(run.p99_us),
+                ms(run.p999_us),
+                format!("{} to {}", run.fewest, run.most),
+                known(run.server_cpu_us_per_message),
+                known(run.others_cpu_us_per_message),
+                known(run.bytes_per_connection().map(|bytes| bytes / 1024.0)),
+            ];
+            text += &format!("| {} |\n", cells.join(" | "));
+        }
+        for note in &self.notes {
+            text += &format!("\n- {note}");
+        }
+        text + "\n"
+    }
+}
+
+impl Run {
+    /// Messages a second; of several rounds with the slowest and the fastest.
+    fn rates(&self) -> String {
+        let rate = thousands(self.messages_per_second);
+        if self.slowest_per_second == self.fastest_per_second {
+            return rate;
+        }
+        let slowest = thousands(self.slowest_per_second);
+        format!(
+            "{rate} ({slowest} to {})",
+            thousands(self.fastest_per_second)
+        )
+    }
+}
+
+fn known(number: Option<f64>) -> String {
+    number.map_or("-".to_owned(), |n| format!("{n:.1}"))
+}
+
+/// A whole number with commas.
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 impl View for Bench {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let known = |number: Option<f64>| number.map_or("-".to_owned(), |n| format!("{n:.1}"));
         let rows: Vec<Vec<String>> = self
             .runs
             .iter()
@@ -151,7 +317,7 @@ impl View for Bench {
                 vec![
                     run.against.to_owned(),
                     run.connections.to_string(),
-                    format!("{:.0}", run.messages_per_second),
+                    run.rates(),
                     format!("{:.2}", run.bytes_per_second / 1e6),
                     format!("{:.0}", run.p50_us),
                     format!("{:.0}", run.p99_us),
@@ -176,6 +342,10 @@ impl View for Bench {
             "others us/msg",
             "KiB/conn",
         ];
-        columns(out, &header, &[0], &rows)
+        columns(out, &header, &[0], &rows)?;
+        for note in &self.notes {
+            writeln!(out, "note: {note}")?;
+        }
+        Ok(())
     }
 }

@@ -25,13 +25,17 @@ pub(crate) struct ServeArgs {
     /// Bytes of a connection's buffer, at most 16 MiB
     #[arg(long, value_name = "BYTES", default_value_t = Options::default().buffer)]
     pub(crate) buffer: usize,
-    /// Connections a thread of async-select (at most 3333), event-select or
+    /// Connections a thread of async-select (at most 1900), event-select or
     /// overlapped-event (at most 63) gets before another is begun
     #[arg(long, value_name = "N")]
     pub(crate) per_thread: Option<usize>,
     /// Threads of iocp; one a core without it
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
+    /// Have iocp take a packet for each operation, also for those that are done
+    /// at once
+    #[arg(long)]
+    pub(crate) every_packet: bool,
     /// Answer lines on standard input: stats, stop; and stop when it ends
     #[arg(long)]
     pub(crate) control: bool,
@@ -117,6 +121,7 @@ pub(crate) fn run(args: &ServeArgs, out: &mut Output<'_>) -> Result<(), CtlError
         buffer: args.buffer,
         per_thread: args.per_thread,
         workers: args.workers,
+        every_packet: args.every_packet,
     };
     let server = Server::bind(args.model, args.listen, options)?;
     let (address, counters) = (server.address(), server.counters());
@@ -179,6 +184,7 @@ mod tests {
                 buffer: 1,
                 per_thread: None,
                 workers: None,
+                every_packet: false,
                 control: false,
             };
             let error =
