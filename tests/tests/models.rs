@@ -1,9 +1,11 @@
 //! The echo servers of user mode, each in its I/O model, under Wine without a
 //! driver: the suite every echo passes, and the limits of each model.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,15 @@ use weir_tests::echo::{CLIENTS, Echo, suite};
 use weir_tests::lab::Fixture;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const MODELS: [&str; 6] = [
+    "select",
+    "async-select",
+    "event-select",
+    "overlapped-event",
+    "overlapped-routine",
+    "iocp",
+];
 
 /// `weirctl serve`, running.
 struct Served {
@@ -266,6 +277,78 @@ fn async_select_knows_whom_a_message_is_about() {
         "{stats}"
     );
     served.stop();
+}
+
+/// Wine's server, which has the sockets of all programs of this lab.
+fn wine_server(fixture: &Fixture) -> String {
+    let prefix = fs::metadata(fixture.lab.prefix()).expect("the prefix");
+    // Its folder is named after the prefix's device and inode.
+    let folder = format!("-{:x}", prefix.ino());
+    let mut processes = fs::read_dir("/proc").expect("proc").flatten();
+    let server = processes.find(|entry| {
+        fs::read_link(entry.path().join("cwd"))
+            .is_ok_and(|cwd| cwd.to_string_lossy().ends_with(&folder))
+    });
+    let server = server.expect("Wine's server runs");
+    server.file_name().to_string_lossy().into_owned()
+}
+
+/// How many files it may have open.
+fn files_limit(process: &str) -> String {
+    let limits = fs::read_to_string(format!("/proc/{process}/limits")).expect("proc");
+    let line = limits
+        .lines()
+        .find_map(|l| l.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    soft.expect("a limit").to_owned()
+}
+
+/// Sets that.
+fn limit_files(process: &str, files: &str) {
+    let limit = format!("--nofile={files}:");
+    let mut set = Command::new("prlimit");
+    set.args(["--pid", process, &limit]);
+    assert!(set.status().expect("prlimit runs").success());
+}
+
+/// With no more files to be had nobody can be accepted. Who is connected is
+/// answered as before, and those who wait are when there are files again.
+#[test]
+fn what_is_missing_to_accept_keeps_nobody_waiting_who_is_connected() {
+    let fixture = Fixture::bare("models-files");
+    let server = wine_server(&fixture);
+    let enough = files_limit(&server);
+    for name in MODELS {
+        let mut served = Served::start(&fixture, name, &[]);
+        let echo = served.echo();
+        let mut known = echo.hold(3).expect("are answered");
+        let open = fs::read_dir(format!("/proc/{server}/fd")).expect("proc");
+        limit_files(&server, &open.count().to_string());
+        let waiting: Vec<_> = (0..3).map(|_| echo.connect().expect("connects")).collect();
+        let deadline = Instant::now() + PATIENCE;
+        while served.number("accept_errors") == 0 {
+            assert!(Instant::now() < deadline, "{name}: {}", served.stats());
+            thread::sleep(Duration::from_millis(20));
+        }
+        let start = Instant::now();
+        for turn in 0..200_u32 {
+            let client = &mut known[turn as usize % 3];
+            client.write_all(&turn.to_be_bytes()).expect("sends");
+            let mut back = [0; 4];
+            client.read_exact(&mut back).expect("is answered");
+            assert_eq!(back, turn.to_be_bytes());
+        }
+        println!("{name}: 200 answers in {:?}", start.elapsed());
+        limit_files(&server, &enough);
+        for mut client in waiting {
+            client.write_all(b"at last").expect("sends");
+            let mut back = [0; 7];
+            client.read_exact(&mut back).expect("is answered");
+        }
+        drop(known);
+        served.until_empty();
+        served.stop();
+    }
 }
 
 /// The driver's echo passes the suite of the models.

@@ -62,23 +62,35 @@ pub(crate) fn serve(job: Job) -> Result<(), Error> {
             continue;
         }
         // One accept a message: it makes Winsock post the next one, if there are
-        // more.
-        let given = listener.accept().and_then(|(stream, _peer)| {
-            no_delay(&stream);
-            crew.give(stream)
-        });
-        match given {
-            Ok(()) => job.counters.accepted(),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => {
-                job.counters.accept_error();
-                if End::from(&e) != End::Reset {
-                    thread::sleep(PAUSE);
-                }
-            }
-        }
+        // more. Not so under Wine if it fails, so then it is tried again.
+        while !accept(&listener, &mut crew, &job.counters) && !job.stop.is_asked() {}
     }
     Ok(())
+}
+
+/// Takes a connection, if one waits. False if that failed, and may not the next
+/// time.
+fn accept<B: Fn(Arc<Inbox>) -> io::Result<(Wake, JoinHandle<()>)>>(
+    listener: &TcpListener,
+    crew: &mut Crew<B>,
+    counters: &Counters,
+) -> bool {
+    let given = listener.accept().and_then(|(stream, _peer)| {
+        no_delay(&stream);
+        crew.give(stream)
+    });
+    match given {
+        Ok(()) => counters.accepted(),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+        Err(e) => {
+            counters.accept_error();
+            if End::from(&e) != End::Reset {
+                thread::sleep(PAUSE);
+            }
+            return false;
+        }
+    }
+    true
 }
 
 /// Begins a thread with a window of its own. Only the thread can make it, so it

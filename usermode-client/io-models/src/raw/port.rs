@@ -325,3 +325,64 @@ impl<C: Send> Port<C> {
         Ok(packets)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    fn pair() -> (TcpStream, OwnedSocket) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let address = listener.local_addr().expect("has an address");
+        let client = TcpStream::connect(address).expect("connects");
+        let (accepted, _peer) = listener.accept().expect("accepts");
+        (client, accepted.into())
+    }
+
+    #[test]
+    fn what_is_done_at_once_has_a_packet_only_if_wanted() {
+        let soon = Some(Duration::from_secs(10));
+        for quick in [false, true] {
+            let port = Port::<u32>::new(1).expect("made");
+            let (mut client, accepted) = pair();
+            let mut socket = port.adopt(accepted).expect("adopted");
+            if quick {
+                socket.be_quick();
+                assert!(socket.quick, "the provider's sockets are handles");
+            }
+            // A few bytes fit at once.
+            let started = port.send(PortOp::new(&socket, 5, 7), 0..5);
+            let started = started.map_err(|(_op, error)| error).expect("starts");
+            let done = match started {
+                Some(done) => done,
+                None => {
+                    let mut packets = port.wait(soon).expect("waits");
+                    packets.done.pop().expect("a packet")
+                }
+            };
+            let mut sent = [1; 5];
+            client.read_exact(&mut sent).expect("arrives");
+            assert_eq!(sent, [0; 5]);
+            assert_eq!(done.result.as_ref().ok(), Some(&5));
+            assert_eq!(port.flying(), 0);
+            // Behind the others', and as it was.
+            assert!(port.requeue(done).is_none(), "posted");
+            assert_eq!(port.flying(), 1);
+            let mut packets = port.wait(soon).expect("waits");
+            let Done { mut op, result } = packets.done.pop().expect("a packet");
+            assert_eq!((*op.context(), result.ok()), (7, Some(5)));
+            // A receive with nothing to receive has a packet in any case.
+            let started = port.receive(op).map_err(|(_op, error)| error);
+            assert!(started.expect("starts").is_none());
+            let none = port.wait(Some(Duration::from_millis(1))).expect("waits");
+            assert!(none.done.is_empty() && !none.woken);
+            client.write_all(&[9; 3]).expect("sends");
+            let mut packets = port.wait(soon).expect("waits");
+            let done = packets.done.pop().expect("a packet");
+            assert_eq!((done.result.ok(), port.flying()), (Some(3), 0));
+            let none = port.wait(Some(Duration::from_millis(1))).expect("waits");
+            assert!(none.done.is_empty(), "one packet an operation");
+        }
+    }
+}
