@@ -97,6 +97,12 @@ pub(crate) fn tcp() {
         near.write(b"x")
             .wait()
             .with(status::CONNECTION_ABORTED, "a write of who aborted");
+        let after = send(&near.handle, &SocketShutdownRequest::new(ShutdownHow::Send));
+        after
+            .wait()
+            .with(status::CONNECTION_ABORTED, "the end of who aborted");
+        near.shutdown(ShutdownHow::Abort);
+        ends_that_meet(&listener);
 
         // Options.
         let near = Socket::connect(listener.local);
