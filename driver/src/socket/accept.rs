@@ -19,11 +19,12 @@ use core::sync::atomic::Ordering;
 
 use weir_abi::{SocketAddress, SocketFlags, SocketKind};
 
-use super::flow::{self, Work};
+use super::flow;
 use super::list;
 use super::listen::{Queued, close_stream};
 use super::open::{self, begin, set_stream_flags};
 use super::sock::{Addresses, Plan, Sock, SockRef, Transport, mark};
+use super::work::Work;
 use crate::error::Error;
 use crate::kernel::log;
 use crate::kernel::status::{NtStatus, Result};

@@ -13,9 +13,10 @@ use core::net::SocketAddr;
 use weir_abi::{ReplyHeader, SocketFlags, SocketKind, SocketOpenReply, SocketSpec};
 use zerocopy::IntoBytes;
 
-use super::flow::{self, Work};
+use super::flow;
 use super::listen::Queued;
 use super::sock::{Addresses, Plan, Sock, SockRef, Transport, mark};
+use super::work::Work;
 use super::{GATE, accept, list, udp};
 use crate::error::Error;
 use crate::handle::{self, Handle, Role};

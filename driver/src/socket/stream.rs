@@ -3,8 +3,10 @@
 use weir_abi::limits::MAX_STREAM_IO;
 use weir_abi::{ShutdownHow, SocketKind};
 
-use super::flow::{self, Io, Work};
+use super::flow;
+use super::io::Io;
 use super::sock::{Sock, SockRef, Transport, mark};
+use super::work::Work;
 use crate::error::Error;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::Request;

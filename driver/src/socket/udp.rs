@@ -5,8 +5,9 @@ use core::net::SocketAddr;
 use weir_abi::{AddressError, DatagramFlags, DatagramRecord, SocketFlags, datagram_write};
 use zerocopy::IntoBytes;
 
-use super::flow::{self, Work};
+use super::flow;
 use super::sock::{Sock, SockRef, Transport};
+use super::work::Work;
 use crate::error::Error;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::Request;
