@@ -42,6 +42,10 @@ pub struct Wsk {
     /// Most bytes in one element of the list that such a call gets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub element: Option<u32>,
+    /// Whether connection requests are inspected before the handshake is
+    /// answered, where the host allows it; they are by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<bool>,
 }
 
 /// A driver stays while a program has its device open, on Windows for ever.

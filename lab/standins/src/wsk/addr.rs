@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 pub(crate) const MAX_LEN: usize = 28;
 
 /// A `SOCKADDR_IN` or `SOCKADDR_IN6`, byte for byte.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RawAddr {
     bytes: [u8; MAX_LEN],
     len: usize,

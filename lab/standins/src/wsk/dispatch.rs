@@ -115,13 +115,14 @@ pub(super) fn bind_to(socket: &Arc<Socket>, address: RawAddr) -> Result<(), NtSt
     host::bind(state.handle, address, socket.category == Category::Listen)
         .map_err(status::from_host)?;
     let local = host::local_address(state.handle).unwrap_or(address);
+    state.local = Some(local);
     if socket.category == Category::Listen {
+        state.close_gate(socket);
         host::listen(state.handle).map_err(status::from_host)?;
         state.phase = Phase::Listening;
     } else {
         state.phase = Phase::Bound;
     }
-    state.local = Some(local);
     table.insert(socket.id, socket.protocol, local, sharing);
     drop(table);
     begin_events(socket, &mut state);

@@ -15,7 +15,7 @@ use super::socket::Socket;
 use crate::core::{Rule, callout, config, irql};
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 const WORKERS: usize = 4;
@@ -36,6 +36,10 @@ static INDICATION: AtomicU32 = AtomicU32::new(u32::MAX);
 /// Most bytes in one element of its list; 0 leaves it to the seed.
 static ELEMENT: AtomicU32 = AtomicU32::new(0);
 
+/// Whether connection requests are inspected before the handshake, where the
+/// host allows it.
+pub(super) static GATE: AtomicBool = AtomicBool::new(true);
+
 type Task = Box<dyn FnOnce() + Send>;
 
 /// Takes a lock. The workspace aborts on panic, so none is ever poisoned.
@@ -47,7 +51,7 @@ pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// `lab.json`: `"shape": {"seed": N}`, and for this provider
 /// `"wsk": {"inline": percent, "dispatch": percent, "asap": percent,
-/// "indication": bytes, "element": bytes}`.
+/// "indication": bytes, "element": bytes, "gate": bool}`.
 pub(super) fn begin() {
     let config = config::get();
     let seed = config.shape.get("seed").and_then(serde_json::Value::as_u64);
@@ -63,6 +67,9 @@ pub(super) fn begin() {
     DISPATCH.store(number("dispatch", 75), Ordering::SeqCst);
     ASAP.store(number("asap", 50), Ordering::SeqCst);
     INDICATION.store(number("indication", u32::MAX).max(1), Ordering::SeqCst);
+    let gate = wsk.and_then(|section| section.get("gate"));
+    let gate = gate.and_then(serde_json::Value::as_bool);
+    GATE.store(gate.unwrap_or(true), Ordering::SeqCst);
     ELEMENT.store(number("element", 0), Ordering::SeqCst);
 }
 

@@ -1,16 +1,22 @@
 //! Conditional accept: `WskInspectEvent`, `WskInspectComplete`, `WskAbortEvent`.
 //!
-//! On Windows the client is asked before the handshake is answered; here the
-//! host has answered it by then. So a refused peer sees its connection made and
-//! reset at once, instead of refused, and may send its first bytes while it is
-//! being inspected; nobody sees them unless it is accepted. All the rest is as
-//! documented: nothing is accepted, by callback or IRP, that was not inspected,
-//! and a peer that resets during a pending inspection is told of by
+//! The client is asked about a connection request before the handshake is
+//! answered ([`super::admit`]): a refused peer sees its connection refused, and
+//! one that is pended gets no answer until it is decided. Where the host doesn't
+//! allow that, the client is asked about connections that the host has made
+//! already: a refused peer then sees its connection made and reset at once, and
+//! may send its first bytes while it is being inspected; nobody sees them unless
+//! it is accepted. All the rest is as documented: nothing is accepted, by
+//! callback or IRP, that was not inspected, and a peer that resets during a
+//! pending inspection, or before its accepted connection is made, is told of by
 //! `WskAbortEvent`.
 
+use super::addr::RawAddr;
+use super::admit::Admitted;
 use super::counts::{Count, count};
 use super::engine;
 use super::host;
+use super::host::gate::{Ends, Gate, Request};
 use super::op::Body;
 use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
 use super::types::{
@@ -19,7 +25,7 @@ use super::types::{
 };
 use super::{fault, status};
 use crate::core::Rule;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,14 +35,43 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 /// from one of something that never was.
 const REMEMBERED: usize = 256;
 
-/// A connection that the client has been asked about.
+/// What a client is asked about.
+pub(super) enum Candidate {
+    /// A connection that the host has made.
+    Connection(Arc<Socket>),
+    /// A request that nobody has answered.
+    Request(Request),
+}
+
+impl Candidate {
+    fn ends(&self) -> Option<(RawAddr, RawAddr)> {
+        match self {
+            Self::Connection(socket) => {
+                let state = socket.state();
+                state.local.zip(state.remote)
+            }
+            Self::Request(request) => Some((request.ends.local, request.ends.remote)),
+        }
+    }
+}
+
+/// Something that the client has been asked about.
 struct Inspection {
     id: WskInspectId,
-    connection: Arc<Socket>,
+    candidate: Candidate,
     /// `WskInspectEvent` has not returned yet.
     asking: bool,
     /// What `WskInspectComplete` said before the event callback had returned.
     decided: Option<bool>,
+    /// The peer has gone before the event callback had returned.
+    gone: bool,
+}
+
+impl Inspection {
+    /// Whether it is about a request of these ends.
+    fn is_of(&self, ends: &Ends) -> bool {
+        matches!(&self.candidate, Candidate::Request(request) if request.ends == *ends)
+    }
 }
 
 /// How an inspection ended.
@@ -51,6 +86,13 @@ enum End {
 pub(super) struct Inspections {
     /// SO_CONDITIONAL_ACCEPT.
     pub(super) on: bool,
+    /// Before the socket, if the host allows it.
+    pub(super) gate: Option<Gate>,
+    /// Accepted requests whose connections are not made yet.
+    pub(super) admitted: HashMap<Ends, Admitted>,
+    /// The last requests that were decided, and whether they were refused:
+    /// who repeats one is not asked about again.
+    pub(super) decided: VecDeque<(Ends, u32, bool)>,
     /// Asked about, or about to be.
     asked: usize,
     open: Vec<Inspection>,
@@ -60,11 +102,15 @@ pub(super) struct Inspections {
 impl Inspections {
     fn end(&mut self, id: WskInspectId, how: End) -> Option<Inspection> {
         let at = self.open.iter().position(|one| one.id == id)?;
+        self.remember(id, how);
+        Some(self.open.swap_remove(at))
+    }
+
+    fn remember(&mut self, id: WskInspectId, how: End) {
         self.ended.push_back((id, how));
         if self.ended.len() > REMEMBERED {
             self.ended.pop_front();
         }
-        Some(self.open.swap_remove(at))
     }
 
     /// How many connections there are in inspection, or about to be.
@@ -77,9 +123,34 @@ impl Inspections {
         self.asked += 1;
     }
 
-    /// Takes all connections that are being inspected: the listener closes.
-    pub(super) fn drain(&mut self) -> Vec<Arc<Socket>> {
-        self.open.drain(..).map(|one| one.connection).collect()
+    /// The sequence number of the request of these ends that is being inspected.
+    pub(super) fn pending(&self, ends: &Ends) -> Option<u32> {
+        self.open.iter().find_map(|one| match &one.candidate {
+            Candidate::Request(request) if one.is_of(ends) => Some(request.sequence),
+            _ => None,
+        })
+    }
+
+    /// The peer of a request under inspection has gone. Its id, unless the
+    /// client has not answered yet, who is told when it has.
+    pub(super) fn gone(&mut self, ends: &Ends) -> Option<WskInspectId> {
+        let one = self.open.iter_mut().find(|one| one.is_of(ends))?;
+        one.gone = true;
+        (!one.asking).then_some(one.id)
+    }
+
+    /// Refuses all that are being inspected: the listener closes.
+    pub(super) fn refuse_all(&mut self) {
+        for one in std::mem::take(&mut self.open) {
+            match (one.candidate, &self.gate) {
+                (Candidate::Connection(connection), _) => {
+                    connection.state().release_handle(true);
+                }
+                (Candidate::Request(request), Some(gate)) => gate.refuse(&request),
+                (Candidate::Request(_), None) => {}
+            }
+        }
+        self.admitted.clear();
     }
 }
 
@@ -90,8 +161,8 @@ fn callback(state: &State) -> Option<PfnInspectEvent> {
     }
 }
 
-/// Asks the client about a new connection; the caller has counted the callback.
-pub(super) fn inspect_event(listener: &Arc<Socket>, connection: Arc<Socket>, todo: &mut Todo) {
+/// Asks the client about a candidate; the caller has counted the callback.
+pub(super) fn inspect_event(listener: &Arc<Socket>, candidate: Candidate, todo: &mut Todo) {
     let (routine, context) = {
         let state = listener.state();
         (callback(&state).filter(|_| !state.closed), state.context)
@@ -108,7 +179,7 @@ pub(super) fn inspect_event(listener: &Arc<Socket>, connection: Arc<Socket>, tod
                 || unsafe { routine(context, null_mut(), null_mut(), null_mut()) },
             );
         } else {
-            ask(listener, routine, context, &connection);
+            ask(listener, routine, context, candidate, todo);
         }
     }
     let mut state = listener.state();
@@ -122,25 +193,28 @@ fn ask(
     listener: &Arc<Socket>,
     routine: PfnInspectEvent,
     context: *mut std::ffi::c_void,
-    connection: &Arc<Socket>,
+    candidate: Candidate,
+    todo: &mut Todo,
 ) {
     let serial = NEXT.fetch_add(1, Ordering::Relaxed);
     let id = WskInspectId {
-        key: Arc::as_ptr(connection) as usize,
+        // Opaque to the client; as good as an address.
+        key: (serial as usize) << 4,
         serial_number: serial,
     };
-    let (local, remote) = {
-        let state = connection.state();
-        (state.local, state.remote)
-    };
-    let (Some(local), Some(remote)) = (local, remote) else {
+    let Some((local, remote)) = candidate.ends() else {
         return;
+    };
+    let connection = match &candidate {
+        Candidate::Connection(connection) => Some(connection.clone()),
+        Candidate::Request(_) => None,
     };
     listener.state().inspections.open.push(Inspection {
         id,
-        connection: connection.clone(),
+        candidate,
         asking: true,
         decided: None,
+        gone: false,
     });
     // The client must copy the id: its memory is the call's.
     let mut lent = id;
@@ -157,19 +231,23 @@ fn ask(
         }
     });
     let mut state = listener.state();
-    let Some(at) = state.inspections.open.iter().position(|one| one.id == id) else {
+    let Some(one) = state.inspections.open.iter_mut().find(|one| one.id == id) else {
         // The listener was closed meanwhile.
         return;
     };
-    let decided = state.inspections.open[at].decided;
-    let accepted = match (action, decided) {
+    let accepted = match (action, one.decided) {
         (WSK_INSPECT_PEND, None) => {
             count(Count::InspectedPended);
-            state.inspections.open[at].asking = false;
+            one.asking = false;
+            let mut gone = one.gone;
             drop(state);
-            connection.state().inspected = Some((Arc::downgrade(listener), id));
-            // It may have gone before anybody looked.
-            if host::was_reset(connection.state().handle) {
+            if let Some(connection) = connection {
+                let mut state = connection.state();
+                state.inspected = Some((Arc::downgrade(listener), id));
+                // It may have gone before anybody looked.
+                gone = host::was_reset(state.handle);
+            }
+            if gone {
                 aborted(listener, id);
             }
             return;
@@ -187,19 +265,29 @@ fn ask(
             "WskInspectEvent returned {action}, which is no WSK_INSPECT_ACTION for it"
         ),
     };
-    state.inspections.end(id, End::Decided);
-    state.inspected(connection.clone(), accepted);
+    if one.gone && accepted {
+        one.asking = false;
+        todo.aborts.push(id);
+    } else if let Some(one) = state.inspections.end(id, End::Decided) {
+        state.inspected(id, one.candidate, accepted);
+    }
 }
 
-/// The other side of a connection under inspection has reset it.
+/// The peer of something that was inspected has gone before its connection was
+/// made: it is still being inspected, or was accepted.
 pub(super) fn aborted(listener: &Arc<Socket>, id: WskInspectId) {
     let mut todo = Todo::default();
     let (routine, context) = {
         let mut state = listener.state();
-        let Some(inspection) = state.inspections.end(id, End::Aborted) else {
-            return;
-        };
-        inspection.connection.state().release_handle(true);
+        match state.inspections.end(id, End::Aborted) {
+            Some(one) => {
+                if let Candidate::Connection(connection) = one.candidate {
+                    connection.state().release_handle(true);
+                }
+            }
+            None if state.inspections.take_admitted(id) => {}
+            None => return,
+        }
         let routine = match state.dispatch {
             Dispatch::Listen(dispatch) if !state.closed => dispatch.abort_event,
             _ => None,
@@ -233,17 +321,25 @@ pub(super) fn aborted(listener: &Arc<Socket>, id: WskInspectId) {
 
 impl State {
     /// The client has decided.
-    fn inspected(&mut self, connection: Arc<Socket>, accepted: bool) {
-        connection.state().inspected = None;
+    fn inspected(&mut self, id: WskInspectId, candidate: Candidate, accepted: bool) {
         count(if accepted {
             Count::InspectedAccepted
         } else {
             Count::InspectedRejected
         });
-        if accepted && !self.closed {
-            self.ready.push_back(connection);
-        } else {
-            connection.state().release_handle(true);
+        let accepted = accepted && !self.closed;
+        match candidate {
+            Candidate::Connection(connection) => {
+                let mut state = connection.state();
+                state.inspected = None;
+                if accepted {
+                    drop(state);
+                    self.ready.push_back(connection);
+                } else {
+                    state.release_handle(true);
+                }
+            }
+            Candidate::Request(request) => self.inspections.answer(id, &request, accepted),
         }
     }
 }
@@ -318,7 +414,7 @@ impl State {
             return status::SUCCESS;
         }
         if let Some(inspection) = self.inspections.end(id, End::Decided) {
-            self.inspected(inspection.connection, accepted);
+            self.inspected(id, inspection.candidate, accepted);
         }
         if self.phase == Phase::Dead {
             status::FILE_FORCED_CLOSED

@@ -6,7 +6,9 @@
 
 use super::addr::RawAddr;
 use super::counts::{Count, count};
+use super::host::gate::{self, Ends};
 use super::host::{self, Fd, errno};
+use super::inspect::Candidate;
 use super::op::{Body, OutAddr, Pointer};
 use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
 use super::types::{
@@ -83,7 +85,7 @@ impl State {
         }
         while self.wants_connection() {
             match host::accept(self.handle) {
-                Ok(None) => return,
+                Ok(None) => break,
                 Ok(Some(fd)) => self.arrived(listener, fd, todo),
                 // That one is gone; the next may come.
                 Err(errno::ECONNABORTED) => {}
@@ -93,6 +95,7 @@ impl State {
                 }
             }
         }
+        self.pump_gate(todo);
     }
 
     /// The host has connections for a listening socket.
@@ -103,6 +106,10 @@ impl State {
     }
 
     fn wants_connection(&self) -> bool {
+        if self.inspections.gate.is_some() {
+            // All of them were asked for.
+            return true;
+        }
         if self.inspections.on {
             return self.inspections.count() + self.ready.len() < INSPECTED;
         }
@@ -116,6 +123,17 @@ impl State {
             host::close_abortive(fd);
             return;
         };
+        let mut inspected = self.inspections.on;
+        if self.inspections.gate.is_some() {
+            gate::passed(fd);
+            inspected = gate::passes(remote);
+            let ends = Ends { local, remote };
+            if !inspected && !self.inspections.was_admitted(&ends) {
+                // The client has been told that it is no more.
+                host::close_abortive(fd);
+                return;
+            }
+        }
         let mut state = State::new(fd, Phase::Connected, null_mut(), Dispatch::None);
         state.local = Some(local);
         state.remote = Some(remote);
@@ -129,10 +147,10 @@ impl State {
         if engine::watch(&connection, fd).is_err() {
             return;
         }
-        if self.inspections.on {
+        if inspected {
             self.callbacks += 1;
             self.inspections.asked();
-            todo.inspect.push(connection);
+            todo.inspect.push(Candidate::Connection(connection));
         } else if let Err(connection) = self.hand_out(listener, connection, todo) {
             self.ready.push_back(connection);
         }
@@ -211,6 +229,8 @@ pub(super) fn listener_failed(listener: &Arc<Socket>, status: NtStatus, todo: &m
     }));
     let mut state = listener.state();
     state.phase = Phase::Dead;
+    state.inspections.refuse_all();
+    state.release_handle(true);
     for op in std::mem::take(&mut state.accepts) {
         todo.finish(op, status::FILE_FORCED_CLOSED, 0);
     }

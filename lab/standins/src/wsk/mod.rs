@@ -8,7 +8,8 @@
 //! [`host`].
 //!
 //! Documented behaviour the host cannot give is left out, never faked:
-//! - a peer refused by conditional accept sees a reset, not a refusal (see
+//! - a peer refused by conditional accept sees a reset, not a refusal, where the
+//!   host gives no raw sockets, and from an IPv6 link-local address (see
 //!   [`inspect`]);
 //! - stream sockets (WSK_FLAG_STREAM_SOCKET) and raw sockets, control
 //!   information of connections, SIO_ADDRESS_LIST_SORT: STATUS_NOT_SUPPORTED;
@@ -28,6 +29,7 @@
 //!   whose last connections still linger.
 
 mod addr;
+mod admit;
 mod buffer;
 mod counts;
 mod datagram;

@@ -10,7 +10,7 @@ use super::addr::RawAddr;
 use super::datagram::Arrived;
 use super::engine::{self, lock};
 use super::host::Fd;
-use super::inspect::{self, Inspections};
+use super::inspect::{self, Candidate, Inspections};
 use super::irp::Request;
 use super::lists::Lists;
 use super::op::{Body, Op};
@@ -188,8 +188,10 @@ pub(super) struct Todo {
     pub(super) backlog: Option<usize>,
     /// WskDisconnectEvent with these flags; counted.
     pub(super) disconnect: Option<u32>,
-    /// Connections for WskInspectEvent; each counted.
-    pub(super) inspect: Vec<Arc<Socket>>,
+    /// Candidates for WskInspectEvent; each counted.
+    pub(super) inspect: Vec<Candidate>,
+    /// Inspections of which WskAbortEvent is to tell.
+    pub(super) aborts: Vec<WskInspectId>,
     /// Connections for WskAcceptEvent; each counted.
     pub(super) accepted: Vec<Arc<Socket>>,
     /// Connections handed out, whose own events may begin.
@@ -209,8 +211,11 @@ impl Todo {
                     op.socket.after(&op, &mut self);
                 }
             }
-            for connection in std::mem::take(&mut self.inspect) {
-                inspect::inspect_event(socket, connection, &mut self);
+            for id in std::mem::take(&mut self.aborts) {
+                inspect::aborted(socket, id);
+            }
+            for candidate in std::mem::take(&mut self.inspect) {
+                inspect::inspect_event(socket, candidate, &mut self);
             }
             for accepted in std::mem::take(&mut self.accepted) {
                 super::listen::accept_event(socket, accepted, &mut self);
@@ -241,6 +246,7 @@ impl Todo {
             && self.backlog.is_none()
             && self.disconnect.is_none()
             && self.inspect.is_empty()
+            && self.aborts.is_empty()
             && self.accepted.is_empty()
             && self.started.is_empty()
     }
@@ -612,8 +618,8 @@ impl State {
                 todo.finish(op.clone(), status::CANCELLED, 0);
             }
         }
-        let inspected = self.inspections.drain();
-        for socket in std::mem::take(&mut self.ready).into_iter().chain(inspected) {
+        self.inspections.refuse_all();
+        for socket in std::mem::take(&mut self.ready) {
             socket.state().release_handle(true);
         }
     }
@@ -642,6 +648,7 @@ impl State {
 
     /// Gives the host's socket back.
     pub(super) fn release_handle(&mut self, abortive: bool) {
+        self.inspections.gate = None;
         if self.changed != host::NONE {
             host::close(std::mem::replace(&mut self.changed, host::NONE));
         }

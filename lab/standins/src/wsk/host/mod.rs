@@ -7,6 +7,7 @@
 
 mod addresses;
 pub(super) mod control;
+pub(super) mod gate;
 pub(super) mod options;
 mod poll;
 mod sys;

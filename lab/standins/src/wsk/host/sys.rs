@@ -15,6 +15,7 @@ pub(super) const CLOSE: usize = 3;
 pub(super) const IOCTL: usize = 16;
 pub(super) const SOCKET: usize = 41;
 pub(super) const CONNECT: usize = 42;
+pub(super) const SENDTO: usize = 44;
 pub(super) const SENDMSG: usize = 46;
 pub(super) const RECVMSG: usize = 47;
 pub(super) const SHUTDOWN: usize = 48;
