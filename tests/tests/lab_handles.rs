@@ -166,8 +166,7 @@ fn the_driver_stops_under_load() {
 }
 
 /// What the rules drop on its way in doesn't get a connection, though it passes
-/// no adapter: within the machine. (The lab's host answers handshakes before
-/// anybody is asked, so there the peer is connected, and reset.)
+/// no adapter: within the machine.
 #[test]
 fn the_rules_refuse_a_peer_before_its_handshake_is_answered() {
     let fixture = Fixture::weir("handles-judged");

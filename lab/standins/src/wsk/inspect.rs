@@ -142,15 +142,18 @@ impl Inspections {
     /// Refuses all that are being inspected: the listener closes.
     pub(super) fn refuse_all(&mut self) {
         for one in std::mem::take(&mut self.open) {
-            match (one.candidate, &self.gate) {
-                (Candidate::Connection(connection), _) => {
-                    connection.state().release_handle(true);
-                }
-                (Candidate::Request(request), Some(gate)) => gate.refuse(&request),
-                (Candidate::Request(_), None) => {}
-            }
+            self.refuse(one.candidate);
         }
         self.admitted.clear();
+    }
+
+    fn refuse(&self, candidate: Candidate) {
+        match (candidate, &self.gate) {
+            (Candidate::Connection(connection), _) => connection.state().release_handle(true),
+            (Candidate::Request(request), Some(gate)) => gate.refuse(&request),
+            // The host has closed its listening socket, and refuses what comes.
+            (Candidate::Request(_), None) => {}
+        }
     }
 }
 
@@ -167,8 +170,11 @@ pub(super) fn inspect_event(listener: &Arc<Socket>, candidate: Candidate, todo: 
         let state = listener.state();
         (callback(&state).filter(|_| !state.closed), state.context)
     };
-    if let Some(routine) = routine {
-        if let Some(status) = fault("WskInspectEvent") {
+    let failed = routine.and_then(|_| fault("WskInspectEvent"));
+    match (routine, failed) {
+        (Some(routine), None) => ask(listener, routine, context, candidate, todo),
+        (Some(routine), Some(status)) => {
+            listener.state().inspections.refuse(candidate);
             // The documented way to say that a listening socket has failed.
             super::listen::listener_failed(listener, status, todo);
             engine::callback(
@@ -178,9 +184,9 @@ pub(super) fn inspect_event(listener: &Arc<Socket>, candidate: Candidate, todo: 
                 // SAFETY: the client's routine; a null id says what it says.
                 || unsafe { routine(context, null_mut(), null_mut(), null_mut()) },
             );
-        } else {
-            ask(listener, routine, context, candidate, todo);
         }
+        // The listener closes.
+        (None, _) => listener.state().inspections.refuse(candidate),
     }
     let mut state = listener.state();
     state.inspections.asked = state.inspections.asked.saturating_sub(1);
