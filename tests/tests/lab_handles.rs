@@ -2,7 +2,7 @@
 //! they refuse, and that nothing is lost or left when things race.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,9 @@ fn a_cancel_that_races_loses_nothing() {
     let said = good(&fixture, &["cancel-asked", "1000"]);
     assert_eq!(number(&said, "taken") + number(&said, "cancelled"), 1000);
     assert!(number(&said, "taken") > 0 && number(&said, "cancelled") > 0);
+    let said = good(&fixture, &["close-asked", "300"]);
+    assert_eq!(number(&said, "taken") + number(&said, "aborted"), 1200);
+    assert!(number(&said, "taken") > 0 && number(&said, "aborted") > 0);
     let said = good(&fixture, &["cancel-connects", "300"]);
     assert_eq!(number(&said, "made") + number(&said, "cancelled"), 300);
     none_left(&fixture);
@@ -114,11 +117,25 @@ fn a_killed_client_leaves_no_socket() {
     child.kill().expect("the probe runs");
     child.wait().expect("it has ended");
     none_left(&fixture);
+    // And while their connections come.
+    for _ in 0..10 {
+        let (mut child, said) = started(&fixture, &["hold-asked", "100"], "holding 100 ");
+        let to: SocketAddr = said["holding 100 ".len()..].parse().expect("an address");
+        let peers = std::thread::spawn(move || {
+            let peers = (0..150).map(|_| TcpStream::connect_timeout(&to, Duration::from_secs(5)));
+            peers.map_while(Result::ok).count()
+        });
+        std::thread::sleep(Duration::from_millis(5));
+        child.kill().expect("the probe runs");
+        child.wait().expect("it has ended");
+        println!("{} were connected", peers.join().expect("no panic"));
+        none_left(&fixture);
+    }
     fixture.unload();
 }
 
 /// A TCP echo of the host's.
-fn host_echo() -> std::net::SocketAddr {
+fn host_echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
@@ -157,12 +174,15 @@ fn the_driver_stops_under_load() {
     let fixture = configured("handles-stop", |config| config.unload.wait_ms = Some(0));
     let echo = host_echo().to_string();
     let (mut child, _) = started(&fixture, &["churn", &echo], "talking");
+    let (mut waiting, _) = started(&fixture, &["hold-asked", "50"], "holding");
     std::thread::sleep(Duration::from_millis(300));
-    // Sockets are open, with reads and writes in the air.
+    // Sockets are open, with reads and writes in the air, and accepts that wait.
     fixture.unload();
     // The probe was told, and ends: by itself, or because it can't open the device
     // any more.
     child.wait().expect("it has ended");
+    waiting.kill().expect("it waits");
+    waiting.wait().expect("it has ended");
 }
 
 /// What the rules drop on its way in doesn't get a connection, though it passes
@@ -257,14 +277,20 @@ fn what_fails_on_the_way_is_survived() {
 fn a_listener_that_fails_is_closed_while_its_handle_is_open() {
     let fixture = Fixture::weir("handles-failed");
     let forced = u32::cast_signed(0xC000_00B6);
-    for (point, how) in [("WskAcceptEvent", "event"), ("WskAccept", "asked")] {
+    for (point, how) in [
+        ("WskAcceptEvent", "event"),
+        ("WskAccept", "asked"),
+        ("WskInspectEvent", "inspected"),
+        ("WskInspectEvent", "asked-inspected"),
+    ] {
         let point = format!("wsk.{point}");
         for _ in 0..3 {
             fail(
                 &fixture,
                 &json!({ "points": [{ "point": point, "nth": 1, "status": forced }] }),
             );
-            assert_eq!(good(&fixture, &["failed", how]).trim(), "failed");
+            let said = good(&fixture, &["failed", how]);
+            assert_eq!(said.trim(), format!("failed {how}"));
         }
     }
     fail(&fixture, &json!({}));

@@ -16,7 +16,7 @@ pub(crate) fn listen(local: &str, more: SocketFlags) -> Socket {
 }
 
 /// So many accepts that wait.
-fn ask(listener: &Socket, count: u32) -> Vec<(Handle, Call)> {
+pub(crate) fn ask(listener: &Socket, count: u32) -> Vec<(Handle, Call)> {
     let asked = (0..count)
         .map(|_| {
             let handle = Handle::open();
@@ -157,11 +157,16 @@ fn ends() {
 
 /// A listening socket that fails, as the test has seen to: its own end, and not its
 /// handle's, closes it.
-pub(crate) fn failed(by_request: bool) {
-    let listener = if by_request {
-        listen("127.0.0.1:0", SocketFlags::empty())
-    } else {
-        Socket::listen("127.0.0.1:0", 4)
+pub(crate) fn failed(how: &str) {
+    let listener = match how {
+        "asked" => listen("127.0.0.1:0", SocketFlags::empty()),
+        "asked-inspected" => listen("127.0.0.1:0", SocketFlags::CONDITIONAL_ACCEPT),
+        "inspected" => Socket::open(&SocketOpenRequest {
+            backlog: 4,
+            flags: flags(SocketFlags::CONDITIONAL_ACCEPT),
+            ..open_request(SocketKind::TcpListener, Some("127.0.0.1:0"), None)
+        }),
+        _ => Socket::listen("127.0.0.1:0", 4),
     };
     let handle = Handle::open();
     let waiting = listener.start_accept(&handle);
@@ -188,7 +193,7 @@ pub(crate) fn failed(by_request: bool) {
     });
     assert_eq!(listener.info().status, status::FILE_FORCED_CLOSED);
     drop(listener);
-    println!("failed");
+    println!("failed {how}");
 }
 
 /// A walk through such a listener's life; every request of it ends, however it

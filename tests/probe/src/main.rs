@@ -26,7 +26,7 @@ fn main() -> std::process::ExitCode {
         ["refused"] => smoke::refused(),
         ["asked"] => asked::asked(),
         ["survive"] => smoke::survive(),
-        ["failed", how] => asked::failed(*how == "asked"),
+        ["failed", how] => asked::failed(how),
         ["dual", address] => smoke::dual(address.parse().expect("an address")),
         ["judged", port] => smoke::judged(port.parse().expect("a port")),
         ["count"] => println!("{}", socket::list(100).len()),
@@ -34,13 +34,14 @@ fn main() -> std::process::ExitCode {
         ["asked-one-by-one", count] => asked::one_by_one(number(count)),
         ["cancel-accepts", rounds] => race::cancel_accepts(number(rounds), false),
         ["cancel-asked", rounds] => race::cancel_accepts(number(rounds), true),
+        ["close-asked", rounds] => race::close_asked(number(rounds)),
         ["cancel-connects", rounds] => race::cancel_connects(number(rounds)),
         ["hold", count] => race::hold(number(count)),
         ["hold-asked", count] => race::hold_asked(number(count)),
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|dual ADDR|judged PORT|count|cancel-… N|hold N|hold-asked N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|dual ADDR|judged PORT|count|cancel-… N|close-asked N|hold N|hold-asked N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }

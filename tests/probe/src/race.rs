@@ -180,20 +180,50 @@ pub(crate) fn hold(count: usize) {
 /// So many accepts that wait for one listener, until the process is killed.
 pub(crate) fn hold_asked(count: usize) {
     let listener = crate::asked::listen("127.0.0.1:0", SocketFlags::empty());
-    let held: Vec<(Handle, Call)> = (0..count)
-        .map(|_| {
-            let handle = Handle::open();
-            let call = listener.start_accept(&handle);
-            (handle, call)
-        })
-        .collect();
-    while (listener.info().pending_reads as usize) < held.len() {
-        std::thread::yield_now();
-    }
-    println!("holding {}", held.len());
+    let held = crate::asked::ask(&listener, u32::try_from(count).expect("a few"));
+    println!("holding {} {}", held.len(), listener.local);
     loop {
         std::thread::park();
     }
+}
+
+/// A listener that is closed while connections come to accepts that wait: each has
+/// one, or is told.
+pub(crate) fn close_asked(rounds: usize) {
+    let mut dice = Dice(13);
+    let (mut taken, mut aborted) = (0, 0);
+    for _ in 0..rounds {
+        let listener = crate::asked::listen("127.0.0.1:0", SocketFlags::empty());
+        let accepts = crate::asked::ask(&listener, 4);
+        let request = open_request(SocketKind::TcpStream, None, Some(listener.local));
+        let connects: Vec<(Handle, Call)> = (0..4)
+            .map(|_| {
+                let handle = Handle::open();
+                let call = send(&handle, &request);
+                (handle, call)
+            })
+            .collect();
+        spin(dice.roll(300_000));
+        drop(listener);
+        for (handle, call) in accepts {
+            let ended = call.wait();
+            match ended.status {
+                status::SUCCESS => {
+                    taken += 1;
+                    let far = Socket::opened(&handle, ended);
+                    // It is a connection like any other.
+                    let sent = far.write(b"x").wait();
+                    assert_eq!((sent.status, sent.length), (status::SUCCESS, 1));
+                }
+                status::CONNECTION_ABORTED => aborted += 1,
+                other => panic!("{}", name(other)),
+            }
+        }
+        for (_, call) in connects {
+            let _ = call.wait();
+        }
+    }
+    println!("{{\"taken\":{taken},\"aborted\":{aborted}}}");
 }
 
 /// Talks with an echo over several sockets until something fails, as it does when
