@@ -51,6 +51,8 @@ struct State {
     readers: BTreeMap<u32, Reader>,
     handles: u32,
     next_id: u32,
+    /// What accepts to come fail with.
+    no_accepts: Option<i32>,
     /// Started with the first socket.
     network: Option<Arc<Network>>,
 }
@@ -125,6 +127,11 @@ impl FakeDriver {
             service.status = status;
             true
         })
+    }
+
+    /// Makes accepts to come fail with an NTSTATUS, or no longer.
+    pub fn fail_accepts(&self, status: Option<i32>) {
+        self.lock().no_accepts = status;
     }
 
     /// Changes the counters of an adapter.

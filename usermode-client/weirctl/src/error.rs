@@ -75,6 +75,16 @@ pub(crate) enum CtlError {
     Hex(String),
     #[error("{0} has no port: give HOST PORT or HOST:PORT, an IPv6 address as [::1]:7")]
     NoPort(String),
+    #[error("{host} has no IPv{version} address; leave out -{version}, or give another host")]
+    NoVersion { host: String, version: char },
+    #[error(
+        "{host} has no address of the version of IP that --source {from} is of; \
+         leave --source out, or give one of the other version"
+    )]
+    SourceVersion {
+        host: String,
+        from: std::net::SocketAddr,
+    },
     #[error(
         "--tls needs to know whom to believe: give --pin SHA256 (`weirctl tcp listen --tls` prints \
          it, or `openssl x509 -fingerprint -sha256`) or --ca FILE"
@@ -128,6 +138,7 @@ impl CtlError {
             CtlError::Expression(_)
             | CtlError::NoRelay
             | CtlError::NoPort(_)
+            | CtlError::SourceVersion { .. }
             | CtlError::Trust
             | CtlError::ServerName(_) => 2,
             CtlError::Model(weir_io_models::Error::NotWindows { .. }) => 3,

@@ -8,8 +8,7 @@ mod file;
 mod offline;
 mod output;
 mod pcapng;
-// Over the host's own sockets, with Unix's resets and descriptors.
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod socket_tests;
 #[cfg(test)]
 mod steer_tests;

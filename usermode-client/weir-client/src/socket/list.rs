@@ -1,19 +1,20 @@
 //! The sockets of the driver, and names.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use weir_abi::{
-    AddressError, Ioctl, IpVersion, Request as _, ResolveReply, ResolveRequest, SocketAddress,
-    SocketFlags, SocketInfo, SocketKind, SocketListReply, SocketListRequest, SocketState,
-    UnknownValue, limits,
+    AddressError, Ioctl, IpVersion, ResolveReply, ResolveRequest, SocketAddress, SocketFlags,
+    SocketInfo, SocketKind, SocketListReply, SocketListRequest, SocketState, UnknownValue, limits,
 };
+use zerocopy::IntoBytes as _;
 
 use crate::NtStatus;
 use crate::device::{Device, bad_reply, list_part, raw_call};
 use crate::error::Error;
 use crate::kind::Doing;
 
-use super::told;
+use super::failed;
 
 /// Entries a list request leaves room for.
 const ENTRIES: usize = 256;
@@ -131,6 +132,17 @@ impl Device {
         port: u16,
         version: Option<IpVersion>,
     ) -> Result<Vec<SocketAddr>, Error> {
+        self.resolve_within(name, port, version, None)
+    }
+
+    /// As [`Device::resolve`], within `timeout` if one is given.
+    pub fn resolve_within(
+        &self,
+        name: &str,
+        port: u16,
+        version: Option<IpVersion>,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<SocketAddr>, Error> {
         let bad = |why| Error::BadName {
             name: name.to_owned(),
             why,
@@ -146,9 +158,24 @@ impl Device {
         let request = ResolveRequest::new(name, Some(&service), version)
             .ok_or_else(|| bad("it has more than 255 characters; no name has"))?;
         let room = size_of::<ResolveReply>() + limits::MAX_RESOLVED * size_of::<SocketAddress>();
-        debug_assert_eq!(ResolveRequest::IOCTL, Ioctl::Resolve);
-        let bytes = raw_call(self.channel(), &request, room)
-            .map_err(|e| told(Doing::Resolving(name.to_owned()), e))?;
+        let doing = Doing::Resolving(name.to_owned());
+        // On a handle of its own, which doesn't wait for an answer that is late.
+        let channel = self.net().handle()?;
+        let started = channel.start_control(Ioctl::Resolve.code(), request.as_bytes(), room);
+        let mut pending = started.map_err(|failure| failed(doing.clone(), failure))?;
+        let Some(completion) = pending.wait(timeout) else {
+            pending.cancel();
+            channel.close_soon();
+            return Err(Error::TimedOut {
+                doing,
+                after: timeout.unwrap_or_default(),
+            });
+        };
+        let len = completion
+            .result
+            .map_err(|failure| failed(doing, failure))?;
+        let mut bytes = completion.buffer;
+        bytes.truncate(len);
         let (_, part): (ResolveReply, Vec<SocketAddress>) =
             list_part(operation, &bytes, |r: &ResolveReply| (r.header, r.count))?;
         if part.is_empty() {

@@ -3,8 +3,10 @@
 
 use std::io::{self, IsTerminal as _, Read};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -14,16 +16,19 @@ use weir_client::{Device, Doing, Error};
 
 use crate::error::CtlError;
 use crate::output::Output;
+use crate::wire::deadline::Deadline;
 use crate::wire::duplex::{Duplex, Plain};
 use crate::wire::feed::Feed;
 use crate::wire::place::PlaceArgs;
 use crate::wire::pump::{Ends, pump};
-use crate::wire::tls::{self, ClientArgs, ServerArgs};
+use crate::wire::tls::{self, ClientArgs, HANDSHAKE, ServerArgs};
 
 /// How long a listener waits before it looks whether to stop.
 const TICK: Duration = Duration::from_millis(200);
 /// How long connections get to end after the command has.
 const LAST: Duration = Duration::from_secs(5);
+/// Peers that shake hands, or wait for their turn after that, at once.
+const SHAKING: usize = 64;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TcpCommand {
@@ -31,11 +36,14 @@ pub(crate) enum TcpCommand {
     ///
     /// At the end of standard input the sending direction is ended (half close)
     /// and what still comes is shown; it ends when both sides have ended. At a
-    /// terminal, it ends with the peer.
+    /// terminal, it ends with the peer. Of a name with several addresses, the first
+    /// that can be connected to is taken. -v says on standard error who is connected.
     Connect(ConnectArgs),
     /// Listen for one connection, or with -k for one after the other
     ///
-    /// A connection ends with its peer. Ctrl-C ends the command.
+    /// A connection ends with its peer; the end of standard input ends the sending
+    /// direction (half close). Where it listens is said on standard error, and with
+    /// -v who is connected. Ctrl-C ends the command.
     Listen(ListenArgs),
 }
 
@@ -43,12 +51,18 @@ pub(crate) enum TcpCommand {
 pub(crate) struct ConnectArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Give up when connecting takes so long, or nothing moves for so long after that
+    /// Give up when it takes so long to look the name up, connect and shake hands,
+    /// all together: its addresses share that time. Connected, end when nothing has
+    /// moved in either direction for so long
     #[arg(short, long, value_name = "SECONDS", value_parser = some_seconds)]
     wait: Option<Duration>,
     /// Connect from this address; port 0 lets the driver choose
     #[arg(short, long, value_name = "ADDR:PORT", value_parser = crate::cli::address)]
     source: Option<SocketAddr>,
+    /// As netcat's: end the sending direction at the end of standard input. That is
+    /// done without it, too
+    #[arg(short = 'N')]
+    half_close: bool,
     #[command(flatten)]
     tls: ClientArgs,
 }
@@ -70,9 +84,15 @@ pub(crate) struct ListenArgs {
     /// Go on listening when a connection has ended
     #[arg(short, long)]
     keep: bool,
-    /// End a connection when nothing moves for so long
+    /// End a connection when nothing has moved in either direction for so long, or
+    /// when its handshake takes so long (without it, 30 seconds). Without -k, give
+    /// up when nobody connects for so long
     #[arg(short, long, value_name = "SECONDS", value_parser = some_seconds)]
     wait: Option<Duration>,
+    /// As netcat's: end the sending direction at the end of standard input. That is
+    /// done without it, too
+    #[arg(short = 'N')]
+    half_close: bool,
     /// Let rules in force refuse a peer before its handshake is answered
     #[arg(long)]
     conditional: bool,
@@ -124,16 +144,18 @@ fn ends(wait: Option<Duration>, with_peer: bool) -> Ends {
     }
 }
 
-/// Connects, to the first address that answers.
+/// Connects, to the first address that answers. Each gets its share of the time
+/// that is left, so that one that never answers leaves some for the others.
 pub(crate) fn reach(
     device: &Device,
     addresses: &[SocketAddr],
     options: &OpenOptions,
-    wait: Option<Duration>,
+    time: Deadline,
 ) -> Result<TcpStream, CtlError> {
     let mut last = None;
-    for to in addresses {
-        match TcpStream::connect_with(device, *to, options, wait) {
+    for (tried, to) in addresses.iter().enumerate() {
+        let share = time.share(addresses.len() - tried);
+        match TcpStream::connect_with(device, *to, options, share) {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 tracing::info!(%error, "not there");
@@ -164,7 +186,9 @@ pub(crate) fn connect(
         flags: SocketFlags::NO_DELAY,
         ..OpenOptions::default()
     };
-    let stream = reach(device, &place.addresses(device)?, &options, args.wait)?;
+    let time = Deadline::after(args.wait);
+    let addresses = place.addresses(device, args.source, time.left())?;
+    let stream = reach(device, &addresses, &options, time)?;
     let peer = stream.peer_addr()?;
     tracing::info!(%peer, local = %stream.local_addr(), "connected");
     let feed = Feed::start(input, terminal)?;
@@ -173,7 +197,11 @@ pub(crate) fn connect(
     let copied = match tls {
         None => pump(&Plain(stream), &feed, out.lines(), ends)?,
         Some(client) => {
-            let stream = client.connect(stream, args.wait)?;
+            let time = match args.wait {
+                Some(_) => time,
+                None => Deadline::after(Some(HANDSHAKE)),
+            };
+            let stream = client.connect(stream, time)?;
             pump(&stream, &feed, out.lines(), ends)?
         }
     };
@@ -231,52 +259,156 @@ pub(crate) fn listen(
     })?;
     out.lines_shown();
     let feed = Feed::start(input, terminal)?;
-    let first = args.wait.filter(|_| !args.keep);
-    let mut until = first.and_then(|wait| Instant::now().checked_add(wait));
-    while !stop.load(Ordering::Relaxed) {
-        if until.is_some_and(|until| Instant::now() >= until) {
-            return Err(Error::TimedOut {
-                doing: Doing::Accepting,
-                after: args.wait.unwrap_or_default(),
+    let session = Session {
+        feed: &feed,
+        wait: args.wait,
+        stop,
+    };
+    match (&tls, args.keep) {
+        (Some(server), true) => session.shake_and_serve(&listener, server, out),
+        (tls, true) => {
+            while let Some((stream, peer)) = session.accept(&listener, None)? {
+                let served = session.serve(stream, tls.as_ref(), out);
+                told(peer, served)?;
             }
-            .into());
+            Ok(())
         }
-        let Some((stream, peer)) = listener.accept_within(Some(TICK))? else {
-            continue;
-        };
-        tracing::info!(%peer, "connected");
-        let served = serve(stream, tls.as_ref(), &feed, args.wait, out);
-        match served {
-            // The next may do better; but a closed output is closed for all.
-            Err(error) if args.keep && !error.is_of_output() => {
-                crate::output::tell(&format_args!("{peer}: {error}"));
-            }
-            Err(error) => return Err(error),
-            Ok(()) => {}
-        }
-        if !args.keep {
-            return Ok(());
-        }
-        until = None;
+        (tls, false) => match session.accept(&listener, args.wait)? {
+            Some((stream, _)) => session.serve(stream, tls.as_ref(), out),
+            None => Ok(()),
+        },
     }
-    Ok(())
 }
 
-fn serve(
-    stream: TcpStream,
-    tls: Option<&tls::Server>,
-    feed: &Feed,
+/// With `-k`, what one connection ended with is told, and the next may do better;
+/// but a closed output is closed for all.
+fn told(peer: SocketAddr, served: Result<(), CtlError>) -> Result<(), CtlError> {
+    match served {
+        Err(error) if !error.is_of_output() => {
+            crate::output::tell(&format_args!("{peer}: {error}"));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// What connections are served with.
+struct Session<'a> {
+    feed: &'a Feed,
     wait: Option<Duration>,
-    out: &mut Output<'_>,
-) -> Result<(), CtlError> {
-    let ends = ends(wait, true);
-    let stream: Box<dyn Duplex> = match tls {
-        None => Box::new(Plain(stream)),
-        Some(server) => Box::new(server.accept(stream, wait)?),
-    };
-    let copied = pump(&*stream, feed, out.lines(), ends)?;
-    // The peer is told, where the input has not done that.
-    let _ = stream.finish(&|| false);
-    tracing::info!(?copied, "ended");
-    Ok(())
+    stop: &'a AtomicBool,
+}
+
+type Shaken = (SocketAddr, Result<tls::Tls, CtlError>);
+
+impl Session<'_> {
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The next connection; `None` when it is to stop. It is an error if there is
+    /// none within `wait`.
+    fn accept(
+        &self,
+        listener: &TcpListener,
+        wait: Option<Duration>,
+    ) -> Result<Option<(TcpStream, SocketAddr)>, CtlError> {
+        let time = Deadline::after(wait);
+        while !self.stops() {
+            let left = time.left().map_or(TICK, |left| left.min(TICK));
+            if let Some((stream, peer)) = listener.accept_within(Some(left))? {
+                tracing::info!(%peer, "connected");
+                return Ok(Some((stream, peer)));
+            }
+            if time.is_over() {
+                return Err(Error::TimedOut {
+                    doing: Doing::Accepting,
+                    after: time.given,
+                }
+                .into());
+            }
+        }
+        Ok(None)
+    }
+
+    fn shake(&self, stream: TcpStream, server: &tls::Server) -> Result<tls::Tls, CtlError> {
+        let time = Deadline::after(Some(self.wait.unwrap_or(HANDSHAKE)));
+        server.accept(stream, time, &|| self.stops())
+    }
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        tls: Option<&tls::Server>,
+        out: &mut Output<'_>,
+    ) -> Result<(), CtlError> {
+        match tls {
+            None => self.copy(&Plain(stream), out),
+            Some(server) => self.copy(&self.shake(stream, server)?, out),
+        }
+    }
+
+    fn copy(&self, stream: &dyn Duplex, out: &mut Output<'_>) -> Result<(), CtlError> {
+        let copied = pump(stream, self.feed, out.lines(), ends(self.wait, true))?;
+        // The peer is told, where the input has not done that.
+        let _ = stream.finish(&|| false);
+        tracing::info!(?copied, "ended");
+        Ok(())
+    }
+
+    /// Serves one connection after the other, but lets many shake hands meanwhile:
+    /// one that takes its time for that keeps nobody waiting.
+    fn shake_and_serve(
+        &self,
+        listener: &TcpListener,
+        server: &tls::Server,
+        out: &mut Output<'_>,
+    ) -> Result<(), CtlError> {
+        let (over, shaking) = (&AtomicBool::new(false), &AtomicUsize::new(0));
+        thread::scope(|scope| {
+            // Without room: who has shaken hands waits in its own thread.
+            let (give, take) = sync_channel::<Shaken>(0);
+            let door = scope.spawn(move || -> Result<(), CtlError> {
+                while !over.load(Ordering::Relaxed) && !self.stops() {
+                    if shaking.load(Ordering::Relaxed) >= SHAKING {
+                        thread::sleep(TICK);
+                        continue;
+                    }
+                    let Some((stream, peer)) = listener.accept_within(Some(TICK))? else {
+                        continue;
+                    };
+                    tracing::info!(%peer, "connected");
+                    shaking.fetch_add(1, Ordering::Relaxed);
+                    let give = give.clone();
+                    let shake = move || {
+                        // Nobody takes it when it is over.
+                        let _ = give.send((peer, self.shake(stream, server)));
+                        shaking.fetch_sub(1, Ordering::Relaxed);
+                    };
+                    thread::Builder::new()
+                        .name("handshake".to_owned())
+                        .spawn_scoped(scope, shake)?;
+                }
+                Ok(())
+            });
+            let result = loop {
+                match take.recv_timeout(TICK) {
+                    // Told to stop, it gives up on all of them.
+                    Ok((_, Err(_))) if self.stops() => break Ok(()),
+                    Ok((peer, shaken)) => {
+                        let served = shaken.and_then(|stream| self.copy(&stream, out));
+                        if let Err(error) = told(peer, served) {
+                            break Err(error);
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) if !self.stops() && !door.is_finished() => {}
+                    Err(_) => break Ok(()),
+                }
+            };
+            over.store(true, Ordering::Relaxed);
+            drop(take);
+            // It can't have panicked: that would have ended the process.
+            result.and(door.join().unwrap_or(Ok(())))
+        })
+    }
 }

@@ -1,5 +1,6 @@
 //! `weirctl udp`: datagrams from standard input, and to standard output.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead as _, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use weir_abi::{DatagramFlags, SocketFlags, limits};
 use weir_client::net::{OpenOptions, Received, UdpSocket};
-use weir_client::{Device, ErrorKind};
+use weir_client::{Device, Error, ErrorKind};
 
 use crate::error::CtlError;
 use crate::output::{Output, View};
@@ -21,6 +22,10 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug, Subcommand)]
 pub(crate) enum UdpCommand {
     /// Send standard input: a datagram a line, or of --chunk bytes
+    ///
+    /// Of a name with several addresses, all go to the first that the first datagram
+    /// can be sent to; -4 and -6 choose the version of IP. UDP doesn't say whether
+    /// anybody is there.
     Send(SendArgs),
     /// Show the datagrams that come, until Ctrl-C
     Listen(ListenArgs),
@@ -137,6 +142,78 @@ impl View for Sent {
     }
 }
 
+/// Datagrams on their way to one of the addresses of a name.
+struct Sending<'a> {
+    device: &'a Device,
+    args: &'a SendArgs,
+    /// Those that have not been tried.
+    addresses: VecDeque<SocketAddr>,
+    /// With the first datagram: where they go to, and from what.
+    socket: Option<(UdpSocket, SocketAddr)>,
+    sent: Sent,
+}
+
+impl Sending<'_> {
+    /// Sends a datagram; the first decides on the address.
+    fn send(&mut self, bytes: &[u8]) -> Result<(), CtlError> {
+        if let Some((socket, to)) = &self.socket {
+            socket.send_to(bytes, *to)?;
+        } else {
+            self.send_first(bytes)?;
+        }
+        self.sent.bytes += bytes.len() as u64;
+        self.sent.datagrams += 1;
+        Ok(())
+    }
+
+    fn send_first(&mut self, bytes: &[u8]) -> Result<(), CtlError> {
+        loop {
+            let Some(to) = self.addresses.pop_front() else {
+                let name = String::new();
+                return Err(Error::NoAddress { name }.into());
+            };
+            let sent = self.open(to).and_then(|socket| {
+                socket.send_to(bytes, to)?;
+                Ok(socket)
+            });
+            match sent {
+                Ok(socket) => {
+                    tracing::info!(%to, from = %socket.local_addr(), "sending");
+                    self.sent.to = to.to_string();
+                    self.socket = Some((socket, to));
+                    return Ok(());
+                }
+                Err(error) if self.addresses.is_empty() => return Err(error),
+                Err(error) => tracing::info!(%error, "not there"),
+            }
+        }
+    }
+
+    /// A socket to send to this address.
+    fn open(&self, to: SocketAddr) -> Result<UdpSocket, CtlError> {
+        let args = self.args;
+        let mut options = OpenOptions::default();
+        options.flags.set(SocketFlags::BROADCAST, args.broadcast);
+        let from = args.source.unwrap_or(any(to));
+        let socket = UdpSocket::bind_with(self.device, from, &options)?;
+        if to.ip().is_multicast() {
+            let index = args.multicast.index(self.device)?;
+            if index != 0 {
+                socket.set_multicast_interface(index)?;
+            }
+            if let Some(hops) = args.ttl {
+                socket.set_multicast_ttl(hops)?;
+            }
+            if let Some(on) = args.loops {
+                socket.set_multicast_loop(on)?;
+            }
+        } else if let Some(hops) = args.ttl {
+            socket.socket().set(weir_abi::SocketSetting::Ttl(hops))?;
+        }
+        Ok(socket)
+    }
+}
+
 /// `udp send`, with an input of the caller's.
 pub(crate) fn send(
     device: &Device,
@@ -144,46 +221,47 @@ pub(crate) fn send(
     input: impl Read,
     out: &mut Output<'_>,
 ) -> Result<(), CtlError> {
-    let addresses = args.place.place()?.addresses(device)?;
-    let Some(to) = addresses.first().copied() else {
-        return Ok(());
-    };
-    let mut options = OpenOptions::default();
-    options.flags.set(SocketFlags::BROADCAST, args.broadcast);
-    let socket = UdpSocket::bind_with(device, args.source.unwrap_or(any(to)), &options)?;
-    if to.ip().is_multicast() {
-        let index = args.multicast.index(device)?;
-        if index != 0 {
-            socket.set_multicast_interface(index)?;
-        }
-        if let Some(hops) = args.ttl {
-            socket.set_multicast_ttl(hops)?;
-        }
-        if let Some(on) = args.loops {
-            socket.set_multicast_loop(on)?;
-        }
-    } else if let Some(hops) = args.ttl {
-        socket.socket().set(weir_abi::SocketSetting::Ttl(hops))?;
-    }
-    let mut sent = Sent {
-        to: to.to_string(),
-        datagrams: 0,
-        bytes: 0,
-    };
-    let mut one = |bytes: &[u8]| -> Result<(), CtlError> {
-        sent.bytes += socket.send_to(bytes, to)? as u64;
-        sent.datagrams += 1;
-        Ok(())
+    let place = args.place.place()?;
+    let addresses = place.addresses(device, args.source, None)?;
+    send_to_any(device, args, addresses, input, out)
+}
+
+/// Sends to the first of these addresses that takes it.
+pub(crate) fn send_to_any(
+    device: &Device,
+    args: &SendArgs,
+    addresses: Vec<SocketAddr>,
+    input: impl Read,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let mut sending = Sending {
+        device,
+        args,
+        sent: Sent {
+            to: addresses
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            datagrams: 0,
+            bytes: 0,
+        },
+        addresses: addresses.into(),
+        socket: None,
     };
     match (&args.data, args.chunk) {
-        (Some(text), _) => one(text.as_bytes())?,
-        (None, chunk) => each(input, chunk, &mut one)?,
+        (Some(text), _) => sending.send(text.as_bytes())?,
+        (None, chunk) => each(input, chunk, &mut |bytes| sending.send(bytes))?,
     }
+    let Sending { socket, sent, .. } = sending;
     tracing::info!(datagrams = sent.datagrams, bytes = sent.bytes, "sent");
     let Some(wait) = args.wait else {
         if out.is_json() {
             out.show(&sent)?;
         }
+        return Ok(());
+    };
+    let Some((socket, _)) = socket else {
+        // Nothing was sent, so nothing is answered.
         return Ok(());
     };
     let never = AtomicBool::new(false);

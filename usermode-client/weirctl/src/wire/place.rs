@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use weir_abi::IpVersion;
@@ -18,10 +19,10 @@ pub(crate) struct PlaceArgs {
     /// The port, if HOST doesn't have it
     #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// IPv4 only
+    /// Use its IPv4 addresses only
     #[arg(short = '4', conflicts_with = "six")]
     four: bool,
-    /// IPv6 only
+    /// Use its IPv6 addresses only
     #[arg(short = '6')]
     six: bool,
 }
@@ -68,28 +69,44 @@ fn split(word: &str) -> Option<(&str, u16)> {
 }
 
 impl Place {
-    /// Its addresses; the kernel looks a name up.
-    pub(crate) fn addresses(&self, device: &Device) -> Result<Vec<SocketAddr>, CtlError> {
+    /// Its addresses, of the version of IP asked for, and of that of `source` if
+    /// one is given; the kernel looks a name up, within `timeout`.
+    pub(crate) fn addresses(
+        &self,
+        device: &Device,
+        source: Option<SocketAddr>,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<SocketAddr>, CtlError> {
         // With a scope, an address is more than an IpAddr can say.
         let scoped = SocketAddr::from_str(&format!("[{}]:{}", self.host, self.port));
         let plain = IpAddr::from_str(&self.host).map(|ip| SocketAddr::new(ip, self.port));
-        let found = match plain.or(scoped) {
+        let mut found = match plain.or(scoped) {
             Ok(address) => vec![address],
-            Err(_) => device.resolve(&self.host, self.port, self.version)?,
+            Err(_) => device.resolve_within(&self.host, self.port, self.version, timeout)?,
         };
-        let wanted: Vec<SocketAddr> = found
-            .into_iter()
-            .filter(|a| match self.version {
-                None => true,
-                Some(IpVersion::V4) => a.is_ipv4(),
-                Some(IpVersion::V6) => a.is_ipv6(),
-            })
-            .collect();
-        if wanted.is_empty() {
+        if found.is_empty() {
             let name = self.host.clone();
             return Err(Error::NoAddress { name }.into());
         }
-        Ok(wanted)
+        if let Some(version) = self.version {
+            found.retain(|a| a.is_ipv4() == (version == IpVersion::V4));
+            if found.is_empty() {
+                return Err(CtlError::NoVersion {
+                    host: self.host.clone(),
+                    version: if version == IpVersion::V4 { '4' } else { '6' },
+                });
+            }
+        }
+        if let Some(source) = source {
+            found.retain(|a| a.is_ipv4() == source.is_ipv4());
+            if found.is_empty() {
+                return Err(CtlError::SourceVersion {
+                    host: self.host.clone(),
+                    from: source,
+                });
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -156,27 +156,28 @@ fn receive(
     ends: Ends,
     shared: &Shared,
 ) -> Result<Copied, CtlError> {
-    stream.tcp().set_read_timeout(ends.idle);
     let mut copied = Copied::default();
     let mut buf = vec![0; ROOM];
+    let mut last_received = shared.now();
     loop {
+        // Either direction counts.
+        let last = last_received.max(shared.last_sent.load(Ordering::Relaxed));
+        let since = Duration::from_millis(shared.now().saturating_sub(last));
+        let left = ends.idle.map(|idle| idle.saturating_sub(since));
+        if left == Some(Duration::ZERO) {
+            copied.idle = true;
+            return Ok(copied);
+        }
+        stream.tcp().set_read_timeout(left);
         match stream.receive(&mut buf) {
             Ok(0) => return Ok(copied),
             Ok(n) => {
                 out.write_all(buf.get(..n).unwrap_or_default())?;
                 out.flush()?;
                 copied.received += n as u64;
+                last_received = shared.now();
             }
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                let idle = ends.idle.unwrap_or_default();
-                // Something may be sent in between.
-                let sent = shared.last_sent.load(Ordering::Relaxed);
-                let since = shared.now().saturating_sub(sent);
-                if Duration::from_millis(since) >= idle {
-                    copied.idle = true;
-                    return Ok(copied);
-                }
-            }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut && left.is_some() => {}
             Err(e) => return Err(CtlError::stream(e)),
         }
     }

@@ -14,12 +14,15 @@ use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use weir_client::net::TcpStream;
 
+use super::deadline::Deadline;
 use super::duplex::{Duplex, flush, shutdown, write_all};
 use super::verify::{Pin, Pinned, WrongPin, authorities, certificates};
 use crate::error::CtlError;
 
-/// How long a peer gets for the handshake, if no other time was given.
-const HANDSHAKE: Duration = Duration::from_secs(30);
+/// How long a peer gets for the whole handshake, if no other time was given.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(30);
+/// How long a handshake waits before it looks whether it is over.
+const TICK: Duration = Duration::from_millis(200);
 /// Bytes of ciphertext received at once: a record and a little.
 const ROOM: usize = 18 * 1024;
 /// Bytes of plaintext that become ciphertext at once.
@@ -96,15 +99,11 @@ impl ClientArgs {
 }
 
 impl Client {
-    /// Shakes hands over a connected stream.
-    pub(crate) fn connect(
-        &self,
-        stream: TcpStream,
-        timeout: Option<Duration>,
-    ) -> Result<Tls, CtlError> {
+    /// Shakes hands over a connected stream, in the time there is for that.
+    pub(crate) fn connect(&self, stream: TcpStream, time: Deadline) -> Result<Tls, CtlError> {
         let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())
             .map_err(CtlError::tls)?;
-        Tls::shake_hands(stream, connection.into(), timeout)
+        Tls::shake_hands(stream, connection.into(), time, &|| false)
     }
 }
 
@@ -163,14 +162,16 @@ fn names(at: IpAddr) -> Vec<String> {
 }
 
 impl Server {
-    /// Shakes hands over an accepted stream.
+    /// Shakes hands over an accepted stream, in the time there is for that, or
+    /// until `stop` says so.
     pub(crate) fn accept(
         &self,
         stream: TcpStream,
-        timeout: Option<Duration>,
+        time: Deadline,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Tls, CtlError> {
         let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(CtlError::tls)?;
-        Tls::shake_hands(stream, connection.into(), timeout)
+        Tls::shake_hands(stream, connection.into(), time, stop)
     }
 }
 
@@ -233,10 +234,9 @@ impl Tls {
     fn shake_hands(
         stream: TcpStream,
         connection: Connection,
-        timeout: Option<Duration>,
+        time: Deadline,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Tls, CtlError> {
-        let timeout = timeout.unwrap_or(HANDSHAKE);
-        stream.set_read_timeout(Some(timeout));
         let tls = Tls {
             stream,
             sending: Mutex::new(()),
@@ -247,7 +247,9 @@ impl Tls {
                 ended: false,
             }),
         };
-        let result = tls.handshake();
+        // One time for all of it: a peer that sends a byte now and then has no more.
+        let over = || time.is_over() || stop();
+        let result = tls.handshake(time, &over);
         // The peer is told with an alert why it is not wanted.
         let _ = tls.send_made(&|| false);
         if result.is_err() {
@@ -264,21 +266,38 @@ impl Tls {
         Ok(tls)
     }
 
-    fn handshake(&self) -> Result<(), CtlError> {
+    fn handshake(&self, time: Deadline, over: &dyn Fn() -> bool) -> Result<(), CtlError> {
+        let late = |error: io::Error| match error.kind() {
+            io::ErrorKind::TimedOut => CtlError::Tls(format!(
+                "the peer has not done its part of the handshake in {:.1} seconds; see that it \
+                 speaks TLS, or give it more time with -w",
+                time.given.as_secs_f64()
+            )),
+            _ => CtlError::stream(error),
+        };
         while lock(&self.state).connection.is_handshaking() {
-            self.send_made(&|| true).map_err(CtlError::stream)?;
+            self.send_made(&|| !over()).map_err(late)?;
             if lock(&self.state).digest().map_err(refused)? {
                 continue;
             }
             if !lock(&self.state).connection.is_handshaking() {
                 break;
             }
-            if self.fetch().map_err(CtlError::stream)? == 0 {
-                return Err(CtlError::Tls(
-                    "the peer ended the connection in the handshake; see that it speaks TLS, \
-                     and what it says of why"
-                        .to_owned(),
-                ));
+            let wait = time.left().map_or(TICK, |left| left.min(TICK));
+            self.stream.set_read_timeout(Some(wait));
+            match self.fetch() {
+                Ok(0) => {
+                    return Err(CtlError::Tls(
+                        "the peer ended the connection in the handshake; see that it speaks TLS, \
+                         and what it says of why"
+                            .to_owned(),
+                    ));
+                }
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && !over() => {}
+                // Also while it sends: a byte at a time is no end.
+                Ok(_) if over() => return Err(late(io::ErrorKind::TimedOut.into())),
+                Ok(_) => {}
+                Err(e) => return Err(late(e)),
             }
         }
         Ok(())

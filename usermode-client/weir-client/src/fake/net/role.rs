@@ -80,6 +80,9 @@ impl FakeChannel {
                 pending.ok_or(status::UNSUCCESSFUL)
             }),
             Command::SocketAccept { listener } => self.no_role().and_then(|()| {
+                if let Some(status) = self.driver.lock().no_accepts {
+                    return Err(status);
+                }
                 let listener = self.network()?.listener(*listener)?;
                 let (op, pending) = Op::new(Vec::new(), Some(&listener));
                 listener.accept(op, self.adopt());

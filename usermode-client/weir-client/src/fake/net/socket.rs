@@ -467,7 +467,6 @@ impl FakeSocket {
     }
 }
 
-#[cfg(unix)]
 fn set_multicast_if_v4(socket: &SockRef<'_>, index: u32) -> io::Result<()> {
     // socket2 names the interface by its address; the loopback is the one a
     // test can count on.
@@ -477,12 +476,6 @@ fn set_multicast_if_v4(socket: &SockRef<'_>, index: u32) -> io::Result<()> {
         std::net::Ipv4Addr::UNSPECIFIED
     };
     socket.set_multicast_if_v4(&address)
-}
-
-#[cfg(not(unix))]
-fn set_multicast_if_v4(socket: &SockRef<'_>, index: u32) -> io::Result<()> {
-    // An index in place of an address (MSDN "IPPROTO_IP Socket Options").
-    socket.set_multicast_if_v4(&std::net::Ipv4Addr::from_bits(index))
 }
 
 fn shutdown_reply() -> SocketShutdownReply {

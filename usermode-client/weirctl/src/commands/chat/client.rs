@@ -11,6 +11,7 @@ use super::JoinArgs;
 use crate::commands::tcp::reach;
 use crate::error::CtlError;
 use crate::output::Output;
+use crate::wire::deadline::Deadline;
 use crate::wire::duplex::Plain;
 use crate::wire::feed::Feed;
 use crate::wire::pump::{Ends, pump};
@@ -73,12 +74,14 @@ pub(crate) fn join(
     terminal: bool,
     out: &mut Output<'_>,
 ) -> Result<(), CtlError> {
-    let addresses = args.place.place()?.addresses(device)?;
+    let time = Deadline::after(Some(CONNECT));
+    let place = args.place.place()?;
+    let addresses = place.addresses(device, None, time.left())?;
     let options = OpenOptions {
         flags: SocketFlags::NO_DELAY | SocketFlags::KEEP_ALIVE,
         ..OpenOptions::default()
     };
-    let stream = reach(device, &addresses, &options, Some(CONNECT))?;
+    let stream = reach(device, &addresses, &options, time)?;
     let hello = format!("join {} {}\n", args.name, args.room);
     let feed = Feed::start(Cursor::new(hello).chain(input), terminal)?;
     let mut screen = Screen {

@@ -4,6 +4,9 @@ use futures::io::{AsyncRead, AsyncReadExt as _};
 
 use super::MAX_LINE;
 
+/// Bytes of a line too long that are thrown away before it is given up.
+const MOST: usize = 256 * 1024;
+
 /// What a member sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -13,6 +16,8 @@ pub(super) enum Sent {
     TooLong,
     /// Bytes that are no text.
     NotText,
+    /// Far more bytes than a line has, and no end to it.
+    NoEnd,
     /// The end.
     End,
 }
@@ -24,6 +29,8 @@ pub(super) struct Lines<R> {
     at: usize,
     line: Vec<u8>,
     too_long: bool,
+    /// Bytes thrown away of the line that is too long.
+    thrown_away: usize,
     ended: bool,
 }
 
@@ -35,6 +42,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             at: 0,
             line: Vec::new(),
             too_long: false,
+            thrown_away: 0,
             ended: false,
         }
     }
@@ -49,6 +57,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(self.finish());
             }
             self.take(rest.len());
+            if self.thrown_away > MOST {
+                return Ok(Sent::NoEnd);
+            }
             if self.ended {
                 let nothing = self.line.is_empty() && !self.too_long;
                 return Ok(if nothing { Sent::End } else { self.finish() });
@@ -71,7 +82,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             self.too_long = true;
             self.line.clear();
         }
-        if !self.too_long {
+        if self.too_long {
+            self.thrown_away += len;
+        } else {
             self.line.extend_from_slice(part);
         }
         self.at += len;
@@ -79,6 +92,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     fn finish(&mut self) -> Sent {
         let mut line = std::mem::take(&mut self.line);
+        self.thrown_away = 0;
         if std::mem::take(&mut self.too_long) {
             return Sent::TooLong;
         }
@@ -137,7 +151,9 @@ mod tests {
                 [line(&most), Sent::TooLong, line("next")]
             );
         }
-        let endless = "z".repeat(5000);
-        assert_eq!(lines(endless.as_bytes()), [Sent::TooLong]);
+        let long = "z".repeat(5000);
+        assert_eq!(lines(long.as_bytes()), [Sent::TooLong]);
+        let mut endless = Lines::new(futures::io::repeat(b'z'));
+        assert_eq!(block_on(endless.next()).expect("no error"), Sent::NoEnd);
     }
 }

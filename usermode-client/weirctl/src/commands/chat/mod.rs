@@ -5,11 +5,12 @@
 //! one that starts with `/` is a command: `/room NAME`, `/who`, `/quit` (`//`
 //! says a line that starts with `/`). Lines of the server start with `<NAME>`
 //! for what somebody says, `*` for what happens, `=` for answers and `!` for
-//! what is wrong.
+//! what is wrong. Who speaks faster than it may is told so, and its lines wait.
 
 mod client;
 mod hub;
 mod line;
+mod rate;
 mod server;
 
 use std::net::SocketAddr;
@@ -31,7 +32,11 @@ const MAX_NAME: usize = 32;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChatCommand {
-    /// Serve rooms until Ctrl-C
+    /// Serve rooms until Ctrl-C, of which the members are told
+    ///
+    /// Rooms come with their first member and go with their last. A line has at
+    /// most 1024 bytes, a name at most 32 characters. Where it can't take anybody
+    /// in for the moment it tries again, ever more slowly, and says so with -v.
     Serve(ServeArgs),
     /// Join a room: what is typed is said, what is said is shown
     ///
@@ -54,6 +59,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "LINES", default_value_t = 4096,
           value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub(crate) queue: u32,
+    /// Lines a member may say a second, commands included, and five seconds' worth
+    /// at once; what is more waits, and the member is told
+    #[arg(long, value_name = "LINES", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: u32,
+    /// Bytes a member may say a second, likewise
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1024..=1_000_000_000))]
+    pub(crate) byte_rate: u32,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -16,10 +16,11 @@ use serde::Serialize;
 use weir_abi::SocketFlags;
 use weir_client::aio::{TcpListener, TcpStream};
 use weir_client::net::OpenOptions;
-use weir_client::{Device, Error};
+use weir_client::{Device, Error, ErrorKind};
 
 use super::hub::{Hub, Queue, Seat};
 use super::line::{Lines, Sent};
+use super::rate::{Allowance, Rate};
 use super::{MAX_LINE, ServeArgs, name};
 use crate::error::CtlError;
 use crate::output::{Output, View};
@@ -37,6 +38,13 @@ const ACCEPTS: usize = 4;
 const BATCH: usize = 16 * 1024;
 /// How often it is looked whether to stop.
 const TICK: Duration = Duration::from_millis(100);
+/// How long an accept that failed waits before the next, at first and at most;
+/// each time twice as long.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// After so many in a row that is no passing trouble: 25 seconds.
+const GIVE_UP: u32 = 10;
+/// How often somebody is told that it speaks too fast.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct Listening {
@@ -68,11 +76,19 @@ pub(crate) fn serve(
     let pool = ThreadPool::new().map_err(CtlError::Output)?;
     let hub = Arc::new(Hub::new(args.members as usize, args.queue as usize));
     let listener = Arc::new(listener);
-    let acceptors: Vec<_> = (0..ACCEPTS)
+    let mut acceptors: Vec<_> = (0..ACCEPTS)
         .map(|_| {
-            let (hub, listener) = (Arc::clone(&hub), Arc::clone(&listener));
-            let most = args.members as usize + STRANGERS;
-            pool.spawn_with_handle(accept(listener, hub, pool.clone(), most))
+            let door = Door {
+                listener: Arc::clone(&listener),
+                hub: Arc::clone(&hub),
+                pool: pool.clone(),
+                most: args.members as usize + STRANGERS,
+                rate: Rate {
+                    lines: args.rate,
+                    bytes: args.byte_rate,
+                },
+            };
+            pool.spawn_with_handle(door.accept())
         })
         .collect::<Result<_, _>>()
         .map_err(|_| CtlError::Chat("no task can be started; try again".to_owned()))?;
@@ -81,8 +97,14 @@ pub(crate) fn serve(
         listening: at.to_string(),
         port: at.port(),
     })?;
-    while !stop.load(Ordering::Relaxed) {
+    let mut result = Ok(());
+    while !stop.load(Ordering::Relaxed) && result.is_ok() {
         std::thread::sleep(TICK);
+        // One that has ended is not asked again: this loop has, too.
+        let ended = acceptors
+            .iter_mut()
+            .find_map(futures::FutureExt::now_or_never);
+        result = ended.unwrap_or(Ok(()));
     }
     // Dropping these ends them, and the listener with the last.
     drop(acceptors);
@@ -93,35 +115,72 @@ pub(crate) fn serve(
         std::thread::sleep(TICK);
     }
     tracing::info!(?counts, "stopped");
-    Ok(())
+    Ok(result?)
 }
 
-async fn accept(listener: Arc<TcpListener>, hub: Arc<Hub>, pool: ThreadPool, most: usize) {
-    loop {
-        let stream = match listener.accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
-                // Out of something, most likely: that passes.
-                tracing::warn!(%error, "nobody can come in");
-                Delay::new(TICK).await;
+/// What lets connections in.
+struct Door {
+    listener: Arc<TcpListener>,
+    hub: Arc<Hub>,
+    pool: ThreadPool,
+    /// Connections at most.
+    most: usize,
+    rate: Rate,
+}
+
+/// Whether accepting will be possible again.
+fn may_pass(error: &Error, failures: u32) -> bool {
+    match error.kind() {
+        // For as long as those who are in stay.
+        ErrorKind::OutOfRoom => true,
+        // The driver or the listener is gone.
+        ErrorKind::NoDriver
+        | ErrorKind::Version
+        | ErrorKind::AccessDenied
+        | ErrorKind::NotFound
+        | ErrorKind::Cancelled
+        | ErrorKind::InvalidInput
+        | ErrorKind::Unsupported => false,
+        _ => failures < GIVE_UP,
+    }
+}
+
+impl Door {
+    /// Lets in who comes, until that is no longer possible.
+    async fn accept(self) -> Result<(), Error> {
+        let (mut failures, mut wait) = (0, AGAIN.0);
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    failures += 1;
+                    if !may_pass(&error, failures) {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, again_in = ?wait, "nobody can come in");
+                    Delay::new(wait).await;
+                    wait = (wait * 2).min(AGAIN.1);
+                    continue;
+                }
+            };
+            (failures, wait) = (0, AGAIN.0);
+            // Each session has the hub; so do the few that accept.
+            if Arc::strong_count(&self.hub) > self.most {
+                let (peer, most) = (stream.peer_addr(), self.most);
+                tracing::warn!(?peer, most, "too many connections: reset");
+                let _ = stream.abort();
                 continue;
             }
-        };
-        // Each session has the hub; so do the few that accept.
-        if Arc::strong_count(&hub) > most {
-            tracing::warn!(peer = ?stream.peer_addr(), most, "too many connections: reset");
-            let _ = stream.abort();
-            continue;
-        }
-        let member = session(stream, Arc::clone(&hub));
-        if pool.spawn(member).is_err() {
-            return;
+            let member = session(stream, Arc::clone(&self.hub), self.rate);
+            if self.pool.spawn(member).is_err() {
+                return Ok(());
+            }
         }
     }
 }
 
 /// What somebody does, from coming to going.
-async fn session(stream: TcpStream, hub: Arc<Hub>) {
+async fn session(stream: TcpStream, hub: Arc<Hub>, rate: Rate) {
     let peer = stream.peer_addr();
     let mut lines = Lines::new(stream.clone());
     let seat = match within(HELLO, hello(&mut lines, &hub)).await {
@@ -144,7 +203,7 @@ async fn session(stream: TcpStream, hub: Arc<Hub>) {
         ..
     } = seat;
     let reading = async {
-        let why = listen(&mut lines, &hub, &key).await;
+        let why = listen(&mut lines, &hub, &key, rate).await;
         hub.leave(&key, why);
         Delay::new(GOODBYE).await;
     };
@@ -213,22 +272,48 @@ async fn hello(lines: &mut Lines<TcpStream>, hub: &Hub) -> Result<Seat, String> 
 }
 
 /// Does what a member asks; why it left.
-async fn listen(lines: &mut Lines<TcpStream>, hub: &Hub, key: &str) -> &'static str {
+async fn listen(lines: &mut Lines<TcpStream>, hub: &Hub, key: &str, rate: Rate) -> &'static str {
+    let mut allowance = Allowance::new(rate, Instant::now());
+    let mut told: Option<Instant> = None;
     loop {
-        match lines.next().await {
+        let sent = match lines.next().await {
+            Ok(sent) => sent,
             Err(error) => {
                 tracing::debug!(%error, "lost");
                 return "connection lost";
             }
-            Ok(Sent::End) => return "left",
-            Ok(Sent::TooLong) => hub.answer(
+        };
+        let len = match &sent {
+            Sent::Line(line) => line.len(),
+            _ => MAX_LINE,
+        };
+        // A line too many waits, and with it what comes after: in the end the
+        // member's own connection stands still, and nobody else's.
+        if let Some(wait) = allowance.take(len, Instant::now()) {
+            if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                told = Some(Instant::now());
+                let Rate { lines, bytes } = rate;
+                hub.answer(
+                    key,
+                    format_args!(
+                        "! you speak too fast, so what you say waits: slow down to {lines} lines \
+                         and {bytes} bytes a second"
+                    ),
+                );
+            }
+            Delay::new(wait).await;
+        }
+        match sent {
+            Sent::End => return "left",
+            Sent::NoEnd => return "a line of its has no end",
+            Sent::TooLong => hub.answer(
                 key,
                 format_args!(
                     "! that line has more than {MAX_LINE} bytes and was not said; make it shorter"
                 ),
             ),
-            Ok(Sent::NotText) => hub.answer(key, "! that line is no UTF-8 text and was not said"),
-            Ok(Sent::Line(line)) => {
+            Sent::NotText => hub.answer(key, "! that line is no UTF-8 text and was not said"),
+            Sent::Line(line) => {
                 if !line_of(hub, key, &line) {
                     return "left";
                 }
