@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -428,7 +428,7 @@ impl FakeSocket {
             SocketSetting::Broadcast(on) => socket.set_broadcast(on),
             SocketSetting::JoinGroup(g) | SocketSetting::LeaveGroup(g) => {
                 let join = matches!(setting, SocketSetting::JoinGroup(_));
-                let interface = InterfaceIndexOrAddress::Index(g.interface);
+                let interface = interface_v4(g.interface);
                 match g.address {
                     IpAddr::V4(a) if !v6 && join => socket.join_multicast_v4_n(&a, &interface),
                     IpAddr::V4(a) if !v6 => socket.leave_multicast_v4_n(&a, &interface),
@@ -467,13 +467,20 @@ impl FakeSocket {
     }
 }
 
+/// An interface as hosts know it: not all know the loopback, which tests count
+/// on, by its index.
+const fn interface_v4(index: u32) -> InterfaceIndexOrAddress {
+    match index {
+        1 => InterfaceIndexOrAddress::Address(Ipv4Addr::LOCALHOST),
+        _ => InterfaceIndexOrAddress::Index(index),
+    }
+}
+
 fn set_multicast_if_v4(socket: &SockRef<'_>, index: u32) -> io::Result<()> {
-    // socket2 names the interface by its address; the loopback is the one a
-    // test can count on.
-    let address = if index == 1 {
-        std::net::Ipv4Addr::LOCALHOST
-    } else {
-        std::net::Ipv4Addr::UNSPECIFIED
+    // socket2 takes an address here, and no index.
+    let address = match interface_v4(index) {
+        InterfaceIndexOrAddress::Address(address) => address,
+        InterfaceIndexOrAddress::Index(_) => Ipv4Addr::UNSPECIFIED,
     };
     socket.set_multicast_if_v4(&address)
 }
