@@ -198,11 +198,14 @@ fn the_rules_refuse_a_peer_before_its_handshake_is_answered() {
     std::fs::write(&file, rules).expect("a file");
     let loaded = fixture.weirctl(&["rules", "load", &windows_path(&file)]);
     assert!(loaded.status.success(), "{loaded:?}");
-    let said = good(&fixture, &["judged", &port.to_string()]);
-    assert_eq!((number(&said, "taken"), number(&said, "refused")), (0, 1));
-    let said = good(&fixture, &["judged", &other.to_string()]);
-    assert!(said.contains("STATUS_SUCCESS"), "{said}");
-    assert_eq!((number(&said, "taken"), number(&said, "refused")), (1, 0));
+    for how in ["event", "asked"] {
+        let said = good(&fixture, &["judged", &port.to_string(), how]);
+        assert!(said.contains("STATUS_CONNECTION_REFUSED"), "{said}");
+        assert_eq!((number(&said, "taken"), number(&said, "refused")), (0, 1));
+        let said = good(&fixture, &["judged", &other.to_string(), how]);
+        assert!(said.contains("STATUS_SUCCESS"), "{said}");
+        assert_eq!((number(&said, "taken"), number(&said, "refused")), (1, 0));
+    }
     fixture.unload();
 }
 

@@ -55,6 +55,7 @@ pub(crate) struct Call {
 }
 
 /// How a call ended: its status, and the bytes it left.
+#[derive(Clone)]
 pub(crate) struct Ended {
     pub(crate) status: i32,
     pub(crate) bytes: Vec<u8>,

@@ -28,7 +28,9 @@ fn main() -> std::process::ExitCode {
         ["survive"] => smoke::survive(),
         ["failed", how] => asked::failed(how),
         ["dual", address] => smoke::dual(address.parse().expect("an address")),
-        ["judged", port] => smoke::judged(port.parse().expect("a port")),
+        ["judged", port, how] => {
+            smoke::judged(port.parse().expect("a port"), *how == "asked");
+        }
         ["count"] => println!("{}", socket::list(100).len()),
         ["cancel-reads", rounds] => race::cancel_reads(number(rounds)),
         ["asked-one-by-one", count] => asked::one_by_one(number(count)),
@@ -41,7 +43,7 @@ fn main() -> std::process::ExitCode {
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|dual ADDR|judged PORT|count|cancel-… N|close-asked N|hold N|hold-asked N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|dual ADDR|judged PORT HOW|count|cancel-… N|close-asked N|hold N|hold-asked N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }

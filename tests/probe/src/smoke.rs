@@ -513,16 +513,30 @@ fn streams(listener: &Socket) {
 }
 
 /// A peer the rules refuse: its connection is refused, as if nobody listened.
-pub(crate) fn judged(port: u16) {
+pub(crate) fn judged(port: u16, by_request: bool) {
     let local = format!("127.0.0.1:{port}");
-    let listener = Socket::open(&SocketOpenRequest {
-        backlog: 4,
-        flags: flags(SocketFlags::CONDITIONAL_ACCEPT),
-        ..open_request(SocketKind::TcpListener, Some(&local), None)
-    });
+    let listener = if by_request {
+        crate::asked::listen(&local, SocketFlags::CONDITIONAL_ACCEPT)
+    } else {
+        Socket::open(&SocketOpenRequest {
+            backlog: 4,
+            flags: flags(SocketFlags::CONDITIONAL_ACCEPT),
+            ..open_request(SocketKind::TcpListener, Some(&local), None)
+        })
+    };
+    let far = Handle::open();
+    let accept = listener.start_accept(&far);
     let near = Handle::open();
     let request = open_request(SocketKind::TcpStream, None, Some(listener.local));
     let ended = send(&near, &request).wait();
+    if ended.status == status::SUCCESS {
+        let near = Socket::opened(&near, ended.clone());
+        let far = Socket::opened(&far, accept.wait());
+        assert_eq!(far.remote, Some(near.local));
+    } else {
+        accept.cancel();
+        accept.wait().with(status::CANCELLED, "an accept of nobody");
+    }
     let info = listener.info();
     println!(
         "{{\"status\":\"{}\",\"taken\":{},\"refused\":{}}}",

@@ -94,6 +94,9 @@ pub(crate) struct ListenArgs {
     #[arg(short = 'N')]
     half_close: bool,
     /// Let rules in force refuse a peer before its handshake is answered
+    ///
+    /// Windows' protection against floods of SYNs is off for this listener then,
+    /// and so is its backlog.
     #[arg(long)]
     conditional: bool,
     /// How connections come: taken by the driver as they arrive, or asked for
