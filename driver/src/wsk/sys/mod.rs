@@ -1,10 +1,8 @@
-//! Raw Winsock Kernel: `wsk.h`, and the `wdm.h` routines for IRPs and MDLs that
+//! Raw Winsock Kernel: `wsk.h`, and with [`wdm`] the routines for IRPs and MDLs that
 //! its callers need. C names are kept so that they can be looked up.
 //!
 //! The structures are declared here because the generated bindings don't cover
-//! `wsk.h`, and because `IRP` and `IO_STACK_LOCATION` are nests of anonymous
-//! unions there, numbered differently from one release of the headers to the
-//! next. Layouts are those of 64-bit Windows; the assertions keep them honest.
+//! `wsk.h`. Layouts are those of 64-bit Windows; the assertions keep them honest.
 //!
 //! Source: MSDN "WSK_PROVIDER_DISPATCH", "WSK_PROVIDER_LISTEN_DISPATCH",
 //! "WSK_PROVIDER_CONNECTION_DISPATCH", "WSK_PROVIDER_DATAGRAM_DISPATCH" and the
@@ -12,69 +10,12 @@
 
 #![allow(non_snake_case)] // C names are kept so that they can be looked up
 
+mod wdm;
+
 use core::ffi::c_void;
 use core::mem::offset_of;
 
-/// `IRP`, the fields a WSK application may look at. Made by `IoAllocateIrp`
-/// only; it is never built here, and what follows the last field is padding.
-#[repr(C)]
-pub(super) struct Irp {
-    before_status: [u8; 48],
-    pub(super) status: IoStatusBlock,
-    between: [u8; 120],
-    /// `Tail.Overlay.CurrentStackLocation`.
-    pub(super) current_stack_location: *mut IoStackLocation,
-    after: [u8; 16],
-}
-
-const _: () = assert!(size_of::<Irp>() == 0xD0);
-const _: () = assert!(offset_of!(Irp, status) == 48);
-const _: () = assert!(offset_of!(Irp, current_stack_location) == 184);
-
-/// `IO_STATUS_BLOCK`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct IoStatusBlock {
-    /// `Status`, in a union with a pointer.
-    pub(super) status: i32,
-    reserved: u32,
-    pub(super) information: usize,
-}
-
-const _: () = assert!(size_of::<IoStatusBlock>() == 0x10);
-const _: () = assert!(offset_of!(IoStatusBlock, information) == 8);
-
-/// `IO_STACK_LOCATION`, the fields `IoSetCompletionRoutine` writes.
-#[repr(C)]
-pub(super) struct IoStackLocation {
-    before: [u8; 3],
-    pub(super) control: u8,
-    parameters: [u64; 6],
-    /// After `Parameters`, `DeviceObject` and `FileObject`.
-    pub(super) completion_routine: IoCompletionRoutine,
-    pub(super) context: *mut c_void,
-}
-
-const _: () = assert!(size_of::<IoStackLocation>() == 72);
-const _: () = assert!(offset_of!(IoStackLocation, control) == 3);
-const _: () = assert!(offset_of!(IoStackLocation, completion_routine) == 56);
-const _: () = assert!(offset_of!(IoStackLocation, context) == 64);
-
-/// `IO_COMPLETION_ROUTINE`, called at `IRQL <= DISPATCH_LEVEL`.
-pub(super) type IoCompletionRoutine =
-    unsafe extern "system" fn(device: *mut c_void, irp: *mut Irp, context: *mut c_void) -> i32;
-
-/// `SL_INVOKE_ON_CANCEL | SL_INVOKE_ON_SUCCESS | SL_INVOKE_ON_ERROR`, which is
-/// what `IoSetCompletionRoutine` makes of TRUE, TRUE, TRUE.
-pub(super) const SL_INVOKE_ALWAYS: u8 = 0xE0;
-
-/// `MDL`, opaque.
-#[repr(C)]
-pub(super) struct Mdl {
-    opaque: [u64; 6],
-}
-
-const _: () = assert!(size_of::<Mdl>() == 0x30);
+pub(super) use wdm::*;
 
 /// `WSK_CLIENT`, opaque.
 #[repr(C)]
@@ -568,21 +509,4 @@ unsafe extern "system" {
         provider_npi: *mut WskProviderNpi,
     ) -> i32;
     pub(super) fn WskReleaseProviderNPI(registration: *mut WskRegistration);
-}
-
-unsafe extern "system" {
-    pub(super) fn IoAllocateIrp(stack_size: i8, charge_quota: u8) -> *mut Irp;
-    pub(super) fn IoFreeIrp(irp: *mut Irp);
-    pub(super) fn IoReuseIrp(irp: *mut Irp, status: i32);
-    pub(super) fn IoCancelIrp(irp: *mut Irp) -> u8;
-
-    pub(super) fn IoAllocateMdl(
-        virtual_address: *mut c_void,
-        length: u32,
-        secondary_buffer: u8,
-        charge_quota: u8,
-        irp: *mut Irp,
-    ) -> *mut Mdl;
-    pub(super) fn IoFreeMdl(mdl: *mut Mdl);
-    pub(super) fn MmBuildMdlForNonPagedPool(mdl: *mut Mdl);
 }
