@@ -1,5 +1,7 @@
 //! An echo server with a task for each connection, on a pool of threads; the
-//! completion port wakes the tasks: `async_echo 127.0.0.1:0`.
+//! completion port wakes the tasks. Port 0 lets the driver choose.
+//!
+//! usage: async_echo ADDR:PORT
 
 use std::net::SocketAddr;
 

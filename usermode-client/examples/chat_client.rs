@@ -1,5 +1,7 @@
 //! Joins a room of `weirctl chat serve`, says one thing, and shows what is said
-//! for a while: `chat_client 127.0.0.1:5000 NAME ROOM "hello"`.
+//! for a while.
+//!
+//! usage: chat_client ADDR:PORT NAME ROOM TEXT
 
 use std::io::{BufRead as _, BufReader, Write};
 use std::net::SocketAddr;

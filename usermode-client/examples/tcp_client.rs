@@ -1,5 +1,7 @@
 //! Sends a line to an echo server through a kernel socket, and shows what comes
-//! back: `tcp_client 127.0.0.1:7 "hello"`.
+//! back.
+//!
+//! usage: tcp_client ADDR:PORT TEXT
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;

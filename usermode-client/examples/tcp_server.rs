@@ -1,5 +1,7 @@
-//! An echo server with a thread for each connection:
-//! `tcp_server 127.0.0.1:0`.
+//! An echo server with a thread for each connection. Port 0 lets the driver
+//! choose.
+//!
+//! usage: tcp_server ADDR:PORT
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
-//! Joins a multicast group, says something to it, and shows who answers:
-//! `udp 239.1.2.3:5000 "anybody there?"`.
+//! Joins a multicast group, says something to it, and shows who answers.
+//!
+//! usage: udp GROUP:PORT TEXT
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //! the host's; the other side is the host's own.
 
 mod chat;
+mod errors;
 mod limits;
 mod tls;
 
