@@ -1,7 +1,7 @@
 //! Programs nobody here wrote, run against the driver; and ones of ours that
 //! run beside a test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Output, Stdio};
@@ -155,6 +155,29 @@ impl Background {
         reader.join().expect("a reader").expect("a pipe")
     }
 
+    /// Its exit code, and all it says on its way to its end. Standard input stays
+    /// open, for those that would end with it.
+    ///
+    /// # Panics
+    /// When it doesn't end.
+    #[must_use]
+    pub fn end(mut self) -> (Option<i32>, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        // The pipe may stay open longer than the program: Wine's server has it too.
+        let mut said = Vec::new();
+        while let Ok(line) = self.said.recv_timeout(Duration::from_millis(500)) {
+            said.push(line);
+        }
+        (status.code(), said.join("\n"))
+    }
+
     /// The first line it writes, when there is one.
     ///
     /// # Panics
@@ -276,6 +299,30 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("somebody accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     stream
+}
+
+/// The next who connects, with a time-out on reads.
+///
+/// # Panics
+/// When nobody does in time.
+#[must_use]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).expect("a mode");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).expect("a mode");
+                stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+                return stream;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                assert!(Instant::now() < deadline, "nobody connects");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Bytes that repeat only after a long time.

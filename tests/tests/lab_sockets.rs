@@ -1,16 +1,14 @@
 //! `weirctl tcp` and `udp`: kernel sockets of programs, against clients and
 //! servers nobody here wrote.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
 use weir_lab_harness::windows_path;
 use weir_tests::clients::{
-    Background, PATIENCE, connect, free_port, listening, noise, run, until_listening,
+    Background, PATIENCE, accept, connect, free_port, listening, noise, run, until_listening,
 };
 use weir_tests::lab::{Fixture, SERVICE, config, weir_sys};
 use weir_tests::services::{sockets, until_no_socket};
@@ -43,6 +41,58 @@ fn nc_and_weirctl_talk_and_each_may_end_first() {
     fixture.unload();
 }
 
+/// A listener on `[::]` has IPv6 peers, and with `--dual` those of IPv4 too.
+#[test]
+fn both_families_are_spoken() {
+    let fixture = Fixture::weir("sockets-both");
+    for dual in [true, false] {
+        let mut arguments = vec!["tcp", "listen", "[::]:0", "-k"];
+        arguments.extend(dual.then_some("--dual"));
+        let mut listener = Background::weirctl(&fixture, &arguments);
+        let port = listener.listening().port();
+        let mut six = connect((Ipv6Addr::LOCALHOST, port).into());
+        six.write_all(b"six").expect("it takes data");
+        let mut got = [0; 3];
+        listener.read_exact(&mut got);
+        assert_eq!(&got, b"six");
+        drop(six);
+        let four = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        if dual {
+            four.expect("it accepts").write_all(b"4th").expect("taken");
+            listener.read_exact(&mut got);
+            assert_eq!(&got, b"4th");
+        } else {
+            let refused = four.expect_err("nobody is there");
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        }
+        listener.kill();
+    }
+    // Connecting: by address, in each way to write it, and by name.
+    let server = TcpListener::bind("[::1]:0").expect("a port");
+    let port = server.local_addr().expect("an address").port().to_string();
+    let one_word = format!("[::1]:{port}");
+    for to in [
+        &["::1", &port][..],
+        &[one_word.as_str()],
+        &["-6", "localhost", &port],
+        &["--source", "[::1]:0", "::1", &port],
+    ] {
+        let arguments = [&["tcp", "connect"], to].concat();
+        let mut client = Background::weirctl(&fixture, &arguments);
+        client.tell(b"over IPv6");
+        let mut peer = accept(&server);
+        let from = peer.peer_addr().expect("an address");
+        assert_eq!(from.ip(), Ipv6Addr::LOCALHOST);
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).expect("its end");
+        assert_eq!(all, b"over IPv6");
+        drop(peer);
+        assert_eq!(client.output(), b"");
+    }
+    until_no_socket(&fixture);
+    fixture.unload();
+}
+
 #[test]
 fn names_are_resolved_and_what_cannot_be_is_said() {
     let fixture = Fixture::weir("sockets-bad");
@@ -50,7 +100,7 @@ fn names_are_resolved_and_what_cannot_be_is_said() {
     let port = server.local_addr().expect("an address").port().to_string();
     let mut client = Background::weirctl(&fixture, &["tcp", "connect", "localhost", &port]);
     client.tell(b"by name");
-    let (mut peer, _) = server.accept().expect("it connects");
+    let mut peer = accept(&server);
     let mut all = Vec::new();
     peer.read_to_end(&mut all).expect("its end");
     assert_eq!(all, b"by name");
@@ -72,192 +122,6 @@ fn names_are_resolved_and_what_cannot_be_is_said() {
         assert!(!said.contains("panicked"), "{arguments:?}: {said}");
         until_no_socket(&fixture);
     }
-    fixture.unload();
-}
-
-/// An authority of openssl's making, and a key and certificate for `localhost`
-/// that it has signed.
-fn certificate(folder: &Path) {
-    let new = [
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-    ];
-    let authority = [
-        "-subj",
-        "/CN=some authority",
-        "-keyout",
-        "ca.key",
-        "-out",
-        "ca.pem",
-    ];
-    let server = [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-    ];
-    for what in [&authority[..], &server] {
-        let made = Command::new("openssl")
-            .args(new)
-            .args(what)
-            .current_dir(folder)
-            .output()
-            .expect("openssl");
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "{said}");
-    }
-}
-
-#[test]
-fn openssl_is_spoken_to_on_both_sides() {
-    let fixture = Fixture::weir("sockets-tls");
-    let folder = tempfile::tempdir().expect("a folder");
-    certificate(folder.path());
-    // s_client on a listener with a certificate of its own making.
-    let mut listener = Background::weirctl(&fixture, &["tcp", "listen", "127.0.0.1:0", "--tls"]);
-    let at = listener.listening().to_string();
-    let pin = listener.says("certificate pin ");
-    listener.tell(b"from the kernel's side\n");
-    let mut client =
-        Background::start(Command::new("openssl").args(["s_client", "-quiet", "-connect", &at]));
-    client
-        .input
-        .as_mut()
-        .expect("an input")
-        .write_all(b"hello\n")
-        .expect("it reads");
-    let mut got = [0; 23];
-    client.read_exact(&mut got);
-    assert_eq!(&got, b"from the kernel's side\n");
-    client.kill();
-    assert_eq!(listener.output(), b"hello\n");
-    assert!(pin.len() >= 64, "{pin}");
-    // s_server, believed by its authority, by its pin, and not at all.
-    let port = free_port();
-    let port_text = port.to_string();
-    let server = Background::start(
-        Command::new("openssl")
-            .args(["s_server", "-www", "-key", "key.pem", "-cert", "cert.pem"])
-            .args(["-accept", &port_text])
-            .current_dir(folder.path()),
-    );
-    until_listening(port);
-    let authority = windows_path(&folder.path().join("ca.pem"));
-    let print = run(
-        "openssl",
-        &["x509", "-noout", "-fingerprint", "-sha256", "-in"]
-            .iter()
-            .copied()
-            .chain([folder.path().join("cert.pem").to_str().expect("a path")])
-            .collect::<Vec<_>>(),
-        b"",
-    );
-    let print = String::from_utf8_lossy(&print.stdout).into_owned();
-    let pin = print
-        .trim()
-        .split_once('=')
-        .expect("a fingerprint")
-        .1
-        .replace(':', "")
-        .to_lowercase();
-    let wrong = "00".repeat(32);
-    let to = ["tcp", "connect", "localhost", port_text.as_str(), "--tls"];
-    for (trust, believed) in [
-        (["--ca", authority.as_str()], true),
-        (["--pin", pin.as_str()], true),
-        (["--pin", wrong.as_str()], false),
-    ] {
-        let mut client = Background::weirctl(&fixture, &[&to[..], &trust].concat());
-        if believed {
-            client.tell(b"GET / HTTP/1.0\r\n\r\n");
-            let page = client.output();
-            let page = String::from_utf8_lossy(&page);
-            assert!(page.contains("TLSv1.3"), "{trust:?}: {page}");
-        } else {
-            assert_eq!(client.output(), b"", "{trust:?}");
-        }
-    }
-    drop(server);
-    until_no_socket(&fixture);
-    fixture.unload();
-}
-
-const PYTHON_SEND: &str = "
-import socket, sys
-to, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-if kind == 'broadcast':
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-else:
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton('127.0.0.1'))
-    s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
-s.sendto(kind.encode(), (to, port))
-";
-
-const PYTHON_JOIN: &str = "
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(30)
-s.bind(('', int(sys.argv[2])))
-s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP,
-             socket.inet_aton(sys.argv[1]) + socket.inet_aton('127.0.0.1'))
-print('listening on x', file=sys.stderr, flush=True)
-data, peer = s.recvfrom(100)
-print(data.decode(), end='')
-";
-
-/// The loopback interface's index is 1 on every Linux.
-#[test]
-fn groups_and_broadcasts_reach_and_come_from_python() {
-    let fixture = Fixture::weir("sockets-groups");
-    let group = "239.77.1.2";
-    for (kind, to) in [("multicast", group), ("broadcast", "127.255.255.255")] {
-        let mut arguments = vec!["udp", "listen", "0.0.0.0:0", "--count", "1", "--json"];
-        if kind == "multicast" {
-            arguments.extend(["--join", group, "--interface", "1"]);
-        }
-        let listener = Background::weirctl(&fixture, &arguments);
-        let said: Value = serde_json::from_str(&listener.says("")).expect("JSON");
-        let port = said["port"].as_u64().expect("a port").to_string();
-        let sent = run("python3", &["-c", PYTHON_SEND, to, &port, kind], b"");
-        assert!(
-            sent.status.success(),
-            "{}",
-            String::from_utf8_lossy(&sent.stderr)
-        );
-        let got: Value = serde_json::from_slice(&listener.output()).expect("JSON");
-        assert_eq!(got["text"], kind, "{got}");
-        assert_eq!(got[kind], true, "{got}");
-    }
-    let port = free_port().to_string();
-    let python = Background::start(Command::new("python3").args(["-c", PYTHON_JOIN, group, &port]));
-    assert_eq!(python.says("listening on "), "x");
-    let sent = fixture.weirctl(&[
-        "udp",
-        "send",
-        group,
-        &port,
-        "--data",
-        "to all",
-        "--interface",
-        "1",
-    ]);
-    assert!(
-        sent.status.success(),
-        "{}",
-        String::from_utf8_lossy(&sent.stderr)
-    );
-    assert_eq!(python.output(), b"to all");
-    until_no_socket(&fixture);
     fixture.unload();
 }
 
