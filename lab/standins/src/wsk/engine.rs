@@ -22,7 +22,9 @@ const WORKERS: usize = 4;
 /// Completions nested this deep in one thread go through a worker.
 const INLINE_DEPTH: u32 = 4;
 /// What is ready and taken from the host at a time.
-const BATCH: usize = 8;
+const BATCH: usize = 16;
+/// Pieces of work a worker does before it asks the host what else is ready.
+const TURN: usize = 16;
 
 static RANDOM: AtomicU64 = AtomicU64::new(1);
 /// Per cent of the calls that could complete at once and do.
@@ -127,8 +129,25 @@ pub(super) fn callback<R>(
     })
 }
 
-/// Tasks for the workers.
-static TASKS: Mutex<VecDeque<Task>> = Mutex::new(VecDeque::new());
+/// A piece of work.
+enum Work {
+    Task(Task),
+    /// A socket's descriptor has become ready.
+    Ready(Event),
+}
+
+/// What is to be done, oldest first, whoever it is of: each socket gets its turn,
+/// and what a worker has taken from the host doesn't wait for that worker.
+struct Queue {
+    work: VecDeque<Work>,
+    /// How many of them are tasks.
+    tasks: usize,
+}
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    work: VecDeque::new(),
+    tasks: 0,
+});
 
 type Watched = Mutex<HashMap<u64, Weak<Socket>>>;
 /// Sockets by the name their descriptor is watched under.
@@ -175,9 +194,10 @@ pub(super) fn unwatch(id: u64) {
 /// Runs `task` on a worker, at PASSIVE_LEVEL.
 pub(super) fn post(task: impl FnOnce() + Send + 'static) {
     let waiting = {
-        let mut tasks = lock(&TASKS);
-        tasks.push_back(Box::new(task));
-        tasks.len()
+        let mut queue = lock(&QUEUE);
+        queue.work.push_back(Work::Task(Box::new(task)));
+        queue.tasks += 1;
+        queue.tasks
     };
     // A worker does it itself before it waits again, unless the client keeps it
     // or there is more than one thing to do.
@@ -188,32 +208,42 @@ pub(super) fn post(task: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn run_tasks(poll: &Poll) {
-    loop {
-        let (task, more) = {
-            let mut tasks = lock(&TASKS);
-            (tasks.pop_front(), tasks.len())
-        };
-        let Some(task) = task else { return };
-        if more > 0 {
-            poll.wake();
-        }
-        task();
+/// The oldest piece of work, and whether tasks are left for others.
+fn take() -> Option<(Work, bool)> {
+    let mut queue = lock(&QUEUE);
+    let work = queue.work.pop_front()?;
+    if matches!(work, Work::Task(_)) {
+        queue.tasks -= 1;
     }
+    Some((work, queue.tasks > 0))
 }
 
 fn work(poll: &'static Poll) {
     WORKER.set(true);
     let mut events = [Event::default(); BATCH];
     loop {
-        let count = poll.wait(&mut events);
-        for event in events.iter().take(count) {
-            let socket = lock(watched(event.name)).get(&event.name).cloned();
-            if let Some(socket) = socket.and_then(|socket| socket.upgrade()) {
-                socket.ready(event.ready);
-            }
-            run_tasks(poll);
+        let idle = lock(&QUEUE).work.is_empty();
+        let count = poll.ready(&mut events, idle);
+        if count > 0 {
+            let ready = events.iter().take(count).copied();
+            lock(&QUEUE).work.extend(ready.map(Work::Ready));
         }
-        run_tasks(poll);
+        for _ in 0..TURN {
+            let Some((work, more)) = take() else { break };
+            if more {
+                poll.wake();
+            }
+            match work {
+                Work::Task(task) => task(),
+                Work::Ready(event) => tell(event),
+            }
+        }
+    }
+}
+
+fn tell(event: Event) {
+    let socket = lock(watched(event.name)).get(&event.name).cloned();
+    if let Some(socket) = socket.and_then(|socket| socket.upgrade()) {
+        socket.ready(event.ready);
     }
 }

@@ -71,14 +71,19 @@ impl Poll {
         .map(drop)
     }
 
-    /// Waits for what becomes ready; how many of `events` were filled in. A
-    /// wake-up fills in none.
-    pub(in crate::wsk) fn wait<const N: usize>(&self, events: &mut [Event; N]) -> usize {
+    /// What has become ready; with `wait`, waits until something has. How many
+    /// of `events` were filled in; a wake-up fills in none.
+    pub(in crate::wsk) fn ready<const N: usize>(
+        &self,
+        events: &mut [Event; N],
+        wait: bool,
+    ) -> usize {
         let mut got = [EpollEvent::default(); N];
-        let forever = usize::MAX;
+        // -1 is for ever.
+        let timeout = if wait { usize::MAX } else { 0 };
         let at = got.as_mut_ptr() as usize;
         // SAFETY: room for N events.
-        let count = unsafe { call(sys::EPOLL_WAIT, [sys::fd(self.epoll), at, N, forever, 0, 0]) };
+        let count = unsafe { call(sys::EPOLL_WAIT, [sys::fd(self.epoll), at, N, timeout, 0, 0]) };
         let mut filled = 0;
         for event in got.iter().take(count.unwrap_or(0)) {
             let (name, ready) = (event.data, event.events);
