@@ -97,13 +97,17 @@ pub fn name() -> String {
 
 /// Name and RVA of an address inside the driver's image.
 pub fn locate(address: usize) -> Option<(String, usize)> {
+    rva(address).map(|rva| (name(), rva))
+}
+
+/// RVA of an address inside the driver's image.
+pub fn rva(address: usize) -> Option<usize> {
     let base = BASE.load(Ordering::SeqCst);
     let rva = address.checked_sub(base)?;
-    (base != 0 && rva < SIZE.load(Ordering::SeqCst)).then(|| (name(), rva))
+    (base != 0 && rva < SIZE.load(Ordering::SeqCst)).then_some(rva)
 }
 
 /// Whether an address lies in the driver's image.
 pub fn in_image(address: usize) -> bool {
-    let base = BASE.load(Ordering::SeqCst);
-    base != 0 && address.wrapping_sub(base) < SIZE.load(Ordering::SeqCst)
+    rva(address).is_some()
 }

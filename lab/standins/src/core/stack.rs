@@ -12,6 +12,10 @@ use super::session;
 
 const FRAMES: usize = 48;
 
+/// Within so many frames the driver is found nearly always. Those further out are
+/// Wine's own, and walking through them costs many times as much.
+const NEAR: usize = 12;
+
 /// Return addresses of this thread, innermost first, without `skip` of them.
 fn capture(skip: u32, frames: &mut [*mut std::ffi::c_void]) -> usize {
     let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
@@ -69,20 +73,24 @@ pub fn blame(address: usize) {
 /// Address of the innermost frame in the driver's image, if there is one; else
 /// the callback to [`blame`].
 pub fn driver_frame() -> Option<usize> {
-    let mut frames = [std::ptr::null_mut(); FRAMES];
-    let count = capture(1, &mut frames);
-    frames[..count]
-        .iter()
-        .map(|f| *f as usize)
-        .find(|f| session::locate(*f).is_some())
+    within(NEAR)
+        .or_else(|| within(FRAMES))
         .or_else(|| Some(BLAMED.get()).filter(|f| session::in_image(*f)))
+}
+
+/// The innermost frame in the driver's image among the innermost so many.
+fn within(most: usize) -> Option<usize> {
+    let mut frames = [std::ptr::null_mut(); FRAMES];
+    let count = capture(1, &mut frames[..most]);
+    let mut frames = frames[..count].iter().map(|f| *f as usize);
+    frames.find(|f| session::in_image(*f))
 }
 
 /// [`driver_frame`] as RVA in the driver's image; 0 when there is none.
 pub fn caller_rva() -> u32 {
     driver_frame()
-        .and_then(session::locate)
-        .map_or(0, |(_, rva)| u32::try_from(rva).unwrap_or(0))
+        .and_then(session::rva)
+        .map_or(0, |rva| u32::try_from(rva).unwrap_or(0))
 }
 
 /// Whether an address lies in lab.sys itself.
