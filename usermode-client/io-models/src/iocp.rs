@@ -52,8 +52,10 @@ const ACCEPTS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Operations of a connection that are done at once which a worker goes on with
-/// before it looks at the packets of others.
-const AT_ONCE: usize = 16;
+/// before it looks at the packets of others: a send, and the receive after it. So
+/// each gets a message's turn. With more, a client that is quick to send its next
+/// message keeps the worker, and the others wait for milliseconds.
+const AT_ONCE: usize = 2;
 
 /// What an operation carries.
 enum Context {

@@ -164,9 +164,16 @@ fn middle(mut runs: Vec<Run>) -> Vec<Run> {
         group.sort_by(|a, b| a.messages_per_second.total_cmp(&b.messages_per_second));
         let rate = |run: Option<&Run>| run.map_or(0.0, |run| run.messages_per_second);
         let (slowest, fastest) = (rate(group.first()), rate(group.last()));
+        // What a process that is there all the time has taken it mostly keeps, so
+        // a later round shows less.
+        let most = |bytes: fn(&Run) -> Option<u64>| group.iter().filter_map(bytes).max();
+        let server = most(|run| run.server_bytes_per_connection);
+        let others = most(|run| run.others_bytes_per_connection);
         Run {
             slowest_per_second: slowest,
             fastest_per_second: fastest,
+            server_bytes_per_connection: server,
+            others_bytes_per_connection: others,
             ..group.swap_remove(group.len() / 2)
         }
     };
