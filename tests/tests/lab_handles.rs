@@ -90,8 +90,8 @@ fn a_cancel_that_races_loses_nothing() {
     assert_eq!(number(&said, "reads"), 10_000);
     let said = good(&fixture, &["cancel-accepts", "300"]);
     assert_eq!(number(&said, "taken") + number(&said, "cancelled"), 300);
-    let said = good(&fixture, &["cancel-asked", "1000"]);
-    assert_eq!(number(&said, "taken") + number(&said, "cancelled"), 1000);
+    let said = good(&fixture, &["cancel-asked", "2000"]);
+    assert_eq!(number(&said, "taken") + number(&said, "cancelled"), 2000);
     assert!(number(&said, "taken") > 0 && number(&said, "cancelled") > 0);
     let said = good(&fixture, &["close-asked", "300"]);
     assert_eq!(number(&said, "taken") + number(&said, "aborted"), 1200);
