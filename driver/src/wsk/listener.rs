@@ -28,8 +28,13 @@
 //! with both addresses, and answers the handshake only when that accepts: a
 //! refused peer gets a reset and has never been connected (MSDN
 //! "PFN_WSK_INSPECT_EVENT", "SO_CONDITIONAL_ACCEPT"). The decision is
-//! [`Accept::inspect`]'s and is made at once, so there is never one that is put
-//! off, and `WskAbortEvent`, which is about those, has nothing to do.
+//! [`Accept::inspect`]'s and is made at once. Nothing is kept of who was asked
+//! about, so `WskAbortEvent`, which says that a peer has gone before it was
+//! connected, has nothing to do. It goes with either way of accepting.
+//!
+//! It isn't free: with it the transport's protection against floods of SYNs is off
+//! for this socket, and its backlog counts for nothing (MSDN "SO_CONDITIONAL_ACCEPT
+//! socket option", Remarks, of the option Winsock has by the same name).
 
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -374,7 +379,7 @@ unsafe extern "system" fn inspect_event<H: Accept>(
     }
 }
 
-/// `WskAbortEvent`: a peer whose decision was put off has gone. None is ever.
+/// `WskAbortEvent`: a peer that was asked about has gone before it was connected.
 unsafe extern "system" fn abort_event(
     _socket_context: *mut c_void,
     _inspect_id: *mut sys::WskInspectId,
