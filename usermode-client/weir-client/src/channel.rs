@@ -15,7 +15,8 @@ pub trait Connector: Send + Sync {
 }
 
 /// An open handle of the device. Dropping it cancels what is outstanding on it
-/// and waits for that to end; [`Channel::close_soon`] does neither.
+/// and waits for that to end, unless a worker of the completion port drops it;
+/// [`Channel::close_soon`] does neither.
 pub trait Channel: Send + Sync {
     /// Sends `input` with IOCTL `code` and waits for the reply, for which there
     /// are `room` bytes.

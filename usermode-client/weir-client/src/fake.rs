@@ -134,6 +134,13 @@ impl FakeDriver {
         self.lock().no_accepts = status;
     }
 
+    /// Keeps the writes of sockets from going on, or lets them again. There must
+    /// have been a socket.
+    pub fn hold_writes(&self, hold: bool) {
+        let network = self.lock().network.clone();
+        network.expect("sockets").hold_writes(hold);
+    }
+
     /// Changes the counters of an adapter.
     pub fn count(&self, adapter: u32, change: impl FnOnce(&mut AdapterStats)) {
         self.lock().count(adapter, change);

@@ -311,3 +311,66 @@ fn a_shutdown_that_is_given_up_is_done_later_and_once() {
     let error = (&ours).write(b"x").expect_err("shut");
     assert_eq!(kind(error), ErrorKind::BrokenPipe);
 }
+
+#[test]
+fn sends_beyond_the_drivers_room_wait_for_it() {
+    const ALL: u32 = 200;
+    let driver = FakeDriver::default();
+    let device = Device::connect(Arc::new(driver.clone())).expect("opens");
+    let socket = UdpSocket::bind(&device, local()).expect("binds");
+    let tasks = socket.clone().into_async();
+    let theirs = host::UdpSocket::bind(local()).expect("binds");
+    theirs.set_read_timeout(Some(SOON)).expect("set");
+    let to = theirs.local_addr().expect("bound");
+    let mut got = Vec::new();
+    let mut receive = |n: u32| {
+        for _ in 0..n {
+            let mut buf = [0; 4];
+            assert_eq!(theirs.recv(&mut buf).expect("a datagram"), 4);
+            got.push(u32::from_le_bytes(buf));
+        }
+    };
+    driver.hold_writes(true);
+    // Some are started, and nobody waits for their ends.
+    for n in 0..40_u32 {
+        assert!(tasks.send_to(&n.to_le_bytes(), to).now_or_never().is_none());
+    }
+    let numbers: Vec<[u8; 4]> = (40..ALL).map(u32::to_le_bytes).collect();
+    let sends = numbers.iter().map(|bytes| tasks.send_to(bytes, to));
+    let mut sends = Box::pin(futures::future::try_join_all(sends));
+    assert!(sends.as_mut().now_or_never().is_none());
+    let most = crate::abi::limits::MAX_SOCKET_WRITES;
+    let info = socket.socket().info().expect("information");
+    assert_eq!(info.pending_writes, most);
+    // One of those that wait is given up, and takes nobody's turn.
+    assert!(tasks.send_to(b"lost", to).now_or_never().is_none());
+    driver.hold_writes(false);
+    receive(most);
+    let sent = block_on(sends).expect("sent");
+    assert_eq!(sent.len(), numbers.len());
+    receive(ALL - most);
+    got.sort_unstable();
+    assert_eq!(got, (0..ALL).collect::<Vec<_>>());
+    drop(device);
+}
+
+#[test]
+fn sockets_and_their_futures_go_to_any_thread() {
+    fn any<T: Send + Sync + Unpin>() {}
+    fn sent<T: Send>(_: &T) {}
+    any::<aio::TcpStream>();
+    any::<aio::TcpListener>();
+    any::<aio::UdpSocket>();
+    any::<TcpStream>();
+    any::<TcpListener>();
+    any::<UdpSocket>();
+    let device = device();
+    let socket = UdpSocket::bind(&device, local()).expect("binds");
+    let tasks = socket.into_async();
+    let mut buf = [0; 1];
+    sent(&tasks.recv_from(&mut buf));
+    sent(&tasks.send_to(b"x", local()));
+    sent(&aio::TcpStream::connect(&device, local()));
+    let listener = block_on(aio::TcpListener::bind(&device, local())).expect("listens");
+    sent(&listener.accept());
+}

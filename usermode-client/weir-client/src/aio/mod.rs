@@ -290,7 +290,8 @@ impl UdpSocket {
     }
 
     /// Sends a datagram to an address. Once started it is sent, whether or not
-    /// the future is waited for.
+    /// the future is waited for. Any number of tasks may send: above the 64 sends
+    /// the driver has room for, they wait.
     pub async fn send_to(&self, bytes: &[u8], to: SocketAddr) -> Result<usize, Error> {
         self.send_maybe_to(bytes, Some(to)).await
     }
@@ -301,8 +302,8 @@ impl UdpSocket {
     }
 
     async fn send_maybe_to(&self, bytes: &[u8], to: Option<SocketAddr>) -> Result<usize, Error> {
-        let mut sending = self.datagrams.start_send(bytes, to)?;
-        poll_fn(|cx| self.datagrams.poll_sent(&mut sending, cx)).await
+        let mut sending = self.datagrams.sending(bytes, to);
+        poll_fn(|cx| sending.poll(cx)).await
     }
 
     /// Receives what is sent to a multicast group, on the interface with this

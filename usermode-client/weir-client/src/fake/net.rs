@@ -31,6 +31,8 @@ pub(super) struct Network {
     waker: Waker,
     sockets: Mutex<BTreeMap<u64, Arc<FakeSocket>>>,
     next: AtomicU64,
+    /// Writes stay where they are.
+    held: AtomicBool,
     stop: Arc<AtomicBool>,
 }
 
@@ -46,6 +48,7 @@ impl Network {
             waker,
             sockets: Mutex::default(),
             next: AtomicU64::new(1),
+            held: AtomicBool::new(false),
             stop: Arc::clone(&stop),
         });
         let served = Arc::downgrade(&network);
@@ -65,6 +68,14 @@ impl Network {
 
     fn add(&self, socket: &Arc<FakeSocket>) {
         lock(&self.sockets).insert(socket.id, Arc::clone(socket));
+    }
+
+    pub(super) fn hold_writes(&self, hold: bool) {
+        self.held.store(hold, Ordering::Relaxed);
+        let all: Vec<_> = lock(&self.sockets).values().cloned().collect();
+        for socket in all {
+            socket.progress();
+        }
     }
 
     /// How many sockets there are.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use weir_abi::{DatagramFlags, DatagramRecord, datagram_read, limits};
+use weir_abi::{DatagramFlags, DatagramRecord, datagram_read, limits, status};
 use zerocopy::IntoBytes;
 
 use super::waiters::{Place, Waiters, Wakes, wait_for};
@@ -36,13 +36,37 @@ pub(crate) struct Datagrams {
     socket: Socket,
     reading: Mutex<Option<Box<dyn Pending>>>,
     readers: Arc<Waiters>,
+    sends: Mutex<Sends>,
+    /// Who waits until fewer sends are outstanding than the driver has room for.
+    senders: Arc<Waiters>,
 }
 
-/// A send under way.
-pub(crate) struct Sending {
-    pending: Box<dyn Pending>,
-    doing: Doing,
-    len: usize,
+/// Sends outstanding: their ends make room.
+#[derive(Default)]
+struct Sends {
+    /// That somebody waits for.
+    awaited: usize,
+    /// That nobody waits for any more.
+    left: Vec<Box<dyn Pending>>,
+}
+
+/// A send: of a datagram that waits for room, or that is under way.
+pub(crate) struct Sending<'a> {
+    socket: &'a Datagrams,
+    bytes: &'a [u8],
+    to: Option<SocketAddr>,
+    /// Among those that wait for room.
+    place: Place<'a>,
+    pending: Option<Box<dyn Pending>>,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        // It is sent all the same.
+        if let Some(pending) = self.pending.take() {
+            self.socket.leave_send(pending);
+        }
+    }
 }
 
 impl Datagrams {
@@ -51,6 +75,8 @@ impl Datagrams {
             socket,
             reading: Mutex::new(None),
             readers: Waiters::new(Wakes::First),
+            sends: Mutex::default(),
+            senders: Waiters::new(Wakes::First),
         }
     }
 
@@ -127,82 +153,144 @@ impl Datagrams {
         Poll::Ready(self.settle(completion, buf))
     }
 
-    /// Starts to send a datagram, to the connected peer if no address is given.
-    pub(crate) fn start_send(
+    /// A send of a datagram, to the connected peer if no address is given; not
+    /// started yet.
+    pub(crate) fn sending<'a>(&'a self, bytes: &'a [u8], to: Option<SocketAddr>) -> Sending<'a> {
+        Sending {
+            socket: self,
+            bytes,
+            to,
+            place: self.senders.place(),
+            pending: None,
+        }
+    }
+
+    /// Leaves a send to itself; its end makes room for who waits.
+    fn leave_send(&self, pending: Box<dyn Pending>) {
+        let mut sends = lock(&self.sends);
+        sends.awaited -= 1;
+        sends.left.push(pending);
+        if self.forget_sent(&mut sends) {
+            drop(sends);
+            self.senders.ring();
+        }
+    }
+
+    /// Lets go of the sends that were left and have ended; whether there were any.
+    fn forget_sent(&self, sends: &mut Sends) -> bool {
+        let waker = Waker::from(Arc::clone(&self.senders));
+        let mut cx = Context::from_waker(&waker);
+        let before = sends.left.len();
+        sends
+            .left
+            .retain_mut(|send| send.poll(&mut cx).is_pending());
+        sends.left.len() < before
+    }
+
+    /// Starts a send; `None` if there is no room for another until one has ended.
+    fn start_send(
         &self,
         bytes: &[u8],
         to: Option<SocketAddr>,
-    ) -> Result<Sending, Error> {
+    ) -> Result<Option<Box<dyn Pending>>, Error> {
         let too_long = Error::DatagramTooLong { len: bytes.len() };
         let record = u32::try_from(bytes.len())
             .ok()
             .filter(|len| *len <= limits::MAX_DATAGRAM)
             .and_then(|len| DatagramRecord::new(len, DatagramFlags::empty(), to))
             .ok_or(too_long)?;
-        let mut buffer = self
-            .socket
-            .buffers()
-            .take(size_of_val(&record) + bytes.len());
-        if let Some((head, body)) = buffer.split_at_mut_checked(size_of_val(&record)) {
-            head.copy_from_slice(record.as_bytes());
-            body.copy_from_slice(bytes);
-        }
-        let doing = to.map_or(Doing::Sending, Doing::SendingTo);
-        match self.socket.channel()?.write(buffer) {
-            Ok(pending) => Ok(Sending {
-                pending,
-                doing,
-                len: bytes.len(),
-            }),
-            Err(failure) => Err(failed(doing, failure)),
+        let mut alone = false;
+        loop {
+            let mut buffer = self
+                .socket
+                .buffers()
+                .take(size_of_val(&record) + bytes.len());
+            if let Some((head, body)) = buffer.split_at_mut_checked(size_of_val(&record)) {
+                head.copy_from_slice(record.as_bytes());
+                body.copy_from_slice(bytes);
+            }
+            let failure = match self.socket.channel()?.write(buffer) {
+                Ok(pending) => {
+                    lock(&self.sends).awaited += 1;
+                    return Ok(Some(pending));
+                }
+                Err(failure) => failure,
+            };
+            if failure.status.0 != status::QUOTA_EXCEEDED || alone {
+                return Err(failed(sending_to(to), failure));
+            }
+            let mut sends = lock(&self.sends);
+            if !self.forget_sent(&mut sends) {
+                // If none is outstanding, none will make room. The last may have
+                // ended just now, so once more.
+                alone = sends.awaited == 0 && sends.left.is_empty();
+                if !alone {
+                    return Ok(None);
+                }
+            }
         }
     }
 
-    fn sent(&self, sending: &Sending, completion: Completion) -> Result<usize, Error> {
-        self.socket.buffers().give_back(completion.buffer);
-        match completion.result {
-            Ok(_) => Ok(sending.len),
-            Err(failure) => Err(failed(sending.doing.clone(), failure)),
-        }
-    }
-
-    /// Sends a datagram. When the time is over the send is cancelled.
+    /// Sends a datagram. When the time is over it is not sent, or its send is
+    /// cancelled.
     pub(crate) fn send(
         &self,
         bytes: &[u8],
         to: Option<SocketAddr>,
         timeout: Option<Duration>,
     ) -> Result<usize, Error> {
-        let mut sending = self.start_send(bytes, to)?;
-        let (completion, late) = match sending.pending.wait(timeout) {
-            Some(completion) => (completion, false),
+        let mut sending = self.sending(bytes, to);
+        let late = || Error::TimedOut {
+            doing: sending_to(to),
+            after: timeout.unwrap_or_default(),
+        };
+        if let Some(sent) = wait_for(timeout, |cx| sending.poll(cx)) {
+            return sent;
+        }
+        let Some(pending) = &sending.pending else {
+            return Err(late());
+        };
+        pending.cancel();
+        match wait_for(None, |cx| sending.poll(cx)) {
+            Some(Err(Error::Socket { failure, .. })) if failure.is_cancelled() => Err(late()),
+            Some(other) => other,
+            None => Err(late()),
+        }
+    }
+}
+
+fn sending_to(to: Option<SocketAddr>) -> Doing {
+    to.map_or(Doing::Sending, Doing::SendingTo)
+}
+
+impl Sending<'_> {
+    /// Ready when it is sent.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
+        let mut pending = match self.pending.take() {
+            Some(pending) => pending,
             None => {
-                sending.pending.cancel();
-                loop {
-                    if let Some(completion) = sending.pending.wait(None) {
-                        break (completion, true);
+                self.place.sleep(cx);
+                match self.socket.start_send(self.bytes, self.to)? {
+                    Some(pending) => {
+                        self.place.served();
+                        pending
                     }
+                    None => return Poll::Pending,
                 }
             }
         };
-        match self.sent(&sending, completion) {
-            Err(Error::Socket { failure, doing }) if late && failure.is_cancelled() => {
-                Err(Error::TimedOut {
-                    doing,
-                    after: timeout.unwrap_or_default(),
-                })
-            }
-            other => other,
-        }
-    }
-
-    pub(crate) fn poll_sent(
-        &self,
-        sending: &mut Sending,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<usize, Error>> {
-        let completion = ready!(sending.pending.poll(cx));
-        Poll::Ready(self.sent(sending, completion))
+        let Poll::Ready(completion) = pending.poll(cx) else {
+            self.pending = Some(pending);
+            return Poll::Pending;
+        };
+        lock(&self.socket.sends).awaited -= 1;
+        self.socket.senders.ring();
+        let Completion { result, buffer } = completion;
+        self.socket.socket.buffers().give_back(buffer);
+        Poll::Ready(match result {
+            Ok(_) => Ok(self.bytes.len()),
+            Err(failure) => Err(failed(sending_to(self.to), failure)),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use windows_sys::Wdk::System::IO::NtDeviceIoControlFile;
 use windows_sys::Win32::System::IO::{CancelIoEx, IO_STATUS_BLOCK, OVERLAPPED};
 
 use super::op::{Flight, Operation};
-use super::port::Port;
+use super::port::{Port, on_worker};
 use crate::channel::{Channel, Pending};
 use crate::error::Failure;
 
@@ -153,8 +153,12 @@ impl Drop for DeviceHandle {
         if self.ends_all {
             self.cancel();
             // What is in flight writes to memory that its completion gives
-            // back; who drops a handle may count on that being over.
-            self.shared.flight.wait_none();
+            // back; who drops a handle may count on that being over. But for a
+            // task that runs on a worker: the completions may be this thread's
+            // to take, and own their memory anyway.
+            if !on_worker() {
+                self.shared.flight.wait_none();
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The completion port and the threads that serve it.
 
+use std::cell::Cell;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -22,6 +23,17 @@ const KEY_STOP: usize = 1;
 const INFINITE: u32 = u32::MAX;
 /// Packets taken at once. Few, where several workers share them.
 const BATCH: usize = 16;
+
+thread_local! {
+    /// Whether this thread is a worker of some port.
+    static WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is a worker, which may not wait for a completion: it may
+/// be the one to take it.
+pub(super) fn on_worker() -> bool {
+    WORKER.get()
+}
 
 /// A completion port with its workers. Dropped when no handle uses it any more.
 pub(super) struct Port {
@@ -112,6 +124,7 @@ impl Drop for Port {
 
 /// Takes packets off the port until told to stop.
 fn serve(port: &OwnedHandle) {
+    WORKER.set(true);
     let mut entries = [OVERLAPPED_ENTRY::default(); BATCH];
     loop {
         let mut count = 0;

@@ -187,6 +187,39 @@ fn tasks_are_woken() {
     assert_eq!(bytes(Some(completion)), b"wake");
 }
 
+/// A waker that does something on the worker that wakes.
+struct Runs(std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::task::Wake for Runs {
+    fn wake(self: Arc<Self>) {
+        let run = self.0.lock().expect("whole").take();
+        run.expect("woken once")();
+    }
+}
+
+#[test]
+fn a_worker_may_drop_a_handle_with_operations_it_would_have_to_take_itself() {
+    let one = Arc::new(Port::new(NonZeroUsize::MIN).expect("a port"));
+    let (device, mut client) = pipe(&one);
+    let (other, _other_client) = pipe(&one);
+    let mut outstanding = start(&other, 4);
+    let mut read = start(&device, 4);
+    let (tell, told) = std::sync::mpsc::channel();
+    let run = move || {
+        // Its read is cancelled, and this thread is to take the completion.
+        drop(other);
+        tell.send(()).expect("it is waited for");
+    };
+    let waker = Arc::new(Runs(std::sync::Mutex::new(Some(Box::new(run))))).into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(read.poll(&mut cx).is_pending());
+    client.write_all(b"wake").expect("writes");
+    told.recv_timeout(Duration::from_secs(10))
+        .expect("the worker doesn't wait for itself");
+    let completion = outstanding.wait(SOON).expect("a completion");
+    assert!(completion.result.expect_err("cancelled").is_cancelled());
+}
+
 #[test]
 fn a_refused_request_keeps_its_status() {
     let (device, _client) = pipe(&port());

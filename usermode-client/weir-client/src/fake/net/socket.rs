@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -214,7 +215,10 @@ impl FakeSocket {
             let connected = state.connect(&mut ended);
             state.accept(&mut accepted);
             if state.connecting.is_none() {
-                state.send(&mut ended);
+                let network = self.network.upgrade();
+                if !network.is_some_and(|n| n.held.load(Ordering::Relaxed)) {
+                    state.send(&mut ended);
+                }
                 state.receive(&mut ended);
             }
             state.close_if_idle(self);
