@@ -369,6 +369,9 @@ fn a_thousand_members_talk_and_a_slow_one_holds_nobody_up() {
     let many = if room_for(3 * MANY as u64) { MANY } else { 200 };
     let fixture = Fixture::weir("chat-many");
     let arguments = ["chat", "serve", "127.0.0.1:0", "--queue", "1000"];
+    // One of them is to speak faster than people do.
+    let rate = ["--rate", "1000000", "--byte-rate", "1000000000"];
+    let arguments = [&arguments[..], &rate[..]].concat();
     let mut server = Background::weirctl(&fixture, &arguments);
     let first = server.first_line();
     let at = first.strip_prefix("chat on ").expect("it says where");

@@ -10,7 +10,7 @@ use weir_abi::{Direction, Directions, ServiceKind, Transport, limits};
 /// Exit codes, shown with the help. README.md has the same list.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done (a capture ended by Ctrl-C too)
+  0  done (also what Ctrl-C ended, and a connection where nothing moved for -w)
   1  the operation failed; of a damaged capture file, what is whole is shown
   2  the command line is wrong, the expression of match too
   3  the driver is not running, or this is not Windows

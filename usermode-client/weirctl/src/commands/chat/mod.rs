@@ -36,7 +36,8 @@ pub(crate) enum ChatCommand {
     ///
     /// Rooms come with their first member and go with their last. A line has at
     /// most 1024 bytes, a name at most 32 characters. Where it can't take anybody
-    /// in for the moment it tries again, ever more slowly, and says so with -v.
+    /// in for the moment it tries again, ever more slowly, and says so on standard
+    /// error.
     Serve(ServeArgs),
     /// Join a room: what is typed is said, what is said is shown
     ///
