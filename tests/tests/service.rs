@@ -10,7 +10,7 @@ mod health;
 #[path = "../../driver/src/service/list.rs"]
 #[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod list;
-#[path = "../../driver/src/service/tcp/state.rs"]
+#[path = "../../driver/src/service/tcp/state/mod.rs"]
 #[allow(dead_code, reason = "the driver uses more of it than the test")]
 mod tcp;
 #[path = "../../driver/src/service/udp/state.rs"]

@@ -19,6 +19,7 @@ const fn code(value: u32) -> NtStatus {
 
 impl NtStatus {
     pub(crate) const SUCCESS: Self = code(0x0000_0000);
+    pub(crate) const PENDING: Self = code(0x0000_0103);
     pub(crate) const UNSUCCESSFUL: Self = code(0xC000_0001);
     pub(crate) const INVALID_PARAMETER: Self = code(0xC000_000D);
     pub(crate) const NO_SUCH_DEVICE: Self = code(0xC000_000E);
@@ -50,6 +51,7 @@ impl NtStatus {
     pub(crate) const HOST_UNREACHABLE: Self = code(0xC000_023D);
     pub(crate) const PORT_UNREACHABLE: Self = code(0xC000_023F);
     pub(crate) const CONNECTION_ABORTED: Self = code(0xC000_0241);
+    pub(crate) const DATA_NOT_ACCEPTED: Self = code(0xC000_021B);
     pub(crate) const NOT_FOUND: Self = code(0xC000_0225);
     pub(crate) const GRACEFUL_DISCONNECT: Self = code(0xC000_0237);
     pub(crate) const INVALID_CONNECTION: Self = code(0xC000_0140);

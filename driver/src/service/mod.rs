@@ -20,13 +20,16 @@
 //! peer they drop is refused before its handshake is answered, and counted as
 //! dropped. Where the provider can't ask, the listener does without.
 //!
-//! The accept event (`<= DISPATCH_LEVEL`) allocates one block of pool with the
-//! IRPs, the buffers and the MDLs the connection will ever need, links it into
-//! its service's list and signals its task. From then on its task alone touches
-//! it: `tcp/state.rs` says what it does. Keep-alive is set on each of its
-//! sockets, so that a peer that is gone without a word is found out in the end.
-//! On any error, or when the service stops, its sockets are closed as they are.
-//! Closing makes the provider complete what is pending. When every operation and
+//! The accept event (`<= DISPATCH_LEVEL`) allocates the IRPs, the buffers and the
+//! MDLs the connection will ever need, links it into its service's list and
+//! signals its task. From then on its task alone touches it: `tcp/state` says what
+//! it does; and makes all calls on its sockets. What the events of its sockets
+//! leave for the task is behind a lock (`tcp/hearing.rs`). Keep-alive is set on
+//! each socket that is sent to, so that a peer that is gone without a word is found
+//! out in the end, and no delay.
+//! On any error, or when the service stops, whatever was retained is given back and
+//! its sockets are closed as they are. Closing makes the provider complete what is
+//! pending, and waits for events that are in progress. When every operation and
 //! every close has ended, the task counts why it ended, unlinks and frees the
 //! block. No memory is needed on the way out.
 //!
@@ -44,28 +47,45 @@
 //! linked from then on, and the walk meets each one that hasn't unlinked itself
 //! before, once.
 //!
+//! # How data come
+//! | service | by | memory of a connection's data |
+//! |---|---|---|
+//! | TCP echo | receives into slots | two slots of 8 KiB |
+//! | TCP discard | events, done with in the event | none |
+//! | TCP relay | events that retain, sent from where they are; receives into slots when an event may not | for each direction two slots of 16 KiB, and of the transport's at most 4 indications with 64 KiB |
+//! | UDP | receives into its buffers | a datagram each |
+//!
+//! An echo gains nothing by retaining: it would have to be woken once more for each
+//! message, to give back what it has sent, where the end of a send of a slot wakes
+//! nobody. A relay is there for bulk, and saves a copy of every byte.
+//!
 //! # Backpressure
-//! A pipe of a connection has two slots: while one is being sent the other is
-//! received into, and when both are full nothing is received. A peer that doesn't
-//! read stops the one that sends. A UDP service has a fixed number of buffers,
+//! A pipe of an echo has two slots: while one is being sent the other is received
+//! into, and when both are full nothing is received. A relay retains what the table
+//! says, fills its slots with what comes then, and then takes nothing more. A peer
+//! that doesn't read stops the one that sends. A UDP service has a fixed number of buffers,
 //! each with one datagram, and a relay one more for each of a bounded number of
 //! clients; while all are busy, the transport holds or drops what comes.
 //!
 //! # What a message costs
-//! One work item, at most: the end of a receive wakes the task, whose step sends
-//! what came and receives into the other slot. The end of that send wakes nobody
-//! unless something waits for it (`wsk/pump.rs`); what was moved is counted by the
-//! completion itself, so that counters are exact all the same.
+//! Of an echo one work item, at most: the end of a receive wakes the task, whose step
+//! sends what came and receives into the other slot. The end of that send wakes
+//! nobody unless something waits for it (`wsk/pump.rs`); what was moved is counted by
+//! the completion itself, so that counters are exact all the same. Of a discard
+//! none: its event counts. Of a relay two: one to send, and one to give back, which
+//! nobody waits for.
 //!
 //! # Locks
 //! | lock | guards | held while |
 //! |---|---|---|
 //! | [`TABLE`] | the table of services | looking, copying counters |
 //! | a TCP service's list | links of its connections, "closing" | linking, unlinking, signalling a few of them, listing them |
+//! | a TCP connection's gate, for each socket | what its events have kept | keeping one, taking all of them |
 //! | a UDP relay's table | its clients | finding one, putting one in, taking one out |
 //! | the pump's queue | tasks and their signals | raising signals |
 //!
-//! A list's or a table's lock comes before the pump's; `TABLE` is taken alone.
+//! A list's or a table's lock comes before the pump's; `TABLE` and a gate's are taken
+//! alone.
 //! What keeps things alive is not locks but rundowns: [`CALLS`] for calls into
 //! this file, each service's `live` for its connections, buffers and clients and
 //! for who lists its sockets, a UDP service's `calls` for calls on its socket.

@@ -13,7 +13,7 @@ use crate::kernel::log;
 use crate::kernel::pool::KSlice;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::Request;
-use crate::wsk::{Accept, Control, Ends, Refused, Stream};
+use crate::wsk::{Accept, Control, Ear, Ends, Refused, Stream};
 
 /// A connection nobody has asked for yet.
 pub(super) struct Queued {
@@ -275,7 +275,7 @@ unsafe extern "C" fn evt_cancel(request: crate::kernel::wdf::WDFREQUEST) {
 }
 
 impl Accept for Sock {
-    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<(), Refused> {
+    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<Ear, Refused> {
         let Some(listening) = &self.listening else {
             return Err(Refused);
         };
@@ -289,7 +289,7 @@ impl Accept for Sock {
             &self.counters.refused
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        taken
+        taken.map(|()| Ear::NONE)
     }
 
     fn inspect(&self, ends: &Ends) -> bool {

@@ -235,7 +235,7 @@ fn make(sock: &SockRef, spec: &SocketSpec) -> Result<()> {
             if options.by_call {
                 Ok(())
             } else {
-                listener.enable()
+                listener.enable(false)
             }
         }
     }

@@ -48,6 +48,21 @@ impl Span {
         })
     }
 
+    /// What the provider itself has described; none if it is no memory, or more
+    /// than one call moves.
+    pub(super) fn of_provider(buffer: &sys::WskBuf) -> Option<Self> {
+        Some(Self {
+            mdl: NonNull::new(buffer.mdl)?,
+            offset: buffer.offset,
+            length: u32::try_from(buffer.length).ok()?,
+        })
+    }
+
+    /// Its bytes.
+    pub(crate) fn len(self) -> u32 {
+        self.length
+    }
+
     pub(super) fn raw(self) -> sys::WskBuf {
         sys::WskBuf {
             mdl: self.mdl.as_ptr(),

@@ -44,6 +44,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::addr::SockAddr;
 use super::client::Client;
+use super::events::Ear;
 use super::irp::Outcome;
 use super::op::{Control, Op};
 use super::options::{Number, Socket};
@@ -122,9 +123,10 @@ impl Options {
 /// What becomes of connections. Called at `IRQL <= DISPATCH_LEVEL`, from several
 /// processors at once; must not wait.
 pub(crate) trait Accept {
-    /// Takes the connection, or refuses it. Nothing may be called on it before
-    /// this has returned.
-    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<(), Refused>;
+    /// Takes the connection, or refuses it; says who is to be told of its events, if
+    /// [`Listener::enable`] was asked for them. They may come as soon as this has
+    /// returned; whom it names must be good until the connection is closed.
+    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<Ear, Refused>;
 
     /// Whether a peer's handshake is to be answered; asked of listeners opened
     /// with [`Options::conditional`] only.
@@ -234,13 +236,21 @@ impl Listener {
     }
 
     /// Lets connections come in by the event. They may do so before this returns.
-    pub(crate) fn enable(&self) -> Result<()> {
+    /// If `with_events`, the events of each are enabled from its first moment on.
+    pub(crate) fn enable(&self, with_events: bool) -> Result<()> {
         if self.by_call {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         }
         let socket = self.socket()?;
-        // SAFETY: open, bound, and opened with a table that has this event.
-        unsafe { socket::enable_events(socket, sys::WSK_EVENT_ACCEPT) }
+        let events = if with_events {
+            // Of the connections it accepts (MSDN "SO_WSK_EVENT_CALLBACK").
+            sys::WSK_EVENT_ACCEPT | sys::WSK_EVENT_RECEIVE | sys::WSK_EVENT_DISCONNECT
+        } else {
+            sys::WSK_EVENT_ACCEPT
+        };
+        // SAFETY: open, bound, and opened with a table that has the accept event;
+        // the others are enabled on connections, whose tables `accept` names.
+        unsafe { socket::enable_events(socket, events) }
     }
 
     /// Starts to take one connection; when `op` has ended well,
@@ -338,21 +348,22 @@ unsafe extern "system" fn accept_event<H: Accept>(
         handler.listener_failed();
         return NtStatus::REQUEST_NOT_ACCEPTED.0;
     };
-    // No callbacks on the connection itself: it is driven by IRPs.
+    // SAFETY: the provider's addresses, good for this call.
+    let ends = unsafe { Ends::read(local_address, remote_address) };
+    let taken = handler.accept(Stream::new(socket), &ends);
+    let (ear, status) = match taken {
+        Ok(ear) => (ear, NtStatus::SUCCESS),
+        Err(Refused) => (Ear::NONE, NtStatus::REQUEST_NOT_ACCEPTED),
+    };
     if !accept_socket_context.is_null() {
         // SAFETY: the provider's variable, for us to write.
-        unsafe { *accept_socket_context = ptr::null_mut() };
+        unsafe { *accept_socket_context = ear.context };
     }
     if !accept_socket_dispatch.is_null() {
         // SAFETY: the provider's variable, for us to write.
-        unsafe { *accept_socket_dispatch = ptr::null() };
+        unsafe { *accept_socket_dispatch = ear.dispatch };
     }
-    // SAFETY: the provider's addresses, good for this call.
-    let ends = unsafe { Ends::read(local_address, remote_address) };
-    match handler.accept(Stream::new(socket), &ends) {
-        Ok(()) => NtStatus::SUCCESS.0,
-        Err(Refused) => NtStatus::REQUEST_NOT_ACCEPTED.0,
-    }
+    status.0
 }
 
 /// `WskInspectEvent`, for each SYN to a socket with conditional accept. Without an

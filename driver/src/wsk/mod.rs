@@ -10,6 +10,7 @@
 //! | steps of the [pump](pump)'s tasks | `PASSIVE_LEVEL`, in a work item | no: others queue behind them; but the one that closes a failed listener does |
 //! | completion routines ([`Op`], [`Control`]), and what [`Op::bind_call`] has them run | `<= DISPATCH_LEVEL`, possibly inside the call that was given the IRP | no; they call nothing of the provider's |
 //! | the accept and the inspect event | `<= DISPATCH_LEVEL`, several at once | no |
+//! | the receive and the disconnect event of a connection | `<= DISPATCH_LEVEL` | no; they keep or count data and signal a task |
 //!
 //! # Who owns an IRP
 //! The driver allocates every IRP it uses and keeps it as long as the thing it
@@ -29,6 +30,10 @@
 //! before the end is told; a requester's is locked until its request is completed,
 //! which is later.
 //!
+//! What a receive event retains is the transport's memory, lent until it is released
+//! (`events.rs`). A send may be given it as it is, and then it is released after the
+//! send has ended, by the task, before it closes the socket the data came from.
+//!
 //! # How a socket is closed
 //! `WskCloseSocket` must not meet another call on the same socket, but it may
 //! meet pending IRPs: it cancels and completes them. That no call is in progress
@@ -43,8 +48,11 @@
 //! (`listener.rs`); it is its owner who decides.
 //!
 //! # What isn't used
-//! `WskReceiveEvent` and its kin, and so `WskRelease`, because every receive has
-//! an IRP and a place for its data before they come: nothing is retained.
+//! `WskReceiveFromEvent`, because every datagram has an IRP and a place before it
+//! comes, and so the bound on what waits is the number of these; `WskReceiveEvent` on
+//! the sockets of handles, because a read has a place of the requester's, into which a
+//! receive copies as an event would, and without reads nothing is to be taken.
+//! `WskSendBacklogEvent`, because nobody here chooses how much to send at once.
 //!
 //! # Locks
 //! The pump's queue lock, and no other. It is innermost.
@@ -58,6 +66,7 @@ mod addr;
 mod buf;
 mod client;
 mod datagram;
+mod events;
 mod irp;
 mod listener;
 mod op;
@@ -72,6 +81,7 @@ pub(crate) use addr::SockAddr;
 pub(crate) use buf::{IoBuffer, Span};
 pub(crate) use client::Client;
 pub(crate) use datagram::{Datagram, Peer, Received};
+pub(crate) use events::{Answer, Ear, Hear, Indication, Retained};
 pub(crate) use irp::Outcome;
 pub(crate) use listener::{Accept, Ends, Listener, Options, Refused};
 pub(crate) use op::{Control, Op};

@@ -34,6 +34,13 @@ enum Tell {
     },
 }
 
+/// No memory.
+const NOTHING: sys::WskBuf = sys::WskBuf {
+    mdl: ptr::null_mut(),
+    offset: 0,
+    length: 0,
+};
+
 /// One asynchronous call at a time.
 pub(crate) struct Op {
     irp: Irp,
@@ -59,11 +66,7 @@ impl Op {
         Ok(Self {
             irp: Irp::try_new()?,
             tell: Tell::Nobody,
-            part: UnsafeCell::new(sys::WskBuf {
-                mdl: ptr::null_mut(),
-                offset: 0,
-                length: 0,
-            }),
+            part: UnsafeCell::new(NOTHING),
             meters: [ptr::null(); 2],
             urgent: 0,
         })
@@ -107,12 +110,7 @@ impl Op {
     /// the provider. `Ok` means that the end will be told, once; `Err` that no
     /// call was made.
     pub(super) fn issue(&self, call: impl FnOnce(*mut sys::Irp)) -> Result<()> {
-        let nothing = sys::WskBuf {
-            mdl: ptr::null_mut(),
-            offset: 0,
-            length: 0,
-        };
-        self.issue_with(nothing, |_, irp| call(irp))
+        self.issue_with(NOTHING, |_, irp| call(irp))
     }
 
     fn issue_with(
@@ -140,6 +138,15 @@ impl Op {
         call: impl FnOnce(*const sys::WskBuf, *mut sys::Irp),
     ) -> Result<()> {
         self.issue_with(span.raw(), call)
+    }
+
+    /// As [`Op::issue`], for a call that wants a description of data and moves
+    /// none.
+    pub(super) fn without_data(
+        &self,
+        call: impl FnOnce(*const sys::WskBuf, *mut sys::Irp),
+    ) -> Result<()> {
+        self.issue_with(NOTHING, call)
     }
 
     /// Asks the provider to end the pending call soon, if there is one. Its end

@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use super::addr::SockAddr;
 use super::buf::Span;
 use super::client::Client;
+use super::events::{Ear, Retained};
 use super::irp::Outcome;
 use super::op::{Control, Op};
 use super::options::Socket;
@@ -69,7 +70,8 @@ impl Stream {
 
     /// Starts to make a socket of the family of `remote`, bound to any local
     /// address and connected to `remote`, in one call. When `op` has ended well,
-    /// [`Stream::connected`] has it. `IRQL <= DISPATCH_LEVEL`.
+    /// [`Stream::connected`] has it. `ear` is who is told of its events, once they
+    /// are enabled. `IRQL <= DISPATCH_LEVEL`.
     ///
     /// # Safety
     /// `remote` and `local` (the wildcard of the same family, or an address of
@@ -79,14 +81,15 @@ impl Stream {
         op: &Op,
         local: &SockAddr,
         remote: &SockAddr,
+        ear: Ear,
     ) -> Result<()> {
         let connect = client.table()?.socket_connect;
         let connect = connect.ok_or(NtStatus::NOT_SUPPORTED)?;
         let handle = client.handle();
         op.issue(|irp| {
             // SAFETY: the captured provider's function and client; SOCKADDRs of
-            // one family that stay (caller); no flags, context, callbacks,
-            // process, thread or descriptor.
+            // one family that stay (caller); context and callbacks that fit each
+            // other (Ear); no flags, process, thread or descriptor.
             unsafe {
                 connect(
                     handle,
@@ -95,8 +98,8 @@ impl Stream {
                     ptr::from_ref(local).cast(),
                     ptr::from_ref(remote).cast(),
                     0,
-                    ptr::null_mut(),
-                    ptr::null(),
+                    ear.context,
+                    ear.dispatch,
                     ptr::null_mut(),
                     ptr::null_mut(),
                     ptr::null_mut(),
@@ -179,6 +182,52 @@ impl Stream {
             // locked memory that stays until the IRP is completed; no flags.
             unsafe { receive(self.socket.as_ptr(), part, 0, irp) };
         })
+    }
+
+    /// Has whoever was named when it was made told of its events from here on. They
+    /// may come before this returns. What came before this may not be told: the
+    /// next receive gets it. `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed, is connected, and was made with an [`Ear`] that
+    /// isn't [`Ear::NONE`].
+    pub(crate) unsafe fn listen(&self) -> Result<()> {
+        let events = sys::WSK_EVENT_RECEIVE | sys::WSK_EVENT_DISCONNECT;
+        // SAFETY: open, connected, and made with these callbacks (caller).
+        unsafe { socket::enable_events(self.socket, events) }
+    }
+
+    /// Receives until the peer's side is shut down or the connection has failed,
+    /// and throws away what comes: ends with the reason, or with no bytes.
+    /// `IRQL <= DISPATCH_LEVEL`.
+    ///
+    /// # Safety
+    /// The socket isn't closed.
+    pub(crate) unsafe fn drain(&self, op: &Op) -> Result<()> {
+        let receive = self.table().receive.ok_or(NtStatus::NOT_SUPPORTED)?;
+        op.without_data(|nothing, irp| {
+            // SAFETY: an open connection and its own function; a description of no
+            // memory, as this flag wants it, that stays until the IRP is completed.
+            unsafe { receive(self.socket.as_ptr(), nothing, sys::WSK_FLAG_DRAIN, irp) };
+        })
+    }
+
+    /// Gives back what was retained. `IRQL <= DISPATCH_LEVEL`, and not from a
+    /// completion routine.
+    ///
+    /// # Safety
+    /// The socket isn't closed, and is the one the data came from; no call that was
+    /// given a part of them is pending.
+    pub(crate) unsafe fn release(&self, retained: Retained) -> Result<()> {
+        let Some(release) = self.table().release else {
+            // It can't be given back, and says so when it is dropped.
+            return Err(NtStatus::NOT_SUPPORTED);
+        };
+        let list = retained.into_list();
+        // SAFETY: an open connection and its own function; a list that its receive
+        // event has retained, given back once.
+        let status = unsafe { release(self.socket.as_ptr(), list.as_ptr()) };
+        NtStatus(status).into_result()
     }
 
     /// Sends all of `from`. `IRQL <= DISPATCH_LEVEL`.

@@ -2,16 +2,21 @@
 //! need, so that after it has been accepted nothing of it can fail for want of
 //! memory, its closing least of all.
 
-use core::cell::{Cell, OnceCell, UnsafeCell};
+use core::cell::{Cell, OnceCell};
 use core::ffi::c_void;
-use core::net::SocketAddr;
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use weir_abi::{SocketInfo, SocketKind, SocketState};
+use weir_abi::SocketInfo;
 
+use super::hearing::Hearing;
+use super::io::{Passing, Pipe, failure, length, slot_len};
+use super::seen::Seen;
 use super::service::TcpService;
-use super::state::{Action, CLIENT, Event, Failure, Kind, PIPES, SIDES, SLOTS, Session, View};
+use super::signal;
+use super::state::{
+    Action, CLIENT, Event, Failure, Kind, Look, OPTIONS, PIPES, SIDES, Session, TARGET,
+};
+use crate::kernel::log;
 use crate::kernel::pool::KBox;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::time;
@@ -19,76 +24,16 @@ use crate::service::TAG;
 use crate::service::list::{Linked, Links};
 use crate::service::sockets;
 use crate::wsk::pump::{Next, Task};
-use crate::wsk::{Ends, IoBuffer, Number, Op, Outcome, SockAddr, Socket, Stream};
+use crate::wsk::{Ear, Ends, Number, Op, Socket, Stream};
 
-/// Bytes of a slot of a pipe. With two operations at a time a pipe moves at most
-/// a slot per round trip of the provider, so small is slow; and all connections
-/// together may take `MAX_UNITS` times a unit of non-paged pool, so large is
-/// dear. An echo and a discard have one pipe and many peers, a relay is there for
-/// bulk.
-const fn slot_len(kind: Kind) -> u32 {
-    match kind {
-        Kind::Echo | Kind::Discard => 8 * 1024,
-        Kind::Relay => 16 * 1024,
-    }
-}
+/// What is set on each socket that is sent to. Keep-alive, so that a peer that is
+/// gone without a word is found out; no delay, because what goes out is what has
+/// come in and was cut by the sender already: a part of it that waited for the
+/// answer to the part before would wait for the peer's delayed acknowledgement.
+const OPTION: [Number; OPTIONS] = [Number::KeepAlive, Number::NoDelay];
 
-/// Units of memory a connection takes: 16 KiB each.
-pub(super) const fn units(kind: Kind) -> usize {
-    match kind {
-        Kind::Echo | Kind::Discard => 1,
-        Kind::Relay => 4,
-    }
-}
-
-/// Signals of a connection's task.
-pub(super) mod signal {
-    use super::super::state::Wanted;
-
-    /// It has been accepted.
-    pub(in super::super) const START: u32 = 1;
-    /// The service stops.
-    pub(in super::super) const STOP: u32 = 2;
-    /// A socket's close has ended: the client's, the target's.
-    pub(super) const CLOSED: [u32; 2] = [4, 8];
-    /// A pipe's receive has ended.
-    pub(super) const IN: [u32; 2] = [0x10, 0x20];
-    /// What a pipe's other end did has ended.
-    pub(super) const OUT: [u32; 2] = [0x40, 0x80];
-    /// It has ended in a way that has to be looked at.
-    pub(super) const URGENT: u32 = 0x100;
-
-    /// The signals that wake the task.
-    pub(super) fn waking(wanted: Wanted) -> u32 {
-        let [first, second] = wanted.out;
-        let [out_first, out_second] = OUT;
-        let quiet = if first { 0 } else { out_first } | if second { 0 } else { out_second };
-        !quiet
-    }
-}
-
-/// The operations and the memory of one pipe.
-struct Pipe {
-    receive: Op,
-    /// Connect, prepare, send, shut: one after the other.
-    out: Op,
-    slots: IoBuffer,
-    /// The value of the option that is being set.
-    option: UnsafeCell<u32>,
-}
-
-/// What others may look at, of one of a connection's sockets.
-pub(super) struct Seen {
-    local: SockAddr,
-    remote: SockAddr,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    /// A [`View`], as its step left it.
-    view: AtomicU8,
-}
-
-/// A connection. All of it but `task`, `links` and `seen` is touched by its own
-/// step only, and steps of one task never overlap.
+/// A connection. All of it but `task`, `links`, `seen` and `hearing` is touched by
+/// its own step only, and steps of one task never overlap.
 pub(super) struct Connection {
     pub(super) task: Task,
     /// Neighbours in the service's list, guarded by that list's lock.
@@ -103,6 +48,8 @@ pub(super) struct Connection {
     /// A relay's, once connected.
     target: OnceCell<Stream>,
     pipes: [Option<Pipe>; PIPES],
+    /// Who is told of each socket's events.
+    hearing: [Hearing; SIDES],
     /// For closing, which may come while all others are pending.
     closes: [Option<Op>; SIDES],
 }
@@ -110,48 +57,6 @@ pub(super) struct Connection {
 impl Linked for Connection {
     fn links(&self) -> &Links<Self> {
         &self.links
-    }
-}
-
-impl Seen {
-    fn new(ends: Ends) -> Self {
-        Self {
-            local: ends.local,
-            remote: ends.remote,
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
-            view: AtomicU8::new(View::default() as u8),
-        }
-    }
-
-    /// None while there is no such socket.
-    fn state(&self) -> Option<SocketState> {
-        const CONNECTING: u8 = View::Connecting as u8;
-        const CONNECTED: u8 = View::Connected as u8;
-        const PEER_CLOSED: u8 = View::PeerClosed as u8;
-        const SHUT_DOWN: u8 = View::ShutDown as u8;
-        const CLOSING: u8 = View::Closing as u8;
-        match self.view.load(Ordering::Relaxed) {
-            CONNECTING => Some(SocketState::Connecting),
-            CONNECTED => Some(SocketState::Connected),
-            PEER_CLOSED => Some(SocketState::PeerClosed),
-            SHUT_DOWN => Some(SocketState::ShutDown),
-            CLOSING => Some(SocketState::Closing),
-            _ => None,
-        }
-    }
-}
-
-impl Pipe {
-    /// A pipe whose operations aren't bound yet.
-    fn try_new(kind: Kind) -> Result<Self> {
-        let len = slot_len(kind).saturating_mul(SLOTS);
-        Ok(Self {
-            receive: Op::try_new()?,
-            out: Op::try_new()?,
-            slots: IoBuffer::try_new(len, TAG)?,
-            option: UnsafeCell::new(0),
-        })
     }
 }
 
@@ -178,6 +83,7 @@ impl Connection {
                 client,
                 target: OnceCell::new(),
                 pipes: [const { None }; PIPES],
+                hearing: [const { Hearing::new() }; SIDES],
                 closes: [const { None }; SIDES],
             },
             TAG,
@@ -200,33 +106,43 @@ impl Connection {
             let at = |seen: &[Seen; SIDES], side: usize| seen.get(side).map(ptr::from_ref);
             let source = at(&connection.seen, kind.source(number));
             let sink = at(&connection.seen, kind.sink(number));
-            let signals = signal::IN.get(number).zip(signal::OUT.get(number));
-            let pipe = connection.pipes.get_mut(number).and_then(Option::as_mut);
-            let (Some(source), Some(sink), Some((received, out)), Some(pipe)) =
-                (source, sink, signals, pipe)
-            else {
+            let (Some(source), Some(sink)) = (source, sink) else {
                 return Err(NtStatus::INVALID_PARAMETER);
             };
-            // SAFETY: operations and task are in one block, which is freed only
-            // when all have ended and their signals been taken (state machine).
-            unsafe { pipe.receive.bind(task, *received) };
-            // SAFETY: as above.
-            unsafe { pipe.out.bind(task, *out) };
-            pipe.out.urgent(signal::URGENT);
             // SAFETY: live, in the same block.
-            let own = unsafe { &raw const (*source).bytes_in };
-            // SAFETY: the counters are the service's, which outlives this.
-            unsafe { pipe.receive.meter([&raw const counters.bytes_in, own]) };
+            let bytes_in = unsafe { &raw const (*source).bytes_in };
             // SAFETY: live, in the same block.
-            let own = unsafe { &raw const (*sink).bytes_out };
-            // SAFETY: as above.
-            unsafe { pipe.out.meter([&raw const counters.bytes_out, own]) };
+            let bytes_out = unsafe { &raw const (*sink).bytes_out };
+            let received = [&raw const counters.bytes_in, bytes_in];
+            let sent = [&raw const counters.bytes_out, bytes_out];
+            if let Some(hearing) = connection.hearing.get_mut(kind.source(number)) {
+                // SAFETY: the task and the meters are in the block, or in the
+                // service, which outlives it.
+                unsafe { hearing.bind(kind, number, task, received) };
+            }
+            if let Some(Some(pipe)) = connection.pipes.get_mut(number) {
+                // SAFETY: operations, meters and task are in one block, or in the
+                // service, and the block is freed only when all have ended and
+                // their signals been taken (state machine).
+                unsafe { pipe.bind(number, task, received, sent) };
+            }
         }
         for (close, closed) in connection.closes.iter_mut().flatten().zip(signal::CLOSED) {
             // SAFETY: as above.
             unsafe { close.bind(task, closed) };
         }
         Ok(connection)
+    }
+
+    /// Who is told of the events of the socket of `side`.
+    pub(super) fn ear(&self, side: usize) -> Ear {
+        let hears = self.service().kind().hears();
+        match self.hearing.get(side).filter(|_| hears) {
+            // SAFETY: a part of the block, which isn't freed before each of its
+            // sockets has been closed (state machine).
+            Some(hearing) => unsafe { Ear::of(hearing) },
+            None => Ear::NONE,
+        }
     }
 
     /// Shows its sockets from the one with this number on, until `each` returns
@@ -239,19 +155,10 @@ impl Connection {
     ) -> bool {
         for (side, seen) in self.seen.iter().enumerate() {
             let number = sockets::number(self.count, side);
-            let Some(state) = seen.state().filter(|_| number >= from) else {
-                continue;
-            };
-            let blank = sockets::blank(service, number, SocketKind::TcpStream, state);
-            let info = SocketInfo {
-                local: SocketAddr::try_from(&seen.local).ok().into(),
-                remote: SocketAddr::try_from(&seen.remote).ok().into(),
-                bytes_in: seen.bytes_in.load(Ordering::Relaxed),
-                bytes_out: seen.bytes_out.load(Ordering::Relaxed),
-                opened_100ns: self.accepted_100ns,
-                ..blank
-            };
-            if !each(&info) {
+            let info = seen.info(service, number, self.accepted_100ns);
+            if let Some(info) = info.filter(|_| number >= from)
+                && !each(&info)
+            {
                 return false;
             }
         }
@@ -262,7 +169,7 @@ impl Connection {
     fn leave_view(&self) {
         let session = self.session.get();
         for (side, seen) in self.seen.iter().enumerate() {
-            seen.view.store(session.view(side) as u8, Ordering::Relaxed);
+            seen.leave(session.view(side));
         }
     }
 
@@ -299,15 +206,23 @@ impl Connection {
             let Some(action) = action else { return false };
             let failed = match action {
                 Action::Free => return true,
-                Action::CancelConnect => {
-                    self.cancel_connect();
+                Action::CancelConnect
+                | Action::Listen { .. }
+                | Action::Hear { .. }
+                | Action::Mute { .. }
+                | Action::Release { .. } => {
+                    self.do_at_once(action);
                     continue;
                 }
                 Action::Connect => Event::Out(0, Err(Failure::Other)),
-                Action::Receive { pipe, .. } => Event::In(pipe, Err(Failure::Other)),
-                Action::Prepare { pipe } | Action::Send { pipe, .. } | Action::Shut { pipe } => {
-                    Event::Out(pipe, Err(Failure::Other))
+                Action::Receive { pipe, .. } | Action::Drain { pipe } => {
+                    Event::In(pipe, Err(Failure::Other))
                 }
+                Action::Prepare { pipe, .. }
+                | Action::Send { pipe, .. }
+                | Action::Shut { pipe }
+                | Action::Abort { pipe } => Event::Out(pipe, Err(Failure::Other)),
+                Action::Pass { pipe } => Event::Passed(pipe, Err(Failure::Other)),
                 Action::Close { side } => Event::Closed(side),
             };
             if self.start(action).is_err() {
@@ -322,23 +237,24 @@ impl Connection {
         match action {
             Action::Connect => {
                 let pipe = self.pipe(0)?;
-                self.service().connect(&pipe.out)
+                self.service().connect(&pipe.out, self.ear(TARGET))
             }
-            Action::Prepare { pipe } => {
+            Action::Prepare { pipe, option } => {
                 let socket = self.socket(kind.sink(pipe))?;
+                let option = OPTION.get(option).copied();
+                let option = option.ok_or(NtStatus::INVALID_PARAMETER)?;
                 let pipe = self.pipe(pipe)?;
                 // SAFETY: nobody else uses the value: no `out` is pending (state
                 // machine).
                 unsafe { *pipe.option.get() = 1 };
                 // SAFETY: not closed (state machine); the value is in the block,
                 // which stays until this has ended.
-                unsafe { socket.start_set(&pipe.out, Number::KeepAlive, pipe.option.get()) }
+                unsafe { socket.start_set(&pipe.out, option, pipe.option.get()) }
             }
             Action::Receive { pipe, slot } => {
                 let socket = self.socket(kind.source(pipe))?;
                 let pipe = self.pipe(pipe)?;
-                let len = slot_len(kind);
-                let into = pipe.slots.span(slot.saturating_mul(len), len)?;
+                let into = pipe.slot(kind, slot, 0, slot_len(kind))?;
                 // SAFETY: not closed, and nobody else uses the slot (state
                 // machine); the block stays until this has ended.
                 unsafe { socket.receive(&pipe.receive, into) }
@@ -351,10 +267,28 @@ impl Connection {
             } => {
                 let socket = self.socket(kind.sink(pipe))?;
                 let pipe = self.pipe(pipe)?;
-                let start = slot.saturating_mul(slot_len(kind)).saturating_add(offset);
-                let from = pipe.slots.span(start, length)?;
+                let from = pipe.slot(kind, slot, offset, length)?;
                 // SAFETY: as for receive.
                 unsafe { socket.send(&pipe.out, from) }
+            }
+            Action::Drain { pipe } => {
+                let socket = self.socket(kind.source(pipe))?;
+                // SAFETY: as for receive.
+                unsafe { socket.drain(&self.pipe(pipe)?.receive) }
+            }
+            Action::Pass { pipe } => {
+                let socket = self.socket(kind.sink(pipe))?;
+                // SAFETY: not closed, nothing is being passed, and what is isn't
+                // released before that has ended (state machine).
+                unsafe { self.pipe(pipe)?.passing()?.send(socket) }
+            }
+            Action::Abort { pipe } => {
+                let socket = self.socket(kind.sink(pipe))?;
+                let pipe = self.pipe(pipe)?;
+                // The reset ends the sends; this does if that can't be asked for.
+                pipe.passing()?.cancel();
+                // SAFETY: as for receive.
+                unsafe { socket.abort(&pipe.out) }
             }
             Action::Shut { pipe } => {
                 let socket = self.socket(kind.sink(pipe))?;
@@ -368,7 +302,79 @@ impl Connection {
                 // is made by this task, so none is in progress.
                 unsafe { self.socket(side)?.close(close) }
             }
-            Action::CancelConnect | Action::Free => Ok(()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what has no end to wait for.
+    fn do_at_once(&self, action: Action) {
+        match action {
+            Action::CancelConnect => self.cancel_connect(),
+            Action::Listen { pipe } => {
+                let enabled = self.socket(self.source(pipe)).and_then(|socket| {
+                    // SAFETY: not closed (state machine), connected, and made with
+                    // the ear of this connection.
+                    unsafe { socket.listen() }
+                });
+                // Without its events it is as it is with them, but slower.
+                self.tell(Event::Listening(pipe, enabled.is_ok()));
+            }
+            Action::Hear { pipe } => {
+                let hearing = self.hearing.get(self.source(pipe));
+                if !hearing.is_some_and(Hearing::open) {
+                    self.heard(pipe);
+                }
+            }
+            Action::Mute { pipe } => {
+                if let Some(hearing) = self.hearing.get(self.source(pipe)) {
+                    hearing.shut();
+                }
+                self.heard(pipe);
+            }
+            Action::Release { pipe } => self.release(pipe),
+            _ => {}
+        }
+    }
+
+    fn source(&self, pipe: usize) -> usize {
+        self.service().kind().source(pipe)
+    }
+
+    /// Takes what the events of a pipe's source have left.
+    fn heard(&self, pipe: usize) {
+        let Some(hearing) = self.hearing.get(self.source(pipe)) else {
+            return;
+        };
+        let (new, look) = hearing.take();
+        for (retained, bytes) in new.into_iter().flatten() {
+            // Only a relay's are retained, and it passes them on.
+            if let Ok(passing) = self.pipe(pipe).and_then(Pipe::passing) {
+                passing.keep(retained, bytes);
+                self.tell(Event::Held(pipe, bytes));
+            }
+        }
+        if look != Look::Not {
+            self.tell(Event::Look(pipe, look));
+        }
+    }
+
+    /// Gives back what is first of what a pipe has retained.
+    fn release(&self, pipe: usize) {
+        let source = self.source(pipe);
+        let passing = self.pipe(pipe).and_then(Pipe::passing);
+        let Some((retained, bytes)) = passing.ok().and_then(Passing::take_first) else {
+            return;
+        };
+        let released = self.socket(source).and_then(|socket| {
+            // SAFETY: not closed, and where it came from; nothing of it is being
+            // sent (state machine).
+            unsafe { socket.release(retained) }
+        });
+        if let Err(status) = released {
+            log::status(c"giving back received data", status);
+        }
+        if let Some(hearing) = self.hearing.get(source) {
+            hearing.released(bytes);
         }
     }
 
@@ -429,6 +435,18 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
             connection.received(pipe);
         }
     }
+    for (pipe, passed) in signal::PASSED.into_iter().enumerate() {
+        if signals & passed != 0
+            && let Ok(passing) = connection.pipe(pipe).and_then(Pipe::passing)
+        {
+            connection.tell(Event::Passed(pipe, passing.finish()));
+        }
+    }
+    for (pipe, heard) in signal::HEARD.into_iter().enumerate() {
+        if signals & heard != 0 {
+            connection.heard(pipe);
+        }
+    }
     for (side, closed) in signal::CLOSED.into_iter().enumerate() {
         if signals & closed != 0
             && let Some(close) = connection.closes.get(side).and_then(Option::as_ref)
@@ -456,21 +474,4 @@ unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
     // machine); it isn't touched after this, nor is the service.
     unsafe { TcpService::forget(service, own, end) };
     Next::Gone
-}
-
-/// The bytes of a transfer.
-fn length(outcome: Outcome) -> core::result::Result<u32, Failure> {
-    let bytes = outcome.value().map_err(failure)?;
-    u32::try_from(bytes).map_err(|_| Failure::Other)
-}
-
-fn failure(status: NtStatus) -> Failure {
-    match status {
-        NtStatus::CONNECTION_RESET
-        | NtStatus::CONNECTION_ABORTED
-        | NtStatus::CONNECTION_DISCONNECTED
-        | NtStatus::REMOTE_DISCONNECT => Failure::Reset,
-        NtStatus::IO_TIMEOUT | NtStatus::LINK_TIMEOUT => Failure::TimedOut,
-        _ => Failure::Other,
-    }
 }

@@ -7,8 +7,10 @@ use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use weir_abi::{SocketInfo, SocketKind, SocketState, status};
 
-use super::connection::{Connection, signal, units};
-use super::state::{End, Kind};
+use super::connection::Connection;
+use super::io::units;
+use super::signal;
+use super::state::{CLIENT, End, Kind};
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
@@ -21,12 +23,12 @@ use crate::service::list::List;
 use crate::service::sockets;
 use crate::socket::admits;
 use crate::wsk::pump::{self, Next, Task};
-use crate::wsk::{Accept, Client, Ends, Listener, Op, Options, Refused, SockAddr, Stream};
+use crate::wsk::{Accept, Client, Ear, Ends, Listener, Op, Options, Refused, SockAddr, Stream};
 
-/// Most memory of all connections of all services together, in units of 16 KiB
+/// Most memory of all connections of all services together, in units of 4 KiB
 /// ([`units`]): 256 MiB of non-paged pool. More connections are refused, and
 /// counted.
-const MAX_UNITS: usize = 16_384;
+const MAX_UNITS: usize = 65_536;
 
 /// Connections that a stop signals before it lets go of their list for a
 /// moment, so that others get at it, and the processor at its DPCs.
@@ -145,7 +147,7 @@ impl TcpService {
             return Err(NtStatus::INVALID_DEVICE_STATE);
         };
         let bound = listener.local_address()?;
-        listener.enable()?;
+        listener.enable(self.kind.hears())?;
         if self.listening.fetch_or(ENABLED, Ordering::AcqRel) == FAILED {
             self.close_listener();
         }
@@ -248,12 +250,12 @@ impl TcpService {
         self.kind
     }
 
-    /// Starts to connect to the target.
-    pub(super) fn connect(&self, op: &Op) -> Result<()> {
+    /// Starts to connect to the target; `ear` is who is told of its events.
+    pub(super) fn connect(&self, op: &Op, ear: Ear) -> Result<()> {
         let [from, to] = self.target.as_ref().ok_or(NtStatus::INVALID_DEVICE_STATE)?;
         // SAFETY: parts of the service, which outlives its connections and so
         // their operations.
-        unsafe { Stream::start_connected(&self.client, op, from, to) }
+        unsafe { Stream::start_connected(&self.client, op, from, to, ear) }
     }
 
     /// Unlinks and frees a connection. The service may be gone when this
@@ -288,12 +290,13 @@ impl TcpService {
     }
 
     /// Makes a connection's block, links it and starts it.
-    fn take(&self, socket: Stream, ends: &Ends) -> core::result::Result<(), Refused> {
+    fn take(&self, socket: Stream, ends: &Ends) -> core::result::Result<Ear, Refused> {
         let [local, remote] = self.target.unwrap_or([SockAddr::EMPTY; 2]);
         let ends = [*ends, Ends { local, remote }];
         // SAFETY: the connection holds `live`, which `stop` waits for.
         let connection = unsafe { Connection::try_new(self, self.kind, socket, ends) };
         let mut connection = connection.map_err(|_| Refused)?;
+        let ear = connection.ear(CLIENT);
         let mut connections = self.connections.lock();
         if connections.closing {
             drop(connections);
@@ -313,12 +316,12 @@ impl TcpService {
         let task = unsafe { &raw const (*connection).task };
         // SAFETY: as above; bound in try_new.
         unsafe { pump::signal(task, signal::START) };
-        Ok(())
+        Ok(ear)
     }
 }
 
 impl Accept for TcpService {
-    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<(), Refused> {
+    fn accept(&self, connection: Stream, ends: &Ends) -> core::result::Result<Ear, Refused> {
         if !self.live.acquire_raw() {
             bump(&self.counters.dropped, 1);
             return Err(Refused);

@@ -333,14 +333,54 @@ pub(super) struct WskProviderConnectionDispatch {
     pub(super) send: Option<WskTransferFn>,
     pub(super) receive: Option<WskTransferFn>,
     pub(super) disconnect: Option<WskTransferFn>,
-    /// `WskRelease`, `WskConnectEx`, `WskSendEx`, `WskReceiveEx`.
-    unused2: [*const c_void; 4],
+    pub(super) release: Option<WskReleaseDataFn>,
+    /// `WskConnectEx`, `WskSendEx`, `WskReceiveEx`.
+    unused2: [*const c_void; 3],
 }
 
 const _: () = assert!(size_of::<WskProviderConnectionDispatch>() == 0x68);
 const _: () = assert!(offset_of!(WskProviderConnectionDispatch, send) == 48);
 const _: () = assert!(offset_of!(WskProviderConnectionDispatch, receive) == 56);
 const _: () = assert!(offset_of!(WskProviderConnectionDispatch, disconnect) == 64);
+const _: () = assert!(offset_of!(WskProviderConnectionDispatch, release) == 72);
+
+/// `WSK_DATA_INDICATION`.
+#[repr(C)]
+pub(super) struct WskDataIndication {
+    pub(super) next: *const WskDataIndication,
+    pub(super) buffer: WskBuf,
+}
+
+const _: () = assert!(size_of::<WskDataIndication>() == 0x20);
+const _: () = assert!(offset_of!(WskDataIndication, buffer) == 8);
+
+/// `PFN_WSK_RELEASE_DATA_INDICATION_LIST`.
+pub(super) type WskReleaseDataFn =
+    unsafe extern "system" fn(socket: *mut WskSocket, list: *mut WskDataIndication) -> i32;
+
+/// `PFN_WSK_RECEIVE_EVENT`.
+pub(super) type WskReceiveEventFn = unsafe extern "system" fn(
+    socket_context: *mut c_void,
+    flags: u32,
+    list: *mut WskDataIndication,
+    bytes_indicated: usize,
+    bytes_accepted: *mut usize,
+) -> i32;
+
+/// `PFN_WSK_DISCONNECT_EVENT`.
+pub(super) type WskDisconnectEventFn =
+    unsafe extern "system" fn(socket_context: *mut c_void, flags: u32) -> i32;
+
+/// `WSK_CLIENT_CONNECTION_DISPATCH`.
+#[repr(C)]
+pub(super) struct WskClientConnectionDispatch {
+    pub(super) receive_event: Option<WskReceiveEventFn>,
+    pub(super) disconnect_event: Option<WskDisconnectEventFn>,
+    /// `WskSendBacklogEvent`: how much is sent at once isn't ours to choose.
+    pub(super) send_backlog_event: *const c_void,
+}
+
+const _: () = assert!(size_of::<WskClientConnectionDispatch>() == 0x18);
 
 /// `WSK_PROVIDER_DATAGRAM_DISPATCH`.
 #[repr(C)]
@@ -415,6 +455,14 @@ pub(super) const WSK_SET_OPTION: u32 = 0;
 pub(super) const SO_WSK_EVENT_CALLBACK: u32 = 0x4002;
 /// `WSK_EVENT_ACCEPT`.
 pub(super) const WSK_EVENT_ACCEPT: u32 = 0x200;
+/// `WSK_EVENT_RECEIVE`.
+pub(super) const WSK_EVENT_RECEIVE: u32 = 0x40;
+/// `WSK_EVENT_DISCONNECT`.
+pub(super) const WSK_EVENT_DISCONNECT: u32 = 0x80;
+/// `WSK_FLAG_RELEASE_ASAP` of `WskReceiveEvent`.
+pub(super) const WSK_FLAG_RELEASE_ASAP: u32 = 2;
+/// `WSK_FLAG_DRAIN` of `WskReceive`.
+pub(super) const WSK_FLAG_DRAIN: u32 = 4;
 /// `WSK_FLAG_CONNECTION_SOCKET`.
 pub(super) const WSK_FLAG_CONNECTION_SOCKET: u32 = 2;
 /// `WSK_FLAG_ABORTIVE` of `WskDisconnect`.

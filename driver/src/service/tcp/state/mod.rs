@@ -3,12 +3,31 @@
 //! tests on any host.
 //!
 //! # Pipes
-//! Data moves through pipes: from one socket, through two slots of memory, into
-//! another socket, or the same one (echo), or nowhere (discard). A relay has two,
-//! one for each direction. While one slot is being sent the other is received
-//! into; when both are full nothing is received. So a peer that doesn't read
-//! stops the one that sends, by the transport's own window, and nothing piles up
-//! here: the slots are all the memory there is.
+//! Data moves through pipes: from one socket into another, or the same one (echo),
+//! or nowhere (discard). A relay has two, one for each direction.
+//!
+//! An echo's data move through two slots of memory. While one slot is being sent
+//! the other is received into; when both are full nothing is received. So a peer
+//! that doesn't read stops the one that sends, by the transport's own window, and
+//! nothing piles up here: the slots are all the memory there is.
+//!
+//! A discard's are taken in the event that brings them, and are never seen here.
+//! What is, is the end of the peer.
+//!
+//! A relay's are retained by the event and sent from where they are, then given
+//! back; at most [`HELD`] indications, and no more bytes than `gate.rs` says. What the event
+//! refuses because of that, or because the transport wants its memory back soon,
+//! is received into a slot, as an echo's; after that the events go on. While a
+//! receive is pending, or will be, they keep nothing ([`Gate`]): so all stays in
+//! order.
+//!
+//! # How a source ends
+//! An event that says that the peer has shut its side down, or has reset the
+//! connection, says no more than that there is something to look for. A receive
+//! looks: it ends with no bytes, or with the reason. So what the events are late
+//! with, or never say, is found out all the same when the next receive is made;
+//! and a pipe's first data are always received, for that they come, and that they
+//! end, may have happened before the events were enabled.
 //!
 //! # Ends
 //! When a pipe's source has shut its side down and all of it has been passed on,
@@ -17,9 +36,20 @@
 //! then. Anything that goes wrong ends the whole connection: both sockets are
 //! closed as they are, so that the other peer sees a reset and not an end.
 //!
+//! A socket isn't closed while anything that came from it is retained, and nothing
+//! is given back while it is being sent. Two peers that don't read would keep a
+//! relay from ending by that; so whatever sends retained data is reset, by which
+//! its sends end, and only closed after that.
+//!
 //! # Use
 //! Each event goes to [`Session::on`]; then [`Session::next`] is asked until it
 //! has no more to do. What it asks for has been noted as under way.
+
+mod gate;
+mod pipe;
+
+pub(crate) use gate::{Gate, HELD};
+use pipe::{Out, Pipe};
 
 /// What the service does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +70,10 @@ pub(crate) const SIDES: usize = 2;
 pub(crate) const CLIENT: usize = 0;
 /// The socket of a relay's target.
 pub(crate) const TARGET: usize = 1;
-/// Slots of a pipe.
-pub(crate) const SLOTS: u32 = 2;
+/// Options of a sink that are set before anything is sent to it.
+pub(crate) const OPTIONS: usize = 2;
+/// Slots of a pipe that has any.
+pub(crate) const SLOTS: usize = 2;
 
 impl Kind {
     /// Pipes it has.
@@ -55,6 +87,19 @@ impl Kind {
     /// Sockets it has.
     pub(crate) const fn sides(self) -> usize {
         self.pipes()
+    }
+
+    /// Whether data come by events.
+    pub(crate) const fn hears(self) -> bool {
+        !matches!(self, Self::Echo)
+    }
+
+    /// Slots of each of its pipes.
+    pub(crate) const fn slots(self) -> usize {
+        match self {
+            Self::Echo | Self::Relay => SLOTS,
+            Self::Discard => 0,
+        }
     }
 
     /// Where a pipe's data comes from.
@@ -83,6 +128,18 @@ pub(crate) enum Failure {
     Other,
 }
 
+/// What events have said that a receive is to look for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Look {
+    /// Nothing.
+    #[default]
+    Not,
+    /// Data that were refused, or the end.
+    More,
+    /// Why the connection is gone.
+    Gone,
+}
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum End {
@@ -109,10 +166,19 @@ pub(crate) enum Event {
     Start,
     /// It is to go, now.
     Stop,
-    /// The receive of this pipe has ended.
+    /// The receive of this pipe has ended, whatever it was for.
     In(usize, Result<u32, Failure>),
+    /// Whether the events of this pipe's source are enabled.
+    Listening(usize, bool),
+    /// An event has retained so many bytes; they come after all that was told of
+    /// this pipe before.
+    Held(usize, u32),
+    /// Nothing more is retained: there is something to look for.
+    Look(usize, Look),
+    /// Sending what is retained has ended: so many bytes of it.
+    Passed(usize, Result<u32, Failure>),
     /// Whatever was asked for last of the pipe's other end has ended: connect,
-    /// prepare, send, or shut; for a send, with how many bytes.
+    /// prepare, send, shut or abort; for a send, with how many bytes.
     Out(usize, Result<u32, Failure>),
     /// Closing this socket has ended.
     Closed(usize),
@@ -125,10 +191,31 @@ pub(crate) enum Action {
     Connect,
     /// Ask for the connect to end; it ends all the same.
     CancelConnect,
-    /// Set the options of the pipe's sink; ends with an `Out`.
-    Prepare { pipe: usize },
+    /// Set one of the [`OPTIONS`] of the pipe's sink; ends with an `Out`.
+    Prepare { pipe: usize, option: usize },
     /// Receive into a whole slot of the pipe; ends with an `In`.
     Receive { pipe: usize, slot: u32 },
+    /// Enable the events of the pipe's source; `Listening` says whether they are,
+    /// at once.
+    Listen { pipe: usize },
+    /// Let the events retain what comes. They come again when a receive has ended
+    /// that was made after the last of them was refused. If one has been refused
+    /// since then, a `Look` says so, at once.
+    Hear { pipe: usize },
+    /// Receive what no memory is needed for: how the source has ended; ends with
+    /// an `In`.
+    Drain { pipe: usize },
+    /// Send what is first of what is retained, or a part of it; ends with a
+    /// `Passed`.
+    Pass { pipe: usize },
+    /// Give back what is first of what is retained.
+    Release { pipe: usize },
+    /// Let the events retain nothing from now on. What they have retained is told
+    /// by `Held`, at once.
+    Mute { pipe: usize },
+    /// Reset the pipe's sink so that what is being passed ends; ends with an
+    /// `Out`.
+    Abort { pipe: usize },
     /// Send a part of a slot; ends with an `Out`.
     Send {
         pipe: usize,
@@ -148,7 +235,7 @@ pub(crate) enum Action {
 /// these comes, and are then given with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Wanted {
-    /// `Out` of each pipe. `In`, `Closed` and the rest are always wanted.
+    /// `Out` of each pipe. All the rest is always wanted.
     pub(crate) out: [bool; PIPES],
 }
 
@@ -165,99 +252,6 @@ pub(crate) enum View {
     /// We have.
     ShutDown,
     Closing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Slot {
-    Empty,
-    Filling,
-    /// To be sent, or being sent: what is left of it.
-    Full {
-        offset: u32,
-        end: u32,
-    },
-}
-
-/// What the operation of a pipe's other end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Out {
-    /// None; nothing was done yet.
-    New,
-    Connecting,
-    /// The socket is there, its options aren't set yet.
-    Connected,
-    Preparing,
-    Idle,
-    Sending,
-    Shutting,
-    /// Shut down: no more.
-    Done,
-}
-
-impl Out {
-    fn is_pending(self) -> bool {
-        matches!(
-            self,
-            Self::Connecting | Self::Preparing | Self::Sending | Self::Shutting
-        )
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Pipe {
-    slots: [Slot; SLOTS as usize],
-    /// The slot to receive into next.
-    fill: usize,
-    /// The slot to send next.
-    drain: usize,
-    receiving: bool,
-    /// The source has shut its side down.
-    ended: bool,
-    out: Out,
-}
-
-impl Pipe {
-    const NEW: Self = Self {
-        slots: [Slot::Empty; SLOTS as usize],
-        fill: 0,
-        drain: 0,
-        receiving: false,
-        ended: false,
-        out: Out::New,
-    };
-
-    fn slot(&self, index: usize) -> Slot {
-        self.slots.get(index).copied().unwrap_or(Slot::Empty)
-    }
-
-    fn set(&mut self, index: usize, slot: Slot) {
-        if let Some(place) = self.slots.get_mut(index) {
-            *place = slot;
-        }
-    }
-
-    fn is_pending(&self) -> bool {
-        self.receiving || self.out.is_pending()
-    }
-
-    /// What is being sent, or is next.
-    fn head(&self) -> Option<(u32, u32)> {
-        match self.slot(self.drain) {
-            Slot::Full { offset, end } => Some((offset, end)),
-            _ => None,
-        }
-    }
-
-    /// Whether something can only go on when the pending `Out` has ended.
-    fn waits_for_out(&self) -> bool {
-        match self.out {
-            Out::Connecting | Out::Shutting => true,
-            Out::Preparing => self.head().is_some() || self.ended,
-            // The other slot is full, or nothing is being received into it.
-            Out::Sending => !self.receiving,
-            _ => false,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -282,14 +276,6 @@ pub(crate) struct Session {
     sides: [Side; SIDES],
 }
 
-fn other(slot: usize) -> usize {
-    1usize.saturating_sub(slot)
-}
-
-fn number(slot: usize) -> u32 {
-    u32::from(slot != 0)
-}
-
 impl Session {
     /// An accepted connection whose slots have `capacity` bytes each.
     pub(crate) const fn new(kind: Kind, capacity: u32) -> Self {
@@ -300,7 +286,7 @@ impl Session {
             over: None,
             cancel_asked: false,
             freed: false,
-            pipes: [Pipe::NEW; PIPES],
+            pipes: [Pipe::new(kind, 0), Pipe::new(kind, 1)],
             sides: [Side::Open, Side::Absent],
         }
     }
@@ -317,7 +303,7 @@ impl Session {
         let sends = |pipe: &usize| self.kind.sink(*pipe) == side;
         let sink = (0..self.kind.pipes()).find(sends);
         let sink = sink.and_then(|pipe| self.pipes.get(pipe));
-        let ended = source.is_some_and(|pipe| pipe.ended);
+        let ended = source.is_some_and(Pipe::has_ended);
         let shut = sink.is_some_and(|pipe| pipe.out == Out::Done);
         match (is, ended, shut) {
             (Side::Absent, ..) if self.is_connecting() => View::Connecting,
@@ -341,6 +327,22 @@ impl Session {
             Event::Stop => self.finish(End::Stopped),
             Event::In(pipe, result) => self.received(pipe, result),
             Event::Out(pipe, result) => self.put_out(pipe, result),
+            Event::Listening(pipe, enabled) => {
+                if let Some(pipe) = self.pipes.get_mut(pipe) {
+                    pipe.events = enabled;
+                }
+            }
+            Event::Held(pipe, bytes) => {
+                if let Some(pipe) = self.pipes.get_mut(pipe) {
+                    pipe.hold(bytes);
+                }
+            }
+            Event::Look(pipe, look) => {
+                if let Some(pipe) = self.pipes.get_mut(pipe) {
+                    pipe.look(look);
+                }
+            }
+            Event::Passed(pipe, result) => self.passed(pipe, result),
             Event::Closed(side) => self.set_side(side, Side::Closed),
         }
     }
@@ -401,29 +403,22 @@ impl Session {
     }
 
     fn received(&mut self, index: usize, result: Result<u32, Failure>) {
-        let (kind, capacity) = (self.kind, self.capacity);
+        let capacity = self.capacity;
         let Some(pipe) = self.pipes.get_mut(index) else {
             return;
         };
-        pipe.receiving = false;
-        let slot = pipe.fill;
-        pipe.set(slot, Slot::Empty);
-        match result {
-            Ok(0) => pipe.ended = true,
-            Ok(length) if length <= capacity => {
-                if kind != Kind::Discard {
-                    pipe.set(
-                        slot,
-                        Slot::Full {
-                            offset: 0,
-                            end: length,
-                        },
-                    );
-                    pipe.fill = other(slot);
-                }
-            }
-            Ok(_) => self.fail(kind.source(index), Failure::Other),
-            Err(failure) => self.fail(kind.source(index), failure),
+        if let Err(failure) = pipe.received(result, capacity) {
+            self.fail(self.kind.source(index), failure);
+        }
+    }
+
+    fn passed(&mut self, index: usize, result: Result<u32, Failure>) {
+        let Some(pipe) = self.pipes.get_mut(index) else {
+            return;
+        };
+        pipe.out = Out::Idle;
+        if let Err(failure) = result.and_then(|length| pipe.sent(length)) {
+            self.fail(self.kind.sink(index), failure);
         }
     }
 
@@ -432,30 +427,26 @@ impl Session {
         let Some(pipe) = self.pipes.get_mut(index) else {
             return;
         };
+        if core::mem::take(&mut pipe.aborting) {
+            return;
+        }
         let was = core::mem::replace(&mut pipe.out, Out::Idle);
         match (was, result) {
             (Out::Connecting, Ok(_)) => {
-                pipe.out = Out::Connected;
+                pipe.out = Out::Connected(0);
                 self.set_side(sink, Side::Open);
             }
             (Out::Connecting, Err(_)) => self.finish(End::TargetRefused),
             // A connection without its options is one all the same.
-            (Out::Preparing, _) => {}
+            (Out::Preparing(option), _) => {
+                let next = option.saturating_add(1);
+                if next < OPTIONS {
+                    pipe.out = Out::Connected(next);
+                }
+            }
             (Out::Sending, Ok(length)) => {
-                let drain = pipe.drain;
-                let left = pipe
-                    .head()
-                    .and_then(|(offset, end)| Some((offset.checked_add(length)?, end)));
-                match left {
-                    Some((sent, end)) if sent == end => {
-                        pipe.set(drain, Slot::Empty);
-                        pipe.drain = other(drain);
-                    }
-                    Some((sent, end)) if sent < end && length > 0 => {
-                        pipe.set(drain, Slot::Full { offset: sent, end });
-                    }
-                    // No progress, or more than was asked for.
-                    _ => self.fail(sink, Failure::Other),
+                if let Err(failure) = pipe.sent(length) {
+                    self.fail(sink, failure);
                 }
             }
             (Out::Shutting, Ok(_)) => pipe.out = Out::Done,
@@ -466,45 +457,13 @@ impl Session {
 
     fn next_of_pipe(&mut self, index: usize) -> Option<Action> {
         let kind = self.kind;
-        let source_is_open = self.sides.get(kind.source(index)) == Some(&Side::Open);
         let all_open = self.all_open();
         let pipe = self.pipes.get_mut(index)?;
-        match pipe.out {
-            Out::New if kind.sink(index) == TARGET => {
-                pipe.out = Out::Connecting;
-                return Some(Action::Connect);
-            }
-            Out::New | Out::Connected => {
-                pipe.out = Out::Preparing;
-                return Some(Action::Prepare { pipe: index });
-            }
-            Out::Idle => {
-                if let Some((offset, end)) = pipe.head() {
-                    pipe.out = Out::Sending;
-                    return Some(Action::Send {
-                        pipe: index,
-                        slot: number(pipe.drain),
-                        offset,
-                        length: end.saturating_sub(offset),
-                    });
-                }
-                if pipe.ended {
-                    pipe.out = Out::Shutting;
-                    return Some(Action::Shut { pipe: index });
-                }
-            }
-            _ => {}
+        let at_sink = pipe.next_of_sink(index, kind.sink(index) == TARGET);
+        if at_sink.is_some() || !all_open {
+            return at_sink;
         }
-        let free = pipe.slot(pipe.fill) == Slot::Empty;
-        if all_open && source_is_open && !pipe.receiving && !pipe.ended && free {
-            pipe.receiving = true;
-            pipe.set(pipe.fill, Slot::Filling);
-            return Some(Action::Receive {
-                pipe: index,
-                slot: number(pipe.fill),
-            });
-        }
-        None
+        pipe.next_of_source(kind, index)
     }
 
     /// Whether data can flow: a relay takes none before its target is there.
@@ -518,13 +477,25 @@ impl Session {
             self.cancel_asked = true;
             return Some(Action::CancelConnect);
         }
-        let open = self.sides.iter().position(|side| *side == Side::Open);
+        if self.kind == Kind::Relay {
+            for (index, pipe) in self.pipes.iter_mut().enumerate() {
+                let action = pipe.next_of_the_end(index);
+                if action.is_some() {
+                    return action;
+                }
+            }
+        }
+        let closable = |(side, state): (usize, &Side)| {
+            let from = self.pipes.get(side);
+            *state == Side::Open && from.is_none_or(|pipe| pipe.held == 0)
+        };
+        let open = self.sides.iter().enumerate().position(closable);
         if let Some(side) = open {
             self.set_side(side, Side::Closing);
             return Some(Action::Close { side });
         }
-        let closing = self.sides.contains(&Side::Closing);
-        if closing || self.pipes.iter().any(Pipe::is_pending) {
+        let waits = |side: &Side| matches!(side, Side::Open | Side::Closing);
+        if self.sides.iter().any(waits) || self.pipes.iter().any(Pipe::is_pending) {
             return None;
         }
         self.freed = true;
