@@ -36,6 +36,7 @@ mod steer;
 mod steer_tests;
 #[cfg(test)]
 mod tests;
+mod wake;
 #[cfg(windows)]
 mod windows;
 mod write;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::Completion;
 use crate::lock::lock;
+use crate::wake::wake;
 
 /// The place of one result. It is put there once, and taken once.
 #[derive(Default)]
@@ -76,7 +77,7 @@ impl Slot {
         then();
         // Not under the lock: a waker may run the task at once.
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 }

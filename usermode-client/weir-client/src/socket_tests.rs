@@ -80,6 +80,31 @@ fn reads_and_writes_of_nothing_touch_nothing() {
 }
 
 #[test]
+fn parts_are_written_as_one() {
+    let device = device();
+    let (mut ours, mut theirs) = pair(&device);
+    let all: Vec<u8> = (0..100_000_u32).map(|n| n as u8).collect();
+    let parts = [&all[..3], &[], &all[3..40_000], &all[40_000..]].map(io::IoSlice::new);
+    // As much as one operation takes.
+    let n = ours.write_vectored(&parts).expect("writes");
+    assert!(n > 64_000 && n < all.len(), "{n}");
+    assert_eq!(ours.socket().info().expect("information").writes, 1);
+    let mut got = vec![0; n];
+    theirs.read_exact(&mut got).expect("reads");
+    assert!(got == all[..n]);
+    assert_eq!(
+        ours.write_vectored(&[io::IoSlice::new(&[])])
+            .expect("nothing"),
+        0
+    );
+    let mut ours = ours.into_async();
+    let parts = [b"ab", b"cd"].map(|part| io::IoSlice::new(part));
+    assert_eq!(block_on(ours.write_vectored(&parts)).expect("writes"), 4);
+    theirs.read_exact(&mut got[..4]).expect("reads");
+    assert_eq!(&got[..4], b"abcd");
+}
+
+#[test]
 fn a_read_that_is_given_up_loses_nothing() {
     let device = device();
     let (mut ours, mut theirs) = pair(&device);

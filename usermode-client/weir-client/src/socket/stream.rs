@@ -11,6 +11,7 @@
 //! the task nor the thread that has another clone.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
@@ -178,22 +179,31 @@ impl Writing {
         Ok(())
     }
 
-    /// Starts a write of the start of `buf`; there is room.
-    fn begin(&mut self, socket: &Socket, buf: &[u8]) -> Result<usize, Error> {
-        let n = buf.len().min(LARGE);
-        let mut buffer = socket.buffers().take(n);
-        let (Some(to), Some(from)) = (buffer.get_mut(..n), buf.get(..n)) else {
-            return Ok(0);
-        };
-        to.copy_from_slice(from);
+    /// Starts a write of the first `len` bytes of `parts`; there is room.
+    fn begin(
+        &mut self,
+        socket: &Socket,
+        parts: &[IoSlice<'_>],
+        len: usize,
+    ) -> Result<usize, Error> {
+        let mut buffer = socket.buffers().take(len);
+        let mut at = 0;
+        for part in parts {
+            let n = part.len().min(len - at);
+            let (Some(to), Some(from)) = (buffer.get_mut(at..at + n), part.get(..n)) else {
+                break;
+            };
+            to.copy_from_slice(from);
+            at += n;
+        }
         let started = socket.channel()?.write(buffer);
         let write = started.map_err(|failure| {
             self.failure = self.failure.or(Some(failure));
             failed(Doing::Sending, failure)
         })?;
-        self.flight.push_back((write, n));
-        self.bytes += n;
-        Ok(n)
+        self.flight.push_back((write, len));
+        self.bytes += len;
+        Ok(len)
     }
 
     /// Takes what has ended by now.
@@ -310,27 +320,38 @@ impl Stream {
         &self,
         writing: &mut Writing,
         cx: &mut Context<'_>,
-        buf: &[u8],
+        parts: &[IoSlice<'_>],
     ) -> Poll<Result<usize, Error>> {
         writing.check_open()?;
-        if buf.is_empty() {
+        let all = parts
+            .iter()
+            .fold(0_usize, |all, part| all.saturating_add(part.len()));
+        let len = all.min(LARGE);
+        if len == 0 {
             return Poll::Ready(Ok(0));
         }
-        let len = buf.len().min(LARGE);
         ready!(writing.poll_until(&self.socket, cx, |w| w.has_room(len)));
         writing.check_open()?;
-        Poll::Ready(writing.begin(&self.socket, buf))
+        Poll::Ready(writing.begin(&self.socket, parts, len))
     }
 
-    /// Takes bytes to be sent; waits while the window is full. When the time is
-    /// over none of `buf` was taken.
-    pub(crate) fn write(&self, buf: &[u8], timeout: Option<Duration>) -> Result<usize, Error> {
-        self.wait(Doing::Sending, timeout, |w, cx| self.writes(w, cx, buf))
+    /// Takes bytes to be sent, of several parts as one write; waits while the
+    /// window is full. When the time is over none of them was taken.
+    pub(crate) fn write(
+        &self,
+        parts: &[IoSlice<'_>],
+        timeout: Option<Duration>,
+    ) -> Result<usize, Error> {
+        self.wait(Doing::Sending, timeout, |w, cx| self.writes(w, cx, parts))
     }
 
     /// As [`Stream::write`], for a task.
-    pub(crate) fn poll_write(&self, cx: &Context<'_>, buf: &[u8]) -> Poll<Result<usize, Error>> {
-        self.poll(cx, |w, cx| self.writes(w, cx, buf))
+    pub(crate) fn poll_write(
+        &self,
+        cx: &Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<Result<usize, Error>> {
+        self.poll(cx, |w, cx| self.writes(w, cx, parts))
     }
 
     fn flushes(&self, writing: &mut Writing, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::lock::lock;
+use crate::wake::wake;
 
 /// Whom the end of an operation wakes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,7 +102,7 @@ impl Waiters {
         };
         // Not under the lock: a waker may run the task at once.
         for (_, waker) in woken {
-            waker.wake();
+            wake(waker);
         }
     }
 }
@@ -289,6 +290,24 @@ mod tests {
         waiters.ring();
         waiters.ring();
         assert_eq!([&a, &b].map(|n| woken(n)), [1, 1]);
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as a task might that is run at once");
+        }
+    }
+
+    #[test]
+    fn a_waker_that_panics_keeps_no_other_asleep() {
+        let waiters = Waiters::new(Wakes::All);
+        let (one, two) = (waiters.place(), waiters.place());
+        one.sleep(&Context::from_waker(&Waker::from(Arc::new(Panics))));
+        let b = sleeper(&two);
+        waiters.ring();
+        assert_eq!(woken(&b), 1);
     }
 
     #[test]
