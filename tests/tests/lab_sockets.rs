@@ -93,8 +93,8 @@ fn both_families_are_spoken() {
 }
 
 #[test]
-fn names_are_resolved_and_what_cannot_be_is_said() {
-    let fixture = Fixture::weir("sockets-bad");
+fn names_are_resolved() {
+    let fixture = Fixture::weir("sockets-names");
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = server.local_addr().expect("an address").port().to_string();
     let mut client = Background::weirctl(&fixture, &["tcp", "connect", "localhost", &port]);
@@ -105,22 +105,7 @@ fn names_are_resolved_and_what_cannot_be_is_said() {
     assert_eq!(all, b"by name");
     drop(peer);
     assert_eq!(client.output(), b"");
-    let taken = format!("127.0.0.1:{port}");
-    let nobody = free_port().to_string();
-    let cases: [&[&str]; 6] = [
-        &["tcp", "connect", "no-such-name.invalid", "7"],
-        &["tcp", "connect", "127.0.0.1", &nobody],
-        &["tcp", "listen", &taken],
-        &["tcp", "listen", "192.0.2.1:0"],
-        &["udp", "listen", "0.0.0.0:0", "--join", "10.1.2.3"],
-        &["service", "start", "echo", "--tcp", &taken],
-    ];
-    for arguments in cases {
-        let (code, said) = fixture.fails(arguments);
-        assert!(code != 0 && !said.trim().is_empty(), "{arguments:?}");
-        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
-        until_no_socket(&fixture);
-    }
+    until_no_socket(&fixture);
     fixture.unload();
 }
 

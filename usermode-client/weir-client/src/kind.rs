@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use weir_abi::status;
+use weir_abi::{SocketOption, status};
 
 use crate::error::Error;
 
@@ -75,6 +75,13 @@ impl Doing {
                 "it is no multicast group, or not one of the socket's family",
                 "join a group of 224.0.0.0/4 on an IPv4 socket, of ff00::/8 on an IPv6 socket",
             ),
+            (
+                Doing::Group(_) | Doing::Setting(SocketOption::MulticastInterface),
+                status::INVALID_PARAMETER,
+            ) => (
+                "no interface has this index, or it takes no multicasts",
+                "give the index of one that is up, or 0 to let the system choose",
+            ),
             (Doing::Group(_), status::ADDRESS_ALREADY_EXISTS) => (
                 "the socket is in this group already",
                 "join it once on each interface",
@@ -83,6 +90,14 @@ impl Doing {
                 "nothing can be sent to this address: it is unspecified, has no port, or is of \
                  another family than the socket",
                 "give an address with a port, of the socket's family",
+            ),
+            (Doing::SendingTo(_), status::INVALID_BUFFER_SIZE) => (
+                "no datagram is that long",
+                "send 65507 bytes at most over IPv4, 65527 over IPv6",
+            ),
+            (Doing::Listening(_), status::INVALID_PARAMETER_2) => (
+                "a flag is not one of listeners, or it is dual-stack and the address is of IPv4",
+                "for both families listen on an IPv6 address, as [::]:7; leave other flags out",
             ),
             (Doing::SendingTo(_), status::ACCESS_DENIED) => (
                 "it is a broadcast address, and the socket was not opened for that",
@@ -289,6 +304,23 @@ mod tests {
             text.contains("no multicast group") && text.contains("0xc0000207"),
             "{text}"
         );
+        for (doing, code, says) in [
+            (
+                Doing::Group(to.ip()),
+                status::INVALID_PARAMETER,
+                "interface",
+            ),
+            (
+                Doing::Setting(SocketOption::MulticastInterface),
+                status::INVALID_PARAMETER,
+                "interface",
+            ),
+            (Doing::SendingTo(to), status::INVALID_BUFFER_SIZE, "65507"),
+            (Doing::Listening(to), status::INVALID_PARAMETER_2, "IPv6"),
+        ] {
+            let text = told(doing, code);
+            assert!(text.contains(says), "{text}");
+        }
         let text = told(Doing::Accepting, status::ACCESS_DENIED);
         assert!(text.contains("SYSTEM and Administrators"), "{text}");
     }
