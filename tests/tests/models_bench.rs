@@ -5,7 +5,7 @@
 //!
 //! For numbers to keep, `WEIR_BENCH` has the options of `weirctl bench echo`, or is
 //! `table` for those of the table in docs/io-models.md; the results are then put in
-//! `target/bench-echo.md`, `.json` and `.svg`.
+//! `target/bench-echo.md`, `.json` and `.svg`, and those of `table` in docs, too.
 
 use std::fs;
 use std::net::TcpListener;
@@ -34,6 +34,10 @@ fn host_weirctl(profile: &str) -> PathBuf {
 
 /// What the table in docs/io-models.md is measured with.
 const TABLE: &str = "--against all,iocp-packets --connections 1,100,1000 --duration 3 --rounds 3";
+
+/// Between which marks it stands there.
+const TABLE_BEGINS: &str = "<!-- measured -->";
+const TABLE_ENDS: &str = "<!-- /measured -->";
 
 /// `weirctl bench echo` of this host, with the servers under Wine.
 fn on_host(fixture: &Fixture, profile: &str) -> Command {
@@ -161,6 +165,16 @@ fn numbers_to_keep_are_written_to_files() {
     let out = command.output().expect("weirctl runs");
     assert!(out.status.success(), "{}", out.status);
     fs::write(kept("json"), &out.stdout).expect("writes");
-    println!("{}", fs::read_to_string(kept("md")).expect("reads"));
+    let measured = fs::read_to_string(kept("md")).expect("reads");
+    println!("{measured}");
     fixture.unload();
+    if asked == TABLE {
+        let docs = |name: &str| root().join("docs").join(name);
+        fs::copy(kept("svg"), docs("io-models.svg")).expect("copies");
+        let page = fs::read_to_string(docs("io-models.md")).expect("reads");
+        let (before, rest) = page.split_once(TABLE_BEGINS).expect("the mark");
+        let (_old, after) = rest.split_once(TABLE_ENDS).expect("the mark");
+        let page = format!("{before}{TABLE_BEGINS}\n{measured}{TABLE_ENDS}{after}");
+        fs::write(docs("io-models.md"), page).expect("writes");
+    }
 }

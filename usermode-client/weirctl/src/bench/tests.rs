@@ -167,6 +167,8 @@ fn of_several_rounds_the_middle_is_shown() {
         assert_eq!(run["fastest_per_second"].as_f64(), Some(messages * 1.5));
     }
     assert!(bench.markdown().contains("| 1,500 (500 to 4,500) |"));
+    let beside = "kernel beside iocp: 2.0 times the messages at 1, 0.50 of the processor time each";
+    assert!(bench.markdown().contains(beside), "{}", bench.markdown());
 }
 
 /// Whose costs are known is said, and what to do where they aren't.

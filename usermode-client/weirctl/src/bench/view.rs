@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use weir_io_models::Model;
 use weir_io_models::load::{Plan, Report};
 use weir_io_models::usage::Named;
 
@@ -230,7 +231,32 @@ impl Bench {
                     .to_owned(),
             });
         }
+        let drivers = [Target::Kernel, Target::Relay].map(Target::as_str);
+        notes.extend(drivers.iter().filter_map(|name| self.beside_iocp(name)));
         notes
+    }
+
+    /// How a server of the driver's is beside the completion port.
+    fn beside_iocp(&self, name: &str) -> Option<String> {
+        let iocp = Target::Model(Model::Iocp).as_str();
+        let runs = self.runs.iter().filter(|run| run.against == name);
+        let beside: Vec<String> = runs
+            .filter_map(|run| {
+                let same =
+                    |other: &&Run| other.against == iocp && other.connections == run.connections;
+                let port = self.runs.iter().find(same)?;
+                let messages = run.messages_per_second / port.messages_per_second;
+                let cpu = run.cpu_us().zip(port.cpu_us());
+                let cpu = cpu.map_or(String::new(), |(run, port)| {
+                    format!(", {:.2} of the processor time each", run / port)
+                });
+                let connections = thousands(run.connections as f64);
+                Some(format!(
+                    "{messages:.1} times the messages at {connections}{cpu}"
+                ))
+            })
+            .collect();
+        (!beside.is_empty()).then(|| format!("{name} beside {iocp}: {}", beside.join("; ")))
     }
 
     /// Bytes of a message.
