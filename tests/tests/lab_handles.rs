@@ -321,6 +321,29 @@ print(data.decode(), int.from_bytes(beside[0][2], 'little'), file=sys.stderr)
     fixture.unload();
 }
 
+/// A program that gives its accepts up again and again, as it looks for Ctrl-C: no
+/// client is lost between two of them.
+#[test]
+fn one_client_after_the_other_is_asked_for() {
+    let fixture = Fixture::weir("handles-one-by-one");
+    for (address, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+        let listening = ["tcp", "listen", address, "-k", "--accept-by", "irp"];
+        let mut listener = Background::weirctl(&fixture, &listening);
+        let port = listener.listening().port().to_string();
+        for turn in 0..20u64 {
+            std::thread::sleep(Duration::from_millis(turn * 37 % 250));
+            let line = format!("client {turn:02}\n");
+            run("nc", &["-N", "-w", "20", host, &port], line.as_bytes());
+            let mut got = vec![0; line.len()];
+            listener.read_exact(&mut got);
+            assert_eq!(String::from_utf8_lossy(&got), line);
+        }
+        listener.kill();
+    }
+    none_left(&fixture);
+    fixture.unload();
+}
+
 /// Another implementation's opinion on listeners: Wine's own WSK has `WskAccept`,
 /// and no events. (Nor has it cancelling: one accept at a time, and each gets a
 /// connection or ends with its listener.)

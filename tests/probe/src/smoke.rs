@@ -58,6 +58,7 @@ pub(crate) fn tcp() {
         assert_eq!((info.bytes_in, info.bytes_out), (1_000_000, 5));
         assert_eq!((info.writes, info.queued, info.status), (1, 0, 0));
         assert_eq!(state(&far), SocketState::Connected);
+        assert_eq!((info.owner, info.service), (std::process::id(), 0));
 
         // Reads and writes of no bytes.
         far.read(0)
