@@ -16,7 +16,9 @@ use super::object::{self, apply};
 use super::world::{Data, File, Kind, World, changed, enter, lock, wait_for};
 use super::{io, queue, request};
 use crate::core::{Rule, callout, event_log, irql};
+use crate::nt::object::within;
 use crate::nt::types::{FILE_OBJECT, IRP, status};
+use crate::nt::wine;
 
 /// Puts this file's functions into the table.
 pub fn register(table: &mut Table) {
@@ -70,12 +72,15 @@ pub fn open(device: Handle, wdm: *mut FILE_OBJECT) -> Result<Handle, i32> {
         handle
     };
     let (sender, receiver) = channel();
+    // SAFETY: takes nothing. This is Wine's thread, which serves the opener's.
+    let opener = unsafe { wine::PsGetCurrentProcessId() };
     let spawned = std::thread::Builder::new()
         .name("lab-file".to_owned())
         .spawn(move || {
             for job in receiver {
                 match job {
-                    Job::Create(request) => create(handle, request),
+                    // As in the thread that opens it, which waits meanwhile.
+                    Job::Create(request) => within(opener, || create(handle, request)),
                     Job::Io(request) => queue::deliver(request),
                     Job::Close(irp) => {
                         close(handle);

@@ -1,5 +1,6 @@
 //! System threads, handles and references to them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -260,11 +261,27 @@ pub extern "system" fn ZwClose(handle: usize) -> i32 {
     status::SUCCESS
 }
 
-/// MSDN: PsGetCurrentProcessId. Any IRQL.
+thread_local! {
+    /// The process this thread does something for.
+    static PROCESS: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Runs `work` in the context of a process, as its thread does in the system.
+pub fn within<T>(process: usize, work: impl FnOnce() -> T) -> T {
+    let before = PROCESS.replace(Some(process));
+    let done = work();
+    PROCESS.set(before);
+    done
+}
+
+/// MSDN: PsGetCurrentProcessId. Any IRQL. Outside of what is done for a process,
+/// the one drivers run in.
 #[unsafe(no_mangle)]
 pub extern "system" fn PsGetCurrentProcessId() -> usize {
-    // SAFETY: takes no argument.
-    unsafe { GetCurrentProcessId() as usize }
+    PROCESS.get().unwrap_or_else(|| {
+        // SAFETY: takes no argument.
+        unsafe { GetCurrentProcessId() as usize }
+    })
 }
 
 /// One line for each thread that runs, handle that is open, reference held.

@@ -89,3 +89,7 @@ wine_fn!(
     /// Lets go of an object of Wine's.
     ObfDereferenceObject(object: *mut c_void) -> isize
 );
+wine_fn!(
+    /// The process whose request this thread of Wine's serves, or its own.
+    PsGetCurrentProcessId() -> usize
+);
