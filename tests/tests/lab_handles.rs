@@ -333,7 +333,8 @@ fn one_client_after_the_other_is_asked_for() {
         for turn in 0..20u64 {
             std::thread::sleep(Duration::from_millis(turn * 37 % 250));
             let line = format!("client {turn:02}\n");
-            run("nc", &["-N", "-w", "20", host, &port], line.as_bytes());
+            let out = run("nc", &["-N", "-w", "20", host, &port], line.as_bytes());
+            assert_eq!(out.stdout, b"");
             let mut got = vec![0; line.len()];
             listener.read_exact(&mut got);
             assert_eq!(String::from_utf8_lossy(&got), line);

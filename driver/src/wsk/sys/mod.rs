@@ -10,11 +10,13 @@
 
 #![allow(non_snake_case)] // C names are kept so that they can be looked up
 
+mod code;
 mod wdm;
 
 use core::ffi::c_void;
 use core::mem::offset_of;
 
+pub(super) use code::*;
 pub(super) use wdm::*;
 
 /// `WSK_CLIENT`, opaque.
@@ -440,109 +442,6 @@ pub(super) struct WskClientListenDispatch {
 }
 
 const _: () = assert!(size_of::<WskClientListenDispatch>() == 0x18);
-
-/// `MAKE_WSK_VERSION(1, 0)`: all this driver needs, and what every Windows has.
-pub(super) const WSK_VERSION_1_0: u16 = 0x100;
-/// `WSK_NO_WAIT`.
-pub(super) const WSK_NO_WAIT: u32 = 0;
-/// `WSK_FLAG_LISTEN_SOCKET`.
-pub(super) const WSK_FLAG_LISTEN_SOCKET: u32 = 1;
-/// `WSK_FLAG_DATAGRAM_SOCKET`.
-pub(super) const WSK_FLAG_DATAGRAM_SOCKET: u32 = 4;
-/// `WskSetOption` of `WSK_CONTROL_SOCKET_TYPE`.
-pub(super) const WSK_SET_OPTION: u32 = 0;
-/// `SO_WSK_EVENT_CALLBACK`.
-pub(super) const SO_WSK_EVENT_CALLBACK: u32 = 0x4002;
-/// `WSK_EVENT_ACCEPT`.
-pub(super) const WSK_EVENT_ACCEPT: u32 = 0x200;
-/// `WSK_EVENT_RECEIVE`.
-pub(super) const WSK_EVENT_RECEIVE: u32 = 0x40;
-/// `WSK_EVENT_DISCONNECT`.
-pub(super) const WSK_EVENT_DISCONNECT: u32 = 0x80;
-/// `WSK_FLAG_RELEASE_ASAP` of `WskReceiveEvent`.
-pub(super) const WSK_FLAG_RELEASE_ASAP: u32 = 2;
-/// `WSK_FLAG_DRAIN` of `WskReceive`.
-pub(super) const WSK_FLAG_DRAIN: u32 = 4;
-/// `WSK_FLAG_CONNECTION_SOCKET`.
-pub(super) const WSK_FLAG_CONNECTION_SOCKET: u32 = 2;
-/// `WSK_FLAG_ABORTIVE` of `WskDisconnect`.
-pub(super) const WSK_FLAG_ABORTIVE: u32 = 1;
-/// `WskGetOption` of `WSK_CONTROL_SOCKET_TYPE`.
-pub(super) const WSK_GET_OPTION: u32 = 1;
-/// `WskIoctl` of `WSK_CONTROL_SOCKET_TYPE`.
-pub(super) const WSK_IOCTL: u32 = 2;
-/// `WskInspectReject` of `WSK_INSPECT_ACTION`.
-pub(super) const WSK_INSPECT_REJECT: u32 = 0;
-/// `WskInspectAccept`.
-pub(super) const WSK_INSPECT_ACCEPT: u32 = 1;
-/// `SIO_WSK_SET_REMOTE_ADDRESS`, `_WSAIOW(IOC_WSK, 0x1)`.
-pub(super) const SIO_WSK_SET_REMOTE_ADDRESS: u32 = 0x8F00_0001;
-/// `NS_ALL` of `WskGetAddressInfo`.
-pub(super) const NS_ALL: u32 = 0;
-/// Bytes of a `SOCKADDR_IN`.
-pub(super) const SOCKADDR_IN_LEN: usize = 16;
-/// Bytes of a `SOCKADDR_IN6`.
-pub(super) const SOCKADDR_IN6_LEN: usize = 28;
-/// `SOL_SOCKET`.
-pub(super) const SOL_SOCKET: u32 = 0xFFFF;
-/// `IPPROTO_IP`, the level of IPv4's options.
-pub(super) const IPPROTO_IP: u32 = 0;
-/// `IPPROTO_IPV6`, the level of IPv6's options.
-pub(super) const IPPROTO_IPV6: u32 = 41;
-/// Options of `SOL_SOCKET`.
-pub(super) const SO_REUSEADDR: u32 = 4;
-/// See above.
-pub(super) const SO_KEEPALIVE: u32 = 8;
-/// See above.
-pub(super) const SO_BROADCAST: u32 = 0x20;
-/// See above.
-pub(super) const SO_SNDBUF: u32 = 0x1001;
-/// See above.
-pub(super) const SO_RCVBUF: u32 = 0x1002;
-/// See above.
-pub(super) const SO_CONDITIONAL_ACCEPT: u32 = 0x3002;
-/// Options of `IPPROTO_TCP`: seconds of idleness, of them between probes, and
-/// how many of these.
-pub(super) const TCP_KEEPIDLE: u32 = 3;
-/// See above.
-pub(super) const TCP_KEEPCNT: u32 = 16;
-/// See above.
-pub(super) const TCP_KEEPINTVL: u32 = 17;
-/// `TCP_NODELAY`.
-pub(super) const TCP_NODELAY: u32 = 1;
-/// Options that have the same number in `IPPROTO_IP` and `IPPROTO_IPV6`:
-/// `IP_TTL` and `IPV6_UNICAST_HOPS`.
-pub(super) const IP_TTL: u32 = 4;
-/// `IP_MULTICAST_IF` and `IPV6_MULTICAST_IF`.
-pub(super) const IP_MULTICAST_IF: u32 = 9;
-/// `IP_MULTICAST_TTL` and `IPV6_MULTICAST_HOPS`.
-pub(super) const IP_MULTICAST_TTL: u32 = 10;
-/// `IP_MULTICAST_LOOP` and `IPV6_MULTICAST_LOOP`.
-pub(super) const IP_MULTICAST_LOOP: u32 = 11;
-/// `IP_ADD_MEMBERSHIP` and `IPV6_ADD_MEMBERSHIP`.
-pub(super) const IP_ADD_MEMBERSHIP: u32 = 12;
-/// `IP_DROP_MEMBERSHIP` and `IPV6_DROP_MEMBERSHIP`.
-pub(super) const IP_DROP_MEMBERSHIP: u32 = 13;
-/// `IPV6_V6ONLY`.
-pub(super) const IPV6_V6ONLY: u32 = 27;
-/// `AF_INET`.
-pub(super) const AF_INET: u16 = 2;
-/// `AF_INET6`.
-pub(super) const AF_INET6: u16 = 23;
-/// `SOCK_STREAM`.
-pub(super) const SOCK_STREAM: u16 = 1;
-/// `SOCK_DGRAM`.
-pub(super) const SOCK_DGRAM: u16 = 2;
-/// `IPPROTO_TCP`.
-pub(super) const IPPROTO_TCP: u32 = 6;
-/// `IPPROTO_UDP`.
-pub(super) const IPPROTO_UDP: u32 = 17;
-/// `MSG_TRUNC` of ws2def.h: the datagram was longer than the buffer.
-pub(super) const MSG_TRUNC: u32 = 0x0100;
-/// `MSG_BCAST`: received as a broadcast.
-pub(super) const MSG_BCAST: u32 = 0x0400;
-/// `MSG_MCAST`: received as a multicast.
-pub(super) const MSG_MCAST: u32 = 0x0800;
 
 #[link(name = "netio.sys", kind = "raw-dylib", modifiers = "+verbatim")]
 unsafe extern "system" {
