@@ -13,7 +13,7 @@ use crate::kernel::log;
 use crate::kernel::pool::KSlice;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::Request;
-use crate::wsk::{Accept, Control, Ear, Ends, Refused, Stream};
+use crate::wsk::{Accept, Control, Ear, Endpoint as _, Ends, Refused, Stream};
 
 /// A connection nobody has asked for yet.
 pub(super) struct Queued {

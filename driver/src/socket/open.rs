@@ -24,7 +24,7 @@ use crate::kernel::lock::SpinLock;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::Request;
 use crate::wsk::pump::{self, Next};
-use crate::wsk::{Datagram, Listener, Number, Options, Outcome, SockAddr, Stream};
+use crate::wsk::{Datagram, Endpoint as _, Listener, Number, Options, Outcome, SockAddr, Stream};
 
 /// Signals of a socket's task.
 const OPENED: u32 = 1;

@@ -19,7 +19,7 @@ use crate::kernel::rundown::Rundown;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::time;
 use crate::wsk::pump::Task;
-use crate::wsk::{Client, Control, Datagram, Listener, Socket, Stream};
+use crate::wsk::{Client, Control, Datagram, Endpoint as _, Listener, Socket, Stream};
 
 /// What the provider has for it.
 pub(super) enum Transport {

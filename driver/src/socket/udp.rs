@@ -11,7 +11,7 @@ use super::work::Work;
 use crate::error::Error;
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::wdf::Request;
-use crate::wsk::{SockAddr, Span};
+use crate::wsk::{Endpoint as _, SockAddr, Span};
 
 pub(super) use crate::wsk::Received;
 

@@ -8,6 +8,7 @@ use core::ptr::{self, NonNull};
 use super::addr::SockAddr;
 use super::buf::Span;
 use super::client::Client;
+use super::endpoint::{Endpoint, Own};
 use super::irp::Outcome;
 use super::op::{Control, Op};
 use super::options::{self, Request, Socket};
@@ -104,6 +105,16 @@ pub(crate) struct Received {
     pub(crate) address: SockAddr,
 }
 
+impl Endpoint for Datagram {
+    unsafe fn own(&self) -> Own {
+        let table = self.table();
+        Own {
+            bind: table.bind,
+            local_address: table.get_local_address,
+        }
+    }
+}
+
 impl Datagram {
     /// A socket of the family of `like`, not bound. `PASSIVE_LEVEL`.
     pub(crate) fn open(client: &Client, control: &Control, like: &SocketAddr) -> Result<Self> {
@@ -141,19 +152,6 @@ impl Datagram {
         unsafe { socket::table(self.socket) }
     }
 
-    /// Binds it; needed before anything is sent or received. `PASSIVE_LEVEL`.
-    ///
-    /// # Errors
-    /// Those of [`Listener::open`](super::Listener::open).
-    ///
-    /// # Safety
-    /// The socket isn't closed.
-    pub(crate) unsafe fn bind(&self, control: &Control, local: SocketAddr) -> Result<()> {
-        let address = SockAddr::from(local);
-        // SAFETY: an open socket and its own function.
-        unsafe { socket::bind(self.socket, control, self.table().bind, &address) }
-    }
-
     /// Starts to bind it. `IRQL <= DISPATCH_LEVEL`.
     ///
     /// # Safety
@@ -166,15 +164,6 @@ impl Datagram {
             // (caller).
             unsafe { bind(self.socket.as_ptr(), local, 0, irp) };
         })
-    }
-
-    /// Where it receives, once bound. `PASSIVE_LEVEL`.
-    ///
-    /// # Safety
-    /// The socket isn't closed.
-    pub(crate) unsafe fn local_address(&self, control: &Control) -> Result<SocketAddr> {
-        // SAFETY: an open socket and its own function.
-        unsafe { socket::address(self.socket, control, self.table().get_local_address) }
     }
 
     /// Connects a bound socket: it receives from `remote` only, and sends there
@@ -275,25 +264,5 @@ impl Datagram {
             // the address stay until the IRP is completed; no control data.
             unsafe { send_to(self.socket.as_ptr(), part, 0, address, 0, ptr::null(), irp) };
         })
-    }
-
-    /// Starts to close it: the provider completes every other operation that is
-    /// pending. `IRQL <= DISPATCH_LEVEL`.
-    ///
-    /// # Safety
-    /// Called once; no other call on the socket is in progress or follows.
-    pub(crate) unsafe fn close(&self, op: &Op) -> Result<()> {
-        // SAFETY: open, closed once, no calls in progress (caller).
-        unsafe { socket::start_close(self.socket, op) }
-    }
-
-    /// As [`Datagram::close`], and waits: every pending operation has been told
-    /// of its end when this returns. `PASSIVE_LEVEL`.
-    ///
-    /// # Safety
-    /// As [`Datagram::close`].
-    pub(crate) unsafe fn close_and_wait(&self, control: &Control) -> Result<()> {
-        // SAFETY: open, closed once, no calls in progress (caller).
-        unsafe { socket::close_and_wait(self.socket, control) }
     }
 }

@@ -6,6 +6,7 @@ use core::ptr::{self, NonNull};
 use super::addr::SockAddr;
 use super::buf::Span;
 use super::client::Client;
+use super::endpoint::{Endpoint, Own};
 use super::events::{Ear, Retained};
 use super::irp::Outcome;
 use super::op::{Control, Op};
@@ -42,6 +43,16 @@ unsafe impl Send for Stream {}
 impl Socket for Stream {
     fn raw(&self) -> Result<NonNull<sys::WskSocket>> {
         Ok(self.socket)
+    }
+}
+
+impl Endpoint for Stream {
+    unsafe fn own(&self) -> Own {
+        let table = self.table();
+        Own {
+            bind: table.bind,
+            local_address: table.get_local_address,
+        }
     }
 }
 
@@ -122,19 +133,6 @@ impl Stream {
         unsafe { socket::table(self.socket) }
     }
 
-    /// Binds it, before it is connected. `PASSIVE_LEVEL`.
-    ///
-    /// # Errors
-    /// Those of [`Listener::open`](super::Listener::open).
-    ///
-    /// # Safety
-    /// The socket isn't closed.
-    pub(crate) unsafe fn bind(&self, control: &Control, local: SocketAddr) -> Result<()> {
-        let address = SockAddr::from(local);
-        // SAFETY: an open socket and its own function.
-        unsafe { socket::bind(self.socket, control, self.table().bind, &address) }
-    }
-
     /// Connects a bound socket. Cancellable, as are receives and sends.
     /// `IRQL <= DISPATCH_LEVEL`.
     ///
@@ -148,15 +146,6 @@ impl Stream {
             // (caller).
             unsafe { connect(self.socket.as_ptr(), remote, 0, irp) };
         })
-    }
-
-    /// Its own address. `PASSIVE_LEVEL`.
-    ///
-    /// # Safety
-    /// The socket isn't closed.
-    pub(crate) unsafe fn local_address(&self, control: &Control) -> Result<SocketAddr> {
-        // SAFETY: an open socket and its own function.
-        unsafe { socket::address(self.socket, control, self.table().get_local_address) }
     }
 
     /// Its peer's address, once connected. `PASSIVE_LEVEL`.
@@ -270,26 +259,5 @@ impl Stream {
             // SAFETY: an open connection and its own function; no last data.
             unsafe { disconnect(self.socket.as_ptr(), ptr::null(), flags, irp) };
         })
-    }
-
-    /// Closes the socket: the provider completes every other operation that is
-    /// pending on it, and resets the connection unless both sides have shut it
-    /// down. `IRQL <= DISPATCH_LEVEL`.
-    ///
-    /// # Safety
-    /// The socket isn't closed, and no call on it is in progress or follows.
-    pub(crate) unsafe fn close(&self, op: &Op) -> Result<()> {
-        // SAFETY: open, and closed once (caller).
-        unsafe { socket::start_close(self.socket, op) }
-    }
-
-    /// As [`Stream::close`], and waits: every pending operation has been told of
-    /// its end when this returns. `PASSIVE_LEVEL`.
-    ///
-    /// # Safety
-    /// As [`Stream::close`].
-    pub(crate) unsafe fn close_and_wait(&self, control: &Control) -> Result<()> {
-        // SAFETY: open, and closed once (caller).
-        unsafe { socket::close_and_wait(self.socket, control) }
     }
 }

@@ -24,7 +24,7 @@ use crate::service::TAG;
 use crate::service::list::{Linked, Links};
 use crate::service::sockets;
 use crate::wsk::pump::{Next, Task};
-use crate::wsk::{Ear, Ends, Number, Op, Socket, Stream};
+use crate::wsk::{Ear, Endpoint as _, Ends, Number, Op, Socket, Stream};
 
 /// What is set on each socket that is sent to. Keep-alive, so that a peer that is
 /// gone without a word is found out; no delay, because what goes out is what has

@@ -37,7 +37,7 @@ use crate::service::TAG;
 use crate::service::counters::bump;
 use crate::service::sockets;
 use crate::wsk::pump::{self, Next, Task};
-use crate::wsk::{Client, Datagram, IoBuffer, Op, Peer, SockAddr};
+use crate::wsk::{Client, Datagram, Endpoint as _, IoBuffer, Op, Peer, SockAddr};
 
 /// Most clients of one relay at once: with their buffers, 16 MiB of non-paged
 /// pool. Datagrams of more are dropped, and counted.

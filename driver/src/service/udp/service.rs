@@ -21,7 +21,7 @@ use crate::service::health::Health;
 use crate::service::sockets;
 use crate::service::tcp::state::Kind;
 use crate::wsk::pump::{self, Next, Task};
-use crate::wsk::{Client, Control, Datagram, IoBuffer, Op, Outcome, Peer, Received};
+use crate::wsk::{Client, Control, Datagram, Endpoint as _, IoBuffer, Op, Outcome, Peer, Received};
 
 /// Datagrams on their way at once. While all buffers are busy, the transport
 /// keeps what arrives in the socket's own receive buffer, and drops what
