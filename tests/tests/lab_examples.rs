@@ -63,6 +63,24 @@ fn each_example_does_what_it_says() {
         server.kill();
     }
 
+    // Many connections on few workers: socat starts an echo for each.
+    let port = free_port();
+    let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,backlog=50");
+    let mut server = Background::start(Command::new("socat").args([&listen, "EXEC:cat"]));
+    until_listening(port);
+    let at = format!("127.0.0.1:{port}");
+    let client = example("workers", &[&at, "20", "50", "3"]);
+    let told = String::from_utf8_lossy(&client.output()).into_owned();
+    assert!(told.starts_with("20 connections, 3 workers: "), "{told}");
+    // It is there at once, so this is tried once.
+    let client = example("retry", &["localhost", &port.to_string()]);
+    let told = String::from_utf8_lossy(&client.output()).into_owned();
+    assert!(
+        told.starts_with(&format!("connected to {at} as ")),
+        "{told}"
+    );
+    server.kill();
+
     // A member of a group, on the interface the host takes for it.
     let group = "239.77.1.9";
     let port = free_port();
