@@ -328,4 +328,100 @@ mod tests {
         });
         assert_eq!(got, Some(3));
     }
+
+    /// What may happen to those that wait for things, of which each is for one.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Comes,
+        Waits,
+        /// One looks, woken or not; and meanwhile, so many things come.
+        Looks(usize, u8),
+        GivesUp(usize),
+    }
+
+    /// Somebody who waits, and how often it was woken when it looked last.
+    struct Waiting<'a> {
+        place: Place<'a>,
+        count: Arc<Count>,
+        seen: usize,
+    }
+
+    impl Waiting<'_> {
+        fn is_woken(&self) -> bool {
+            woken(&self.count) > self.seen
+        }
+
+        /// As a future does it; whether it took a thing.
+        fn looks(&mut self, waiters: &Waiters, things: &mut u32, meanwhile: u8) -> bool {
+            self.seen = woken(&self.count);
+            let waker = Waker::from(Arc::clone(&self.count));
+            self.place.sleep(&Context::from_waker(&waker));
+            for _ in 0..meanwhile {
+                *things += 1;
+                waiters.ring();
+            }
+            if *things == 0 {
+                return false;
+            }
+            *things -= 1;
+            self.place.served();
+            true
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nobody_sleeps_while_there_is_something(
+            steps in proptest::collection::vec(step(), 0..200)
+        ) {
+            let waiters = Waiters::new(Wakes::First);
+            let mut things = 0;
+            let mut all: Vec<Waiting<'_>> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Comes => {
+                        things += 1;
+                        waiters.ring();
+                    }
+                    Step::Waits => {
+                        let mut new = Waiting {
+                            place: waiters.place(),
+                            count: Arc::default(),
+                            seen: 0,
+                        };
+                        if !new.looks(&waiters, &mut things, 0) {
+                            all.push(new);
+                        }
+                    }
+                    Step::Looks(at, meanwhile) if at < all.len() => {
+                        if all[at].looks(&waiters, &mut things, meanwhile) {
+                            all.remove(at);
+                        }
+                    }
+                    Step::GivesUp(at) if at < all.len() => drop(all.remove(at)),
+                    Step::Looks(..) | Step::GivesUp(_) => {}
+                }
+                let somebody_looks = all.is_empty() || all.iter().any(Waiting::is_woken);
+                proptest::prop_assert!(things == 0 || somebody_looks, "{} sleep", all.len());
+            }
+            // Who is woken looks, until nobody is.
+            while let Some(at) = all.iter().position(Waiting::is_woken) {
+                if all[at].looks(&waiters, &mut things, 0) {
+                    all.remove(at);
+                }
+            }
+            proptest::prop_assert!(things == 0 || all.is_empty());
+            proptest::prop_assert_eq!(waiters.places(), all.len());
+        }
+    }
+
+    fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+        use proptest::prelude::*;
+        prop_oneof![
+            Just(Step::Comes),
+            Just(Step::Waits),
+            (0..6_usize, 0..3_u8).prop_map(|(at, meanwhile)| Step::Looks(at, meanwhile)),
+            (0..6_usize).prop_map(Step::GivesUp),
+        ]
+    }
 }

@@ -116,9 +116,17 @@ fn rooms_names_and_what_is_wrong_with_them() {
     assert_eq!(bob.hears(), "");
     assert_eq!(ann.hears(), "* Ann joined lobby (2 here)");
     assert_eq!(ann.hears(), "* bob left lobby: left");
+    // Who has not said its name is told, too, and keeps nobody waiting.
+    let mut stranger = Member(BufReader::new(
+        TcpStream::connect(server.at).expect("connects"),
+    ));
+    thread::sleep(Duration::from_millis(300));
+    let before = Instant::now();
     drop(server);
+    assert!(before.elapsed() < Duration::from_secs(3));
     assert_eq!(ann.hears(), "! the server stops");
     assert_eq!(ann.hears(), "");
+    assert_eq!(stranger.hears(), "! the server stops");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use futures::Stream;
 use futures::channel::mpsc::{Receiver, Sender, channel};
 use futures::channel::oneshot;
+use futures::future::{FutureExt as _, Shared};
 
 /// A line to a member, its end included. Shared by all it goes to.
 pub(super) type Line = Arc<str>;
@@ -31,6 +32,8 @@ pub(super) enum Refusal {
 /// The rooms and who is in them.
 pub(super) struct Hub {
     state: Mutex<State>,
+    /// Ready when the server stops.
+    pub(super) stopping: Shared<oneshot::Receiver<()>>,
     most: usize,
     queue: usize,
 }
@@ -41,7 +44,8 @@ struct State {
     members: HashMap<String, Member>,
     /// Names of the members in each room; by name of the room, small letters.
     rooms: HashMap<String, BTreeMap<String, ()>>,
-    stopping: bool,
+    /// Dropped when the server stops.
+    goes_on: Option<oneshot::Sender<()>>,
     thrown_out: u64,
 }
 
@@ -189,8 +193,14 @@ impl State {
 impl Hub {
     /// A hub for at most so many members, each with so many lines that wait.
     pub(super) fn new(most: usize, queue: usize) -> Hub {
+        let (goes_on, stopping) = oneshot::channel();
+        let state = State {
+            goes_on: Some(goes_on),
+            ..State::default()
+        };
         Hub {
-            state: Mutex::default(),
+            state: Mutex::new(state),
+            stopping: stopping.shared(),
             most,
             queue,
         }
@@ -204,7 +214,7 @@ impl Hub {
     pub(super) fn enter(&self, name: &str, room: &str) -> Result<Seat, Refusal> {
         let mut state = self.lock();
         let key = fold(name);
-        if state.stopping {
+        if state.goes_on.is_none() {
             return Err(Refusal::Stopping);
         }
         if state.members.contains_key(&key) {
@@ -308,7 +318,7 @@ impl Hub {
     /// Lets everybody go, and nobody in.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
-        state.stopping = true;
+        state.goes_on = None;
         state.rooms.clear();
         for (_, mut member) in state.members.drain() {
             let _ = member.give(line("! the server stops"));
@@ -332,7 +342,7 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt as _, StreamExt as _};
+    use futures::StreamExt as _;
 
     use super::*;
 

@@ -183,7 +183,15 @@ impl Door {
 async fn session(stream: TcpStream, hub: Arc<Hub>, rate: Rate) {
     let peer = stream.peer_addr();
     let mut lines = Lines::new(stream.clone());
-    let seat = match within(HELLO, hello(&mut lines, &hub)).await {
+    let who = select(
+        within(HELLO, hello(&mut lines, &hub)).boxed(),
+        hub.stopping.clone(),
+    );
+    let said = match who.await {
+        Either::Left((said, _)) => said,
+        Either::Right(_) => Some(Err("the server stops".to_owned())),
+    };
+    let seat = match said {
         Some(Ok(seat)) => seat,
         Some(Err(refusal)) => {
             tracing::info!(?peer, refusal, "not let in");
