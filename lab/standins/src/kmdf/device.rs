@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::abi::{Attributes, FileConfig, Globals, Handle, consts};
+use super::cancel;
 use super::loader::Table;
 use super::object::{self, ParentRule, apply, check_size, template};
-use super::queue;
 use super::world::{Data, Device, Kind, Place, Template, World, enter, lock, wait_for};
 use crate::core::{Rule, event, fault, irql, session, stack};
 use crate::nt::types::{DEVICE_OBJECT, UNICODE_STRING, do_flags, status};
@@ -519,7 +519,7 @@ pub fn delete(handle: Handle) {
         (queues, links, wdm)
     };
     for queue in queues {
-        queue::purge(queue);
+        cancel::purge(queue);
     }
     wait_for_requests(handle);
     for link in links {

@@ -14,7 +14,7 @@ use super::abi::{Globals, Handle, consts};
 use super::loader::Table;
 use super::object::{self, apply};
 use super::world::{Data, File, Kind, World, changed, enter, lock, wait_for};
-use super::{io, queue, request};
+use super::{cancel, io, present, request};
 use crate::core::{Rule, callout, event_log, irql};
 use crate::nt::object::within;
 use crate::nt::types::{FILE_OBJECT, IRP, status};
@@ -81,7 +81,7 @@ pub fn open(device: Handle, wdm: *mut FILE_OBJECT) -> Result<Handle, i32> {
                 match job {
                     // As in the thread that opens it, which waits meanwhile.
                     Job::Create(request) => within(opener, || create(handle, request)),
-                    Job::Io(request) => queue::deliver(request),
+                    Job::Io(request) => present::deliver(request),
                     Job::Close(irp) => {
                         close(handle);
                         io::finish_close(irp as *mut IRP);
@@ -149,7 +149,7 @@ fn close(file: Handle) {
         let device = world.file(file, "close").device;
         (world.device(device, "close").files, device)
     };
-    queue::cancel_file(device, file);
+    cancel::cancel_file(device, file);
     if let Some(cleanup) = config.and_then(|c| c.cleanup) {
         callout::call_at(
             "EvtFileCleanup",

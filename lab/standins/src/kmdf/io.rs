@@ -12,9 +12,9 @@ use std::sync::Mutex;
 use windows_sys::Win32::System::Memory::{GetProcessHeap, HeapFree};
 
 use super::abi::{Handle, major};
+use super::cancel;
 use super::file::{self, Job};
 use super::object::apply;
-use super::queue;
 use super::world::{Data, Kind, Place, Request, lock};
 use crate::nt::irp::set_cancel_routine;
 use crate::nt::types::{DEVICE_OBJECT, IO_STACK_LOCATION, IRP, sl, status};
@@ -74,7 +74,7 @@ pub unsafe extern "system" fn dispatch(wdm: *mut DEVICE_OBJECT, irp: *mut IRP) -
             if let Job::Create(handle) | Job::Io(handle) = job {
                 set_cancel_routine(irp, Some(cancel));
                 if packet.Cancel != 0 {
-                    queue::cancel(handle);
+                    cancel::cancel(handle);
                 }
             }
             if !file::send(file, job) {
@@ -174,7 +174,7 @@ unsafe extern "system" fn cancel(_device: *mut DEVICE_OBJECT, irp: *mut IRP) {
     unsafe { wine::IoReleaseCancelSpinLock(level) };
     let handle = lock().by_irp.get(&(irp as usize)).copied();
     if let Some(handle) = handle {
-        workitem::submit(move || queue::cancel(handle));
+        workitem::submit(move || cancel::cancel(handle));
     }
 }
 

@@ -9,7 +9,8 @@
 //! | `object` | attributes, contexts, references, deletion |
 //! | `driver`, `device`, `file` | driver, control device, file objects |
 //! | `io` | IRPs from Wine: arrival, cancellation, completion |
-//! | `queue`, `request`, `buffer` | I/O queues and requests |
+//! | `queue`, `present`, `cancel` | I/O queues: made and changed; requests presented, and cancelled |
+//! | `request`, `buffer` | requests |
 //! | `sync`, `timer` | locks; timers and work items |
 //!
 //! What the lab does not have: PnP and power, I/O targets, synchronization
@@ -18,12 +19,14 @@
 
 pub mod abi;
 mod buffer;
+mod cancel;
 mod device;
 mod driver;
 mod file;
 mod io;
 mod loader;
 mod object;
+mod present;
 mod queue;
 mod request;
 mod sync;

@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 
 use super::abi::{Attributes, ContextType, Globals, Handle, consts};
 use super::world::{Context, Data, Kind, Object, Template, context_type, enter, lock};
-use super::{loader::Table, queue, timer};
+use super::{cancel, loader::Table, timer};
 use crate::core::{Rule, callout, fault, irql};
 use crate::nt::types::status;
 use crate::nt::{arg, mdl};
@@ -197,7 +197,7 @@ fn quiesce(handle: Handle) {
     match kind {
         Some(Kind::Timer) => timer::quiesce_timer(handle),
         Some(Kind::WorkItem) => timer::quiesce_work_item(handle),
-        Some(Kind::Queue) => queue::quiesce(handle),
+        Some(Kind::Queue) => cancel::quiesce(handle),
         _ => {}
     }
 }

@@ -6,7 +6,7 @@ use super::abi::{Globals, Handle, RequestCancel, RequestParameters, major};
 use super::loader::Table;
 use super::object::check_size;
 use super::world::{Data, Place, Request, World, changed, enter, lock};
-use super::{file, io, object, queue};
+use super::{cancel, file, io, object, present};
 use crate::core::{Rule, callout, irql};
 use crate::nt::arg;
 use crate::nt::types::{IRP, status};
@@ -128,8 +128,8 @@ pub fn complete(handle: Handle, result: i32, information: usize) {
 
 /// A place in the queue has become free.
 fn settle_later(queue: Handle) {
-    queue::settle(queue);
-    queue::present(queue);
+    present::settle(queue);
+    present::present(queue);
 }
 
 fn driver_completes(
@@ -284,13 +284,13 @@ unsafe extern "system" fn WdfRequestForwardToIoQueue(
         (from, canceled)
     };
     if canceled {
-        queue::cancel(handle);
+        cancel::cancel(handle);
     }
     changed();
     if from != 0 {
         settle_later(from);
     }
-    queue::present(to);
+    present::present(to);
     status::SUCCESS
 }
 
@@ -317,7 +317,7 @@ unsafe extern "system" fn WdfRequestRequeue(globals: *mut Globals, handle: Handl
         canceled
     };
     if canceled {
-        queue::cancel(handle);
+        cancel::cancel(handle);
     }
     status::SUCCESS
 }

@@ -8,7 +8,9 @@
 
 use super::host::gate::{self, Arrival, Ends, Gate, Request};
 use super::inspect::{Candidate, Inspections};
-use super::socket::{Socket, State, Todo};
+use super::socket::Socket;
+use super::state::State;
+use super::todo::Todo;
 use super::types::WskInspectId;
 use super::{engine, host};
 use crate::core::event_log;

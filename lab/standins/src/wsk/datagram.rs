@@ -4,7 +4,9 @@ use super::addr::RawAddr;
 use super::buffer::{Buffer, Way};
 use super::host::{self, From, IoVec, Started, control};
 use super::op::{Body, Op, OutAddr, ReceiveFromOut};
-use super::socket::{Call, Category, Phase, Socket, State, Todo, enter};
+use super::socket::{Call, Category, Socket, enter};
+use super::state::{Phase, State};
+use super::todo::Todo;
 use super::types::{
     Irp, MSG_BCAST, MSG_CTRUNC, MSG_MCAST, MSG_TRUNC, NtStatus, WSK_EVENT_RECEIVE_FROM, WskBuf,
     WskBufList, WskSocket,

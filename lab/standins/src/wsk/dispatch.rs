@@ -7,12 +7,15 @@ use super::engine::lock;
 use super::host;
 use super::op::Body;
 use super::sharing::Sharing;
-use super::socket::{ADDRESSES, Call, Category, Phase, Socket, State, enter};
+use super::socket::{ADDRESSES, Call, Category, Socket, enter};
+use super::state::{Phase, State};
 use super::types::{
     BasicDispatch, ConnectionDispatch, DatagramDispatch, Irp, ListenDispatch, NtStatus, WskBuf,
     WskSocket,
 };
-use super::{check_flags, datagram, events, fault, inspect, listen, options, status, stream};
+use super::{
+    check_flags, datagram, events, fault, inspect, listen, options, receive, status, stream,
+};
 use crate::core::Rule;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -45,7 +48,7 @@ static CONNECTION: ConnectionDispatch = ConnectionDispatch {
     get_local_address,
     get_remote_address,
     send: stream::send,
-    receive: stream::receive,
+    receive: receive::receive,
     disconnect: stream::disconnect,
     release: events::release,
     connect_ex,
@@ -131,7 +134,7 @@ pub(super) fn bind_to(socket: &Arc<Socket>, address: RawAddr) -> Result<(), NtSt
 
 /// Events that are enabled for every socket may begin.
 fn begin_events(socket: &Arc<Socket>, state: &mut State) {
-    let mut todo = super::socket::Todo::default();
+    let mut todo = super::todo::Todo::default();
     state.pump(socket, &mut todo);
     todo.post(socket);
 }
@@ -240,7 +243,7 @@ unsafe extern "system" fn receive_ex(
         }
     }
     // SAFETY: the caller's contract for WskReceiveEx contains WskReceive's.
-    unsafe { stream::receive(socket, buffer, flags, irp) }
+    unsafe { receive::receive(socket, buffer, flags, irp) }
 }
 
 fn not_supported(name: &'static str, socket: *mut WskSocket, irp: *mut Irp) -> NtStatus {

@@ -7,7 +7,7 @@
 //! sometimes at PASSIVE_LEVEL. Both are within the contract, so a client has
 //! to be right for both.
 //!
-//! Locks: a socket's state ([`super::socket::State`]) is the only lock held
+//! Locks: a socket's state ([`super::state::State`]) is the only lock held
 //! around the host's calls. No lock of any kind is held while client code runs.
 
 use super::host::{Event, Fd, Poll};

@@ -3,7 +3,9 @@
 //! a client gives back what it kept.
 
 use super::counts::{Count, add, count};
-use super::socket::{Category, Dispatch, Socket, Todo, enter};
+use super::socket::{Category, Socket, enter};
+use super::state::Dispatch;
+use super::todo::Todo;
 use super::types::{
     NtStatus, PfnReceiveEvent, PfnReceiveFromEvent, WSK_EVENT_DISCONNECT, WSK_EVENT_RECEIVE,
     WSK_EVENT_RECEIVE_FROM, WSK_EVENT_SEND_BACKLOG, WSK_FLAG_ABORTIVE, WSK_FLAG_AT_DISPATCH_LEVEL,

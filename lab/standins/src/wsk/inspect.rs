@@ -18,7 +18,9 @@ use super::engine;
 use super::host;
 use super::host::gate::{Ends, Gate, Request};
 use super::op::Body;
-use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
+use super::socket::{Category, Socket, enter};
+use super::state::{Dispatch, Phase, State};
+use super::todo::Todo;
 use super::types::{
     Irp, NtStatus, PfnInspectEvent, WSK_INSPECT_ACCEPT, WSK_INSPECT_PEND, WSK_INSPECT_REJECT,
     WskInspectId, WskSocket,

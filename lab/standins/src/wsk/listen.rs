@@ -10,7 +10,9 @@ use super::host::gate::{self, Ends};
 use super::host::{self, Fd, errno};
 use super::inspect::Candidate;
 use super::op::{Body, OutAddr, Pointer};
-use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
+use super::socket::{Category, Socket, enter};
+use super::state::{Dispatch, Phase, State};
+use super::todo::Todo;
 use super::types::{
     Irp, NtStatus, PfnAcceptEvent, WSK_EVENT_ACCEPT, WSK_EVENTS_CONNECTION,
     WSK_FLAG_AT_DISPATCH_LEVEL, WskClientConnectionDispatch, WskSocket,

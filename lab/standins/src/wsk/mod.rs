@@ -2,9 +2,9 @@
 //!
 //! [`registration`] exports `WskRegister` and its kin; [`provider`] is the
 //! dispatch table they hand out; [`dispatch`] holds the tables of the socket
-//! categories, whose functions are in [`stream`], [`listen`], [`datagram`],
-//! [`events`] and [`options`]. Each request is an [`op`], each socket's state
-//! is in [`socket`], threads and chance in [`engine`], the host's calls in
+//! categories, whose functions are in [`stream`], [`receive`], [`listen`],
+//! [`datagram`], [`events`] and [`options`]. Each request is an [`op`], each
+//! socket's state is in [`state`], threads and chance in [`engine`], the host's calls in
 //! [`host`].
 //!
 //! Documented behaviour the host cannot give is left out, never faked:
@@ -47,13 +47,16 @@ mod op;
 mod options;
 mod other;
 mod provider;
+mod receive;
 mod registration;
 mod sharing;
 mod socket;
+mod state;
 mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod todo;
 mod types;
 
 use crate::core::{Rule, control};

@@ -10,7 +10,9 @@ use super::addr::RawAddr;
 use super::engine;
 use super::host;
 use super::op::{Body, Op};
-use super::socket::{Category, Dispatch, Phase, Socket, State, Todo, enter};
+use super::socket::{Category, Socket, enter};
+use super::state::{Dispatch, Phase, State};
+use super::todo::Todo;
 use super::types::{
     AF_INET6, IPPROTO_TCP, Irp, NPI_WSK_INTERFACE_ID, NtStatus, SIO_ADDRESS_LIST_CHANGE,
     SIO_ADDRESS_LIST_QUERY, SIO_ADDRESS_LIST_SORT, SIO_KEEPALIVE_VALS,

@@ -316,17 +316,8 @@ unsafe extern "system" fn get_local_address(
     address: *mut c_void,
     irp: *mut Irp,
 ) -> NtStatus {
-    let mut len = size_of::<ws::SOCKADDR_IN>() as i32;
-    // SAFETY: a socket of Wine's.
-    let host = unsafe { winsock(socket) };
-    // SAFETY: room for an address of its family.
-    let done = unsafe { ws::getsockname(host, address.cast(), &mut len) };
-    let status = if done == 0 {
-        status::SUCCESS
-    } else {
-        last_error()
-    };
-    answer("WskGetLocalAddress", irp, status, 0)
+    // SAFETY: as the caller's.
+    unsafe { get_address("WskGetLocalAddress", ws::getsockname, socket, address, irp) }
 }
 
 unsafe extern "system" fn get_remote_address(
@@ -334,17 +325,32 @@ unsafe extern "system" fn get_remote_address(
     address: *mut c_void,
     irp: *mut Irp,
 ) -> NtStatus {
+    // SAFETY: as the caller's.
+    unsafe { get_address("WskGetRemoteAddress", ws::getpeername, socket, address, irp) }
+}
+
+/// Asks Winsock for one of a socket's addresses.
+///
+/// # Safety
+/// A socket of Wine's, and room for an address of its family.
+unsafe fn get_address(
+    name: &'static str,
+    ask: unsafe extern "system" fn(ws::SOCKET, *mut ws::SOCKADDR, *mut i32) -> i32,
+    socket: *mut WskSocket,
+    address: *mut c_void,
+    irp: *mut Irp,
+) -> NtStatus {
     let mut len = size_of::<ws::SOCKADDR_IN>() as i32;
-    // SAFETY: a socket of Wine's.
+    // SAFETY: the caller's.
     let host = unsafe { winsock(socket) };
-    // SAFETY: room for an address of its family.
-    let done = unsafe { ws::getpeername(host, address.cast(), &mut len) };
+    // SAFETY: an open socket, and the caller's room.
+    let done = unsafe { ask(host, address.cast(), &mut len) };
     let status = if done == 0 {
         status::SUCCESS
     } else {
         last_error()
     };
-    answer("WskGetRemoteAddress", irp, status, 0)
+    answer(name, irp, status, 0)
 }
 
 /// Without data: Wine would have to send it first.

@@ -12,7 +12,8 @@ use super::engine::{self, lock};
 use super::host::{self, Fd};
 use super::op::{Body, Op};
 use super::registration::{Client, enter_client};
-use super::socket::{Category, Dispatch, Phase, Socket, State};
+use super::socket::{Category, Socket};
+use super::state::{Dispatch, Phase, State};
 use super::types::{
     AF_INET, AF_INET6, Guid, IPPROTO_TCP, IPPROTO_UDP, Irp, NPI_WSK_INTERFACE_ID, NtStatus,
     SOCK_DGRAM, SOCK_STREAM, WSK_CACHE_SD, WSK_EVENT_ACCEPT, WSK_EVENT_RECEIVE_FROM,
