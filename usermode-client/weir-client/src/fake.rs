@@ -544,6 +544,30 @@ impl FakeChannel {
     }
 }
 
+/// An operation that is refused: in its completion, as each request is queued by
+/// the framework of the real driver before the driver sees it.
+fn refused(buffer: Vec<u8>, status: i32) -> Box<dyn Pending> {
+    let (op, pending) = Op::new(buffer, None);
+    op.complete(Err(status));
+    pending
+}
+
+impl FakeChannel {
+    /// The reader of this handle, for a read of so many bytes, and how often it
+    /// was cancelled.
+    fn reader_for(&self, len: usize) -> Result<(u32, u64), i32> {
+        let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = role.ok_or(status::INVALID_DEVICE_STATE)?;
+        let state = self.driver.lock();
+        let reader = state.readers.get(&id);
+        let reader = reader.ok_or(status::INVALID_DEVICE_STATE)?;
+        if len < reader.options.min_read() as usize {
+            return Err(status::BUFFER_TOO_SMALL);
+        }
+        Ok((id, reader.cancels))
+    }
+}
+
 impl Channel for FakeChannel {
     fn start_control(
         &self,
@@ -551,46 +575,47 @@ impl Channel for FakeChannel {
         input: &[u8],
         room: usize,
     ) -> Result<Box<dyn Pending>, Failure> {
-        let command = Command::decode(code, input, room).map_err(|e| failure(e.status()))?;
-        if let Some(started) = self.start_socket(&command, input, room) {
-            return started.map_err(failure);
-        }
-        let program = RulesLoadRequest::program(input);
-        let reply = self.run(command, program, room).map_err(failure)?;
-        let (op, pending) = Op::new(Vec::new(), None);
-        op.reply(&reply);
-        Ok(pending)
+        let answer = || {
+            let command = Command::decode(code, input, room).map_err(|e| e.status())?;
+            if let Some(started) = self.start_socket(&command, input, room) {
+                return started;
+            }
+            let program = RulesLoadRequest::program(input);
+            let reply = self.run(command, program, room)?;
+            let (op, pending) = Op::new(Vec::new(), None);
+            op.reply(&reply);
+            Ok(pending as _)
+        };
+        Ok(answer().unwrap_or_else(|status| refused(Vec::new(), status)))
     }
 
     fn read(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
         if let Some(socket) = self.socket() {
             let (op, pending) = Op::new(buffer, Some(&socket));
-            return socket.read(op).map(|()| pending as _).map_err(failure);
+            socket.read(op);
+            return Ok(pending);
         }
-        let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = role.ok_or(failure(status::INVALID_DEVICE_STATE))?;
-        let state = self.driver.lock();
-        let reader = state.readers.get(&id);
-        let reader = reader.ok_or(failure(status::INVALID_DEVICE_STATE))?;
-        if buffer.len() < reader.options.min_read() as usize {
-            return Err(failure(status::BUFFER_TOO_SMALL));
+        match self.reader_for(buffer.len()) {
+            Ok((reader, cancels)) => Ok(Box::new(FakeRead {
+                cancels,
+                driver: self.driver.clone(),
+                reader,
+                buffer,
+            })),
+            Err(status) => Ok(refused(buffer, status)),
         }
-        Ok(Box::new(FakeRead {
-            cancels: reader.cancels,
-            driver: self.driver.clone(),
-            reader: id,
-            buffer,
-        }))
     }
 
     fn write(&self, buffer: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
         if let Some(socket) = self.socket() {
             let (op, pending) = Op::new(buffer, Some(&socket));
-            return socket.write(op).map(|()| pending as _).map_err(failure);
+            socket.write(op);
+            return Ok(pending);
         }
         let role = *self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = role.ok_or(failure(status::INVALID_DEVICE_STATE))?;
-        let result = self.driver.lock().write(id, &buffer);
+        let result = role
+            .ok_or(status::INVALID_DEVICE_STATE)
+            .and_then(|id| self.driver.lock().write(id, &buffer));
         let (op, pending) = Op::new(buffer, None);
         op.complete(result);
         Ok(pending)

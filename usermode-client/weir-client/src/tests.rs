@@ -264,7 +264,9 @@ fn captures_choose_adapter_and_direction() {
 fn reads_need_the_role_and_room() {
     let driver = FakeDriver::default();
     let device = open(&driver);
-    let error = device.channel().read(vec![0; 4096]).err().expect("refused");
+    let mut read = device.channel().read(vec![0; 4096]).expect("queued");
+    let ended = read.wait(None).expect("ends").result;
+    let error = ended.expect_err("refused");
     assert_eq!(error.status, NtStatus(status::INVALID_DEVICE_STATE));
     let capture = device
         .open_capture(&options(), ReadAhead::default())

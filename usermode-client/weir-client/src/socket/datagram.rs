@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
-use weir_abi::{DatagramFlags, DatagramRecord, datagram_read, limits, status};
+use weir_abi::{DatagramFlags, DatagramRecord, datagram_read, limits};
 use zerocopy::IntoBytes;
 
 use super::waiters::{Place, Waiters, Wakes, wait_for};
@@ -16,6 +16,7 @@ use crate::device::bad_reply;
 use crate::error::Error;
 use crate::kind::Doing;
 use crate::lock::lock;
+use crate::wake::wake;
 
 /// A datagram that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,36 +37,107 @@ pub(crate) struct Datagrams {
     socket: Socket,
     reading: Mutex<Option<Box<dyn Pending>>>,
     readers: Arc<Waiters>,
-    sends: Mutex<Sends>,
-    /// Who waits until fewer sends are outstanding than the driver has room for.
+    room: Arc<Room>,
+}
+
+/// How many sends are outstanding, of those the driver has room for. It is known
+/// here, as the driver refuses one too many only when that has been queued: then
+/// nobody may wait for its end any more.
+struct Room {
+    taken: Mutex<u32>,
+    /// Who waits until there are fewer.
     senders: Arc<Waiters>,
 }
 
-/// Sends outstanding: their ends make room.
-#[derive(Default)]
-struct Sends {
-    /// That somebody waits for.
-    awaited: usize,
-    /// That nobody waits for any more.
-    left: Vec<Box<dyn Pending>>,
+impl Room {
+    fn take(self: &Arc<Self>) -> Option<Arc<Share>> {
+        let mut taken = lock(&self.taken);
+        if *taken >= limits::MAX_SOCKET_WRITES {
+            return None;
+        }
+        *taken += 1;
+        Some(Arc::new(Share {
+            room: Arc::clone(self),
+            of: Mutex::new(Of {
+                ended: false,
+                owner: None,
+            }),
+        }))
+    }
 }
 
-/// A send: of a datagram that waits for room, or that is under way.
+/// The share of one send in the room. The send's end wakes it, whether or not
+/// somebody waits for that, and it gives the room back and wakes who does.
+struct Share {
+    room: Arc<Room>,
+    of: Mutex<Of>,
+}
+
+struct Of {
+    ended: bool,
+    owner: Option<Waker>,
+}
+
+impl Share {
+    /// Whom the end is to wake.
+    fn sleep(&self, cx: &Context<'_>) {
+        let mut of = lock(&self.of);
+        if !of.ended {
+            of.owner = Some(cx.waker().clone());
+        }
+    }
+
+    /// It has ended; that may be told more than once.
+    fn end(&self) {
+        let owner = {
+            let mut of = lock(&self.of);
+            if std::mem::replace(&mut of.ended, true) {
+                return;
+            }
+            of.owner.take()
+        };
+        *lock(&self.room.taken) -= 1;
+        self.room.senders.ring();
+        // Not under the lock: a waker may run the task at once.
+        if let Some(owner) = owner {
+            wake(owner);
+        }
+    }
+}
+
+impl Wake for Share {
+    fn wake(self: Arc<Self>) {
+        self.end();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.end();
+    }
+}
+
+/// A send: of a datagram that waits for room, or that is under way. Dropped, one
+/// that is under way is sent all the same.
 pub(crate) struct Sending<'a> {
     socket: &'a Datagrams,
     bytes: &'a [u8],
     to: Option<SocketAddr>,
     /// Among those that wait for room.
     place: Place<'a>,
-    pending: Option<Box<dyn Pending>>,
+    started: Option<Started>,
 }
 
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        // It is sent all the same.
-        if let Some(pending) = self.pending.take() {
-            self.socket.leave_send(pending);
-        }
+struct Started {
+    pending: Box<dyn Pending>,
+    share: Arc<Share>,
+}
+
+impl Started {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Completion> {
+        self.share.sleep(cx);
+        let waker = Waker::from(Arc::clone(&self.share));
+        let completion = ready!(self.pending.poll(&mut Context::from_waker(&waker)));
+        self.share.end();
+        Poll::Ready(completion)
     }
 }
 
@@ -75,8 +147,10 @@ impl Datagrams {
             socket,
             reading: Mutex::new(None),
             readers: Waiters::new(Wakes::First),
-            sends: Mutex::default(),
-            senders: Waiters::new(Wakes::First),
+            room: Arc::new(Room {
+                taken: Mutex::new(0),
+                senders: Waiters::new(Wakes::First),
+            }),
         }
     }
 
@@ -160,73 +234,36 @@ impl Datagrams {
             socket: self,
             bytes,
             to,
-            place: self.senders.place(),
-            pending: None,
+            place: self.room.senders.place(),
+            started: None,
         }
-    }
-
-    /// Leaves a send to itself; its end makes room for who waits.
-    fn leave_send(&self, pending: Box<dyn Pending>) {
-        let mut sends = lock(&self.sends);
-        sends.awaited -= 1;
-        sends.left.push(pending);
-        if self.forget_sent(&mut sends) {
-            drop(sends);
-            self.senders.ring();
-        }
-    }
-
-    /// Lets go of the sends that were left and have ended; whether there were any.
-    fn forget_sent(&self, sends: &mut Sends) -> bool {
-        let waker = Waker::from(Arc::clone(&self.senders));
-        let mut cx = Context::from_waker(&waker);
-        let before = sends.left.len();
-        sends
-            .left
-            .retain_mut(|send| send.poll(&mut cx).is_pending());
-        sends.left.len() < before
     }
 
     /// Starts a send; `None` if there is no room for another until one has ended.
-    fn start_send(
-        &self,
-        bytes: &[u8],
-        to: Option<SocketAddr>,
-    ) -> Result<Option<Box<dyn Pending>>, Error> {
+    fn start_send(&self, bytes: &[u8], to: Option<SocketAddr>) -> Result<Option<Started>, Error> {
         let too_long = Error::DatagramTooLong { len: bytes.len() };
         let record = u32::try_from(bytes.len())
             .ok()
             .filter(|len| *len <= limits::MAX_DATAGRAM)
             .and_then(|len| DatagramRecord::new(len, DatagramFlags::empty(), to))
             .ok_or(too_long)?;
-        let mut alone = false;
-        loop {
-            let mut buffer = self
-                .socket
-                .buffers()
-                .take(size_of_val(&record) + bytes.len());
-            if let Some((head, body)) = buffer.split_at_mut_checked(size_of_val(&record)) {
-                head.copy_from_slice(record.as_bytes());
-                body.copy_from_slice(bytes);
-            }
-            let failure = match self.socket.channel()?.write(buffer) {
-                Ok(pending) => {
-                    lock(&self.sends).awaited += 1;
-                    return Ok(Some(pending));
-                }
-                Err(failure) => failure,
-            };
-            if failure.status.0 != status::QUOTA_EXCEEDED || alone {
-                return Err(failed(sending_to(to), failure));
-            }
-            let mut sends = lock(&self.sends);
-            if !self.forget_sent(&mut sends) {
-                // If none is outstanding, none will make room. The last may have
-                // ended just now, so once more.
-                alone = sends.awaited == 0 && sends.left.is_empty();
-                if !alone {
-                    return Ok(None);
-                }
+        let channel = self.socket.channel()?;
+        let Some(share) = self.room.take() else {
+            return Ok(None);
+        };
+        let mut buffer = self
+            .socket
+            .buffers()
+            .take(size_of_val(&record) + bytes.len());
+        if let Some((head, body)) = buffer.split_at_mut_checked(size_of_val(&record)) {
+            head.copy_from_slice(record.as_bytes());
+            body.copy_from_slice(bytes);
+        }
+        match channel.write(buffer) {
+            Ok(pending) => Ok(Some(Started { pending, share })),
+            Err(failure) => {
+                share.end();
+                Err(failed(sending_to(to), failure))
             }
         }
     }
@@ -247,10 +284,10 @@ impl Datagrams {
         if let Some(sent) = wait_for(timeout, |cx| sending.poll(cx)) {
             return sent;
         }
-        let Some(pending) = &sending.pending else {
+        let Some(started) = &sending.started else {
             return Err(late());
         };
-        pending.cancel();
+        started.pending.cancel();
         match wait_for(None, |cx| sending.poll(cx)) {
             Some(Err(Error::Socket { failure, .. })) if failure.is_cancelled() => Err(late()),
             Some(other) => other,
@@ -266,25 +303,23 @@ fn sending_to(to: Option<SocketAddr>) -> Doing {
 impl Sending<'_> {
     /// Ready when it is sent.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
-        let mut pending = match self.pending.take() {
-            Some(pending) => pending,
+        let mut started = match self.started.take() {
+            Some(started) => started,
             None => {
                 self.place.sleep(cx);
                 match self.socket.start_send(self.bytes, self.to)? {
-                    Some(pending) => {
+                    Some(started) => {
                         self.place.served();
-                        pending
+                        started
                     }
                     None => return Poll::Pending,
                 }
             }
         };
-        let Poll::Ready(completion) = pending.poll(cx) else {
-            self.pending = Some(pending);
+        let Poll::Ready(completion) = started.poll(cx) else {
+            self.started = Some(started);
             return Poll::Pending;
         };
-        lock(&self.socket.sends).awaited -= 1;
-        self.socket.senders.ring();
         let Completion { result, buffer } = completion;
         self.socket.socket.buffers().give_back(buffer);
         Poll::Ready(match result {

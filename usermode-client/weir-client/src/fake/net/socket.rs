@@ -253,9 +253,20 @@ impl FakeSocket {
         }
     }
 
-    /// Takes an operation, and does what can be done of it at once.
-    pub(in crate::fake) fn read(self: &Arc<Self>, op: Op) -> Result<(), i32> {
+    /// Takes an operation, and does what can be done of it at once. A refusal is
+    /// its end too: the framework of the real driver queues each request first.
+    pub(in crate::fake) fn read(self: &Arc<Self>, op: Op) {
         let mut state = lock(&self.state);
+        if let Err(status) = self.check_read(&state, &op) {
+            drop(state);
+            return op.complete(Err(status));
+        }
+        state.reads.push_back(op);
+        drop(state);
+        self.progress();
+    }
+
+    fn check_read(&self, state: &State, op: &Op) -> Result<(), i32> {
         match self.kind {
             SocketKind::TcpListener => return Err(status::INVALID_DEVICE_REQUEST),
             SocketKind::TcpStream if op.buffer.is_empty() => return Err(status::BUFFER_TOO_SMALL),
@@ -270,14 +281,22 @@ impl FakeSocket {
         if state.reads.len() >= limits::MAX_SOCKET_READS as usize {
             return Err(status::QUOTA_EXCEEDED);
         }
-        state.reads.push_back(op);
-        drop(state);
-        self.progress();
         Ok(())
     }
 
-    pub(in crate::fake) fn write(self: &Arc<Self>, op: Op) -> Result<(), i32> {
+    /// As [`FakeSocket::read`].
+    pub(in crate::fake) fn write(self: &Arc<Self>, op: Op) {
         let mut state = lock(&self.state);
+        if let Err(status) = self.check_write(&state, &op) {
+            drop(state);
+            return op.complete(Err(status));
+        }
+        state.writes.push_back(op);
+        drop(state);
+        self.progress();
+    }
+
+    fn check_write(&self, state: &State, op: &Op) -> Result<(), i32> {
         match self.kind {
             SocketKind::TcpListener => return Err(status::INVALID_DEVICE_REQUEST),
             SocketKind::TcpStream if op.buffer.len() > limits::MAX_STREAM_IO as usize => {
@@ -300,9 +319,6 @@ impl FakeSocket {
         if state.writes.len() >= limits::MAX_SOCKET_WRITES as usize {
             return Err(status::QUOTA_EXCEEDED);
         }
-        state.writes.push_back(op);
-        drop(state);
-        self.progress();
         Ok(())
     }
 
