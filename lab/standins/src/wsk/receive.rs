@@ -102,7 +102,9 @@ impl State {
             return;
         }
         self.tell_disconnect(todo);
-        if self.receiving.is_some() {
+        // Data that are being indicated are no receive's before the event has
+        // answered, and may be the next one's then: those that come later are not.
+        if self.receiving.is_some() || self.indicating {
             return;
         }
         if let Some(op) = self.receives.pop_front() {
@@ -114,7 +116,7 @@ impl State {
             return;
         }
         let over = self.eof || self.failed.is_some();
-        if self.enabled & WSK_EVENT_RECEIVE != 0 && !self.paused && !self.indicating {
+        if self.enabled & WSK_EVENT_RECEIVE != 0 && !self.paused {
             if !self.buffered.is_empty() {
                 self.indicating = true;
                 self.callbacks += 1;

@@ -406,6 +406,29 @@ fn a_receive_takes_what_a_callback_refused() {
 }
 
 #[test]
+fn a_receive_made_meanwhile_gets_what_a_callback_then_refuses() {
+    let _alone = alone();
+    let client = Client::new();
+    let (listening, socket, mut host) = accepted(&client, |_| {});
+    let mut memory = Memory::new(&[0; 7]);
+    let request = Request::new();
+    let meanwhile = engine::lock(&SEEN);
+    host.write_all(b"refused").unwrap_or_else(|e| panic!("{e}"));
+    // The callback has begun by then, and waits for the lock.
+    std::thread::sleep(Duration::from_millis(100));
+    let all = WSK_FLAG_WAITALL;
+    // SAFETY: WskReceive as documented; the memory outlives the IRP.
+    let answer = unsafe { (table(socket).receive)(socket, memory.buf(), all, request.irp()) };
+    assert_eq!(answer, status::PENDING);
+    drop(meanwhile);
+    assert_eq!(request.wait(), (status::SUCCESS, 7));
+    assert_eq!(&*memory.bytes, b"refused");
+    assert_eq!(only(|seen| (seen.refuse, seen.data.len())), (1, 0));
+    close(socket);
+    close(listening);
+}
+
+#[test]
 fn a_reset_is_told_though_data_was_refused() {
     let _alone = alone();
     let client = Client::new();
