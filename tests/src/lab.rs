@@ -120,30 +120,73 @@ impl Fixture {
         Self { lab }
     }
 
+    /// A lab with weir.sys installed, to be loaded by [`Fixture::start`].
+    ///
+    /// # Panics
+    /// When it can't be installed.
+    #[must_use]
+    pub fn installed(name: &str) -> Self {
+        let fixture = Self::bare(name);
+        let installed = fixture.lab.install_driver(SERVICE, &weir_sys());
+        installed.expect("the driver is installed");
+        fixture
+    }
+
     /// A lab with weir.sys loaded.
     ///
     /// # Panics
     /// When the driver doesn't load.
     #[must_use]
     pub fn weir(name: &str) -> Self {
-        let fixture = Self::bare(name);
+        let fixture = Self::installed(name);
+        fixture.start();
         fixture
-            .lab
-            .install_driver(SERVICE, &weir_sys())
-            .expect("the driver is installed");
-        let mut started = fixture.lab.start_driver(SERVICE);
+    }
+
+    /// A lab of another configuration, with weir.sys loaded.
+    ///
+    /// # Panics
+    /// When the driver doesn't load.
+    #[must_use]
+    pub fn configured(name: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let fixture = Self::installed(name);
+        let mut other = config();
+        change(&mut other);
+        fixture.configure(&other);
+        fixture.start();
+        fixture
+    }
+
+    /// Another configuration, from the driver's next start on.
+    ///
+    /// # Panics
+    /// When it can't be written.
+    pub fn configure(&self, config: &Config) {
+        let configured = self.lab.configure(config);
+        configured.expect("the lab is configured");
+    }
+
+    /// Loads the driver.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn start(&self) {
+        let loads = || {
+            let events = self.lab.events();
+            events.iter().filter(|e| e.kind() == "load").count()
+        };
+        let before = loads();
+        let mut started = self.lab.start_driver(SERVICE);
         // Wine's service manager has failed with an internal error (1359) before
         // anything of the driver was loaded; that is tried once more, and said.
-        let loaded = fixture.lab.events().iter().any(|e| e.kind() == "load");
         if let Err(error) = &started
-            && !loaded
             && error.to_string().contains("1359")
+            && loads() == before
         {
-            eprintln!("{name}: tried again after: {error}");
-            started = fixture.lab.start_driver(SERVICE);
+            eprintln!("tried again after: {error}");
+            started = self.lab.start_driver(SERVICE);
         }
         started.expect("the driver starts");
-        fixture
     }
 
     /// A weirctl command, not yet run.

@@ -294,19 +294,12 @@ fn a_wire_carries_frames_both_ways() {
     let patience = Some(std::time::Duration::from_secs(10));
     let far = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     far.set_read_timeout(patience).expect("a timeout is set");
-    let fixture = Fixture::bare("frames-wire");
+    let fixture = Fixture::installed("frames-wire");
     let mut config = weir_tests::lab::config();
     config.adapters[0].wire = Some(far.local_addr().expect("its address").to_string());
     config.adapters[0].wire_listen = Some(0);
-    fixture
-        .lab
-        .configure(&config)
-        .expect("the lab is configured");
-    fixture
-        .lab
-        .install_driver("weir", &weir_tests::lab::weir_sys())
-        .expect("installed");
-    fixture.lab.start_driver("weir").expect("the driver starts");
+    fixture.configure(&config);
+    fixture.start();
     let adapters = fixture.ask(&json!({"cmd": "adapters"}));
     let near = adapters["adapters"][0]["wire_port"]
         .as_u64()
@@ -352,10 +345,7 @@ fn a_wire_carries_frames_both_ways() {
 /// it came, and the balance closes.
 #[test]
 fn chains_of_every_shape_pass() {
-    let fixture = Fixture::bare("frames-shapes");
-    let lab = &fixture.lab;
-    lab.install_driver("weir", &weir_tests::lab::weir_sys())
-        .expect("installed");
+    let fixture = Fixture::installed("frames-shapes");
     let mut config = weir_tests::lab::config();
     let count = frames(&capture("mixed.pcap")).len() as u64;
     for seed in 1..=6 {
@@ -367,8 +357,8 @@ fn chains_of_every_shape_pass() {
             resources_percent: Some(40),
             ..weir_lab_harness::Shape::default()
         };
-        lab.configure(&config).expect("the lab is configured");
-        lab.start_driver("weir").expect("the driver starts");
+        fixture.configure(&config);
+        fixture.start();
         for file in ["mixed.pcap", "odd.pcap"] {
             fixture.replay(&capture(file));
         }

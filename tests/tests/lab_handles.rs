@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_lab_harness::{Config, windows_path};
+use weir_lab_harness::windows_path;
 use weir_tests::clients::{Background, noise, run};
-use weir_tests::lab::{Fixture, SERVICE, config, root, weir_sys};
+use weir_tests::lab::{Fixture, root};
 
 fn probe(fixture: &Fixture, arguments: &[&str]) -> Command {
     let exe = root().join("target/weir/lab/probe.exe");
@@ -154,24 +154,10 @@ fn host_echo() -> SocketAddr {
     address
 }
 
-/// A lab of another configuration, with the driver in it.
-fn configured(name: &str, change: impl FnOnce(&mut Config)) -> Fixture {
-    let fixture = Fixture::bare(name);
-    let mut config = config();
-    change(&mut config);
-    let lab = &fixture.lab;
-    lab.configure(&config).expect("the lab is configured");
-    let image = weir_sys();
-    lab.install_driver(SERVICE, &image)
-        .expect("the driver is installed");
-    lab.start_driver(SERVICE).expect("the driver starts");
-    fixture
-}
-
 #[test]
 fn the_driver_stops_under_load() {
     // On Windows it would wait until the last handle is closed.
-    let fixture = configured("handles-stop", |config| config.unload.wait_ms = Some(0));
+    let fixture = Fixture::configured("handles-stop", |config| config.unload.wait_ms = Some(0));
     let echo = host_echo().to_string();
     let (mut child, _) = started(&fixture, &["churn", &echo], "talking");
     let (mut waiting, _) = started(&fixture, &["hold-asked", "50"], "holding");
@@ -350,7 +336,7 @@ fn one_client_after_the_other_is_asked_for() {
 /// connection or ends with its listener.)
 #[test]
 fn a_listener_works_on_wines_own_wsk_too() {
-    let fixture = configured("handles-wine", |config| {
+    let fixture = Fixture::configured("handles-wine", |config| {
         config.wsk.provider = Some("wine".into());
     });
     let text = noise(1_000_000);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use weir_lab_harness::{Error, windows_path};
-use weir_tests::lab::{ADAPTER, Balance, Fixture, SERVICE, capture, weir_sys};
+use weir_tests::lab::{ADAPTER, Balance, Fixture, SERVICE, capture};
 
 /// One echo over TCP, within the host alone.
 fn echo(address: SocketAddr) -> std::io::Result<()> {
@@ -42,16 +42,9 @@ fn start_echo(fixture: &Fixture, transport: &str) -> Option<SocketAddr> {
 
 #[test]
 fn fifty_rounds_leave_nothing() {
-    let fixture = Fixture::bare("life-rounds");
-    fixture
-        .lab
-        .install_driver(SERVICE, &weir_sys())
-        .expect("the driver is installed");
+    let fixture = Fixture::installed("life-rounds");
     for round in 0..50 {
-        fixture
-            .lab
-            .start_driver(SERVICE)
-            .expect("the driver starts");
+        fixture.start();
         let address = start_echo(&fixture, "--tcp").expect("the service starts");
         // A connection that is still open when the driver goes.
         let mut held = TcpStream::connect(address).expect("the service accepts");
@@ -151,21 +144,7 @@ fn unload_waits_for_open_handles() {
 /// under way and leaves nothing.
 #[test]
 fn unload_with_handles_open_is_orderly() {
-    let fixture = Fixture::bare("life-forced");
-    let mut config = weir_tests::lab::config();
-    config.unload.wait_ms = Some(0);
-    fixture
-        .lab
-        .configure(&config)
-        .expect("the lab is configured");
-    fixture
-        .lab
-        .install_driver(SERVICE, &weir_sys())
-        .expect("the driver is installed");
-    fixture
-        .lab
-        .start_driver(SERVICE)
-        .expect("the driver starts");
+    let fixture = Fixture::configured("life-forced", |config| config.unload.wait_ms = Some(0));
     let mut busy = busy(&fixture);
     fixture.unload();
     // The program was told that its reads have ended.
@@ -237,16 +216,9 @@ fn try_everything(fixture: &Fixture) -> Result<(), Error> {
 /// Allocation N fails, for each N there is.
 #[test]
 fn each_failing_allocation_is_survived() {
-    let fixture = Fixture::bare("life-allocations");
-    fixture
-        .lab
-        .install_driver(SERVICE, &weir_sys())
-        .expect("the driver is installed");
+    let fixture = Fixture::installed("life-allocations");
     let mut config = weir_tests::lab::config();
-    fixture
-        .lab
-        .configure(&config)
-        .expect("the lab is configured");
+    fixture.configure(&config);
     try_everything(&fixture).expect("it works when nothing fails");
     let unload = fixture
         .lab
@@ -263,10 +235,7 @@ fn each_failing_allocation_is_survived() {
     let mut failed = 0;
     for n in 1..=total + 2 {
         config.faults.alloc = Some(n);
-        fixture
-            .lab
-            .configure(&config)
-            .expect("the lab is configured");
+        fixture.configure(&config);
         try_everything(&fixture).unwrap_or_else(|e| panic!("allocation {n} failing: {e}"));
         let events = fixture.lab.events();
         failed += u64::from(
@@ -282,21 +251,14 @@ fn each_failing_allocation_is_survived() {
         "only {failed} of {total} allocations were made to fail"
     );
     config.faults.alloc = None;
-    fixture
-        .lab
-        .configure(&config)
-        .expect("the lab is configured");
+    fixture.configure(&config);
     try_everything(&fixture).expect("it works again");
 }
 
 /// Each call to the system that can be refused is refused in its turn.
 #[test]
 fn each_refused_call_is_survived() {
-    let fixture = Fixture::bare("life-refused");
-    fixture
-        .lab
-        .install_driver(SERVICE, &weir_sys())
-        .expect("the driver is installed");
+    let fixture = Fixture::installed("life-refused");
     let unsuccessful = u32::cast_signed(0xC000_009A);
     for point in [
         "ndis.NdisFRegisterFilterDriver",
@@ -322,10 +284,7 @@ fn each_refused_call_is_survived() {
                 nth,
                 status: unsuccessful,
             });
-            fixture
-                .lab
-                .configure(&config)
-                .expect("the lab is configured");
+            fixture.configure(&config);
             let before = fixture.lab.events().len();
             try_everything(&fixture).unwrap_or_else(|e| panic!("{point}, call {nth}: {e}"));
             let refused = fixture

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use weir_lab_harness::{Shape, windows_path};
 use weir_tests::frames::{self, Frame};
-use weir_tests::lab::{
-    ADAPTER, Accounts, Fixture, SERVICE, capture, config, ctrl_c, native, said, weir_sys,
-};
+use weir_tests::lab::{ADAPTER, Accounts, Fixture, capture, config, ctrl_c, native, said};
 use weir_tests::packet::Dir;
 
 /// Something of everything, in frames of every kind: by tuple, by byte, by
@@ -56,10 +54,7 @@ struct Kernel {
 
 /// Replays a file with the rules in force, a reader of each kind beside it.
 fn through_the_driver(fixture: &Fixture, dir: &Path, file: &Path, alarms: usize) -> Kernel {
-    fixture
-        .lab
-        .start_driver(SERVICE)
-        .expect("the driver starts");
+    fixture.start();
     let rules = dir.join("same.rules");
     std::fs::write(&rules, RULES).expect("written");
     let loaded = fixture.json(&["rules", "load", &windows_path(&rules)]);
@@ -313,7 +308,7 @@ fn lossy(dir: &Path) -> PathBuf {
 }
 
 fn fixture(name: &str, shape: Shape) -> Fixture {
-    let fixture = Fixture::bare(name);
+    let fixture = Fixture::installed(name);
     let mut config = config();
     config.shape = Shape {
         // Offline nobody knows what a NIC has verified or put together.
@@ -321,9 +316,7 @@ fn fixture(name: &str, shape: Shape) -> Fixture {
         send_fail_percent: Some(0),
         ..shape
     };
-    let lab = &fixture.lab;
-    lab.configure(&config).expect("the lab is configured");
-    lab.install_driver(SERVICE, &weir_sys()).expect("installed");
+    fixture.configure(&config);
     fixture
 }
 

@@ -10,7 +10,7 @@ use weir_lab_harness::windows_path;
 use weir_tests::clients::{
     Background, PATIENCE, accept, connect, free_port, listening, noise, run, until_listening,
 };
-use weir_tests::lab::{Fixture, SERVICE, config, weir_sys};
+use weir_tests::lab::Fixture;
 use weir_tests::services::{sockets, until_no_socket};
 
 #[test]
@@ -220,17 +220,9 @@ fn a_rule_refuses_a_peer_of_a_conditional_listener() {
 /// as Wine's own WSK goes, which is connecting, sending, receiving, closing.
 #[test]
 fn a_stream_works_on_wines_own_wsk_too() {
-    let fixture = Fixture::bare("sockets-wine");
-    let mut config = config();
-    config.wsk.provider = Some("wine".into());
-    fixture.lab.configure(&config).expect("a configuration");
-    let image = weir_sys();
-    let installed = fixture.lab.install_driver(SERVICE, &image);
-    installed.expect("the driver is installed");
-    fixture
-        .lab
-        .start_driver(SERVICE)
-        .expect("the driver starts");
+    let fixture = Fixture::configured("sockets-wine", |config| {
+        config.wsk.provider = Some("wine".into());
+    });
     let text = noise(1_000_000);
     let port = free_port();
     let port_text = port.to_string();

@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use serde_json::{Value, json};
 use weir_lab_harness::{PointFault, Shape, windows_path};
 use weir_tests::frames::{self, Frame};
-use weir_tests::lab::{ADAPTER, Balance, Fixture, SERVICE, config, weir_sys};
+use weir_tests::lab::{ADAPTER, Balance, Fixture, config};
 use weir_tests::packet::{self, Dir, HOST_IP, PEER_IP};
 
 /// Ports whose frames pass, and those of each rule.
@@ -132,11 +132,8 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str) -> Self {
-        let fixture = Fixture::bare(name);
-        let installed = fixture.lab.install_driver(SERVICE, &weir_sys());
-        installed.expect("the driver is installed");
         Self {
-            fixture,
+            fixture: Fixture::installed(name),
             dir: tempfile::tempdir().expect("a folder"),
         }
     }
@@ -149,9 +146,8 @@ impl Scene {
         let mut config = config();
         config.shape = shape;
         config.faults.points = points;
-        let lab = &self.fixture.lab;
-        lab.configure(&config).expect("the lab is configured");
-        lab.start_driver(SERVICE).expect("the driver starts");
+        self.fixture.configure(&config);
+        self.fixture.start();
         let rules = self.file("verdicts.rules");
         std::fs::write(&rules, text).expect("written");
         let loaded = self.fixture.json(&["rules", "load", &windows_path(&rules)]);

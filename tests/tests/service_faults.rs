@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use socket2::SockRef;
 use weir_lab_harness::{Error, PointFault};
-use weir_tests::lab::{Fixture, SERVICE, config, weir_sys};
+use weir_tests::lab::{Fixture, SERVICE, config};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -277,11 +277,7 @@ fn short_exchange(address: SocketAddr) -> std::io::Result<()> {
 
 #[test]
 fn each_refused_call_of_a_relay_is_survived() {
-    let fixture = Fixture::bare("service-refused");
-    fixture
-        .lab
-        .install_driver(SERVICE, &weir_sys())
-        .expect("the driver is installed");
+    let fixture = Fixture::installed("service-refused");
     for (point, calls) in [
         ("wsk.WskSocket", 3),
         ("wsk.WskBind", 3),
@@ -303,10 +299,7 @@ fn each_refused_call_of_a_relay_is_survived() {
                 nth,
                 status: u32::cast_signed(0xC000_009A),
             });
-            fixture
-                .lab
-                .configure(&config)
-                .expect("the lab is configured");
+            fixture.configure(&config);
             let before = fixture.lab.events().len();
             try_everything(&fixture).unwrap_or_else(|e| panic!("{point}, call {nth}: {e}"));
             let events = fixture.lab.events();
@@ -325,24 +318,17 @@ fn every() -> usize {
 
 #[test]
 fn failing_allocations_of_a_relay_are_survived() {
-    let fixture = Fixture::bare("service-allocations");
-    fixture
-        .lab
-        .install_driver(SERVICE, &weir_sys())
-        .expect("the driver is installed");
+    let fixture = Fixture::installed("service-allocations");
     let mut config = config();
     let allocations = |config: &weir_lab_harness::Config| {
-        fixture
-            .lab
-            .configure(config)
-            .expect("the lab is configured");
+        fixture.configure(config);
         let events = fixture.lab.events();
         let unload = events.into_iter().rev().find(|e| e.kind() == "unload");
         unload.map_or(0, |unload| unload.number("allocs"))
     };
     // What loading alone takes is tried elsewhere.
-    fixture.lab.configure(&config).expect("configured");
-    fixture.lab.start_driver(SERVICE).expect("it loads");
+    fixture.configure(&config);
+    fixture.start();
     fixture.lab.stop_driver(SERVICE).expect("it unloads");
     let loading = allocations(&config);
     try_everything(&fixture).expect("it works when nothing fails");
@@ -352,10 +338,7 @@ fn failing_allocations_of_a_relay_are_survived() {
     for n in (loading + 1..=total + 1).step_by(every()) {
         tried += 1;
         config.faults.alloc = Some(n);
-        fixture
-            .lab
-            .configure(&config)
-            .expect("the lab is configured");
+        fixture.configure(&config);
         try_everything(&fixture).unwrap_or_else(|e| panic!("allocation {n} failing: {e}"));
         let events = fixture.lab.events();
         let run = events.iter().rev().take_while(|e| e.kind() != "load");
@@ -366,9 +349,6 @@ fn failing_allocations_of_a_relay_are_survived() {
         "only {failed} of {tried} allocations were made to fail"
     );
     config.faults.alloc = None;
-    fixture
-        .lab
-        .configure(&config)
-        .expect("the lab is configured");
+    fixture.configure(&config);
     try_everything(&fixture).expect("it works again");
 }
