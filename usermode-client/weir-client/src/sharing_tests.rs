@@ -292,6 +292,23 @@ fn a_writer_that_waits_for_room_holds_up_no_other_and_an_abort_frees_it() {
 }
 
 #[test]
+fn an_abort_of_a_task_does_not_wait_and_ends_what_does() {
+    let device = device();
+    let (ours, mut theirs) = pair(&device);
+    let mut ours = ours.into_async();
+    let other = ours.clone();
+    let reader = thread::spawn(move || block_on((&mut &other).read(&mut [0; 1])));
+    settle();
+    ours.abort().expect("aborts");
+    let error = reader.join().expect("ends").expect_err("aborted");
+    assert_eq!(kind(error), ErrorKind::Aborted);
+    let error = block_on(ours.read(&mut [0; 1])).expect_err("aborted");
+    assert_eq!(kind(error), ErrorKind::Aborted);
+    // A reset, or where the host knows none, an end.
+    assert!(matches!(theirs.read(&mut [0; 1]), Ok(0) | Err(_)));
+}
+
+#[test]
 fn a_shutdown_that_is_given_up_is_done_later_and_once() {
     let device = device();
     let (ours, mut theirs) = pair(&device);

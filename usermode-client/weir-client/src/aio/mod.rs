@@ -10,7 +10,9 @@
 //! that came last is woken.
 //!
 //! A waker is called on a worker, which serves others too: one that runs the task
-//! at once keeps them waiting for as long as that takes.
+//! at once keeps them waiting for as long as that takes. Such a task may not call
+//! what waits, as options and the types of [`net`](crate::net) do: the worker may
+//! be the one it waits for.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -104,9 +106,10 @@ impl TcpStream {
         self.socket().set(SocketSetting::NoDelay(on))
     }
 
-    /// Ends the connection at once with a reset. What is under way is lost.
+    /// Ends the connection at once with a reset. What is under way is lost, and
+    /// told so by what waits for it; this doesn't wait.
     pub fn abort(&self) -> Result<(), Error> {
-        self.stream.abort()
+        self.stream.start_abort().map(drop)
     }
 }
 

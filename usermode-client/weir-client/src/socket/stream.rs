@@ -406,13 +406,16 @@ impl Stream {
 
     /// Ends the connection at once with a reset; what is under way is lost.
     pub(crate) fn abort(&self) -> Result<(), Error> {
-        self.over.store(true, Ordering::Relaxed);
-        let request = SocketShutdownRequest::new(ShutdownHow::Abort);
-        let call: Result<Call<SocketShutdownRequest>, Error> =
-            Call::start(self.socket.channel()?, &request, Doing::ShuttingDown);
-        call?.wait_or_cancel(None)?;
+        self.start_abort()?.wait_or_cancel(None)?;
         tracing::debug!(id = self.socket.id(), "aborted");
         Ok(())
+    }
+
+    /// As [`Stream::abort`], and doesn't wait until that is done.
+    pub(crate) fn start_abort(&self) -> Result<Call<SocketShutdownRequest>, Error> {
+        self.over.store(true, Ordering::Relaxed);
+        let request = SocketShutdownRequest::new(ShutdownHow::Abort);
+        Call::start(self.socket.channel()?, &request, Doing::ShuttingDown)
     }
 }
 
