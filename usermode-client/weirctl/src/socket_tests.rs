@@ -30,6 +30,11 @@ fn command(line: &str) -> Command {
     Cli::parse_from(std::iter::once("weirctl").chain(line.split_whitespace())).command
 }
 
+/// No Ctrl-C.
+fn never() -> Result<Arc<AtomicBool>, CtlError> {
+    Ok(Arc::default())
+}
+
 /// An address nobody has.
 pub(crate) fn free() -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").expect("binds");
@@ -70,7 +75,7 @@ fn connect(
     };
     let mut got = Vec::new();
     let mut out = Output::new(false, Box::new(&mut got));
-    let result = tcp::connect(&open(driver), &args, input, terminal, &mut out);
+    let result = tcp::connect(&open(driver), &args, input, terminal, &never, &mut out);
     drop(out);
     (got, result)
 }

@@ -16,8 +16,8 @@ mod status;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use weir_client::{Adapter, Device};
 
@@ -75,8 +75,14 @@ pub(crate) fn on_device(
     }
 }
 
-/// What Ctrl-C sets. Asked again, it ends the process.
+/// What Ctrl-C sets, from now on. Pressed again, it ends the process.
 pub(crate) fn ctrl_c() -> Result<Arc<AtomicBool>, CtlError> {
+    // A process has one handler, whoever asks how often.
+    static STOP: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+    let mut known = STOP.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(stop) = &*known {
+        return Ok(Arc::clone(stop));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -84,8 +90,13 @@ pub(crate) fn ctrl_c() -> Result<Arc<AtomicBool>, CtlError> {
             std::process::exit(crate::error::INTERRUPTED.into());
         }
     })?;
+    *known = Some(Arc::clone(&stop));
     Ok(stop)
 }
+
+/// How a command that is waiting for something else first comes to what Ctrl-C
+/// sets: until then, Ctrl-C ends the process.
+pub(crate) type Stop<'a> = &'a dyn Fn() -> Result<Arc<AtomicBool>, CtlError>;
 
 /// The adapter called `asked`, or else with the id `asked`.
 fn find_adapter(adapters: &[Adapter], asked: &str) -> Result<Adapter, CtlError> {

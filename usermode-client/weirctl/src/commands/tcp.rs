@@ -14,6 +14,7 @@ use weir_abi::SocketFlags;
 use weir_client::net::{OpenOptions, TcpListener, TcpStream, wait_ended};
 use weir_client::{Device, Doing, Error};
 
+use super::Stop;
 use crate::error::CtlError;
 use crate::output::Output;
 use crate::wire::deadline::Deadline;
@@ -36,14 +37,14 @@ pub(crate) enum TcpCommand {
     ///
     /// At the end of standard input the sending direction is ended (half close)
     /// and what still comes is shown; it ends when both sides have ended. At a
-    /// terminal, it ends with the peer. Of a name with several addresses, the first
+    /// terminal, it ends with the peer. Ctrl-C ends the connection. Of a name with several addresses, the first
     /// that can be connected to is taken. -v says on standard error who is connected.
     Connect(ConnectArgs),
     /// Listen for one connection, or with -k for one after the other
     ///
     /// A connection ends with its peer; the end of standard input ends the sending
     /// direction (half close). Where it listens is said on standard error, and with
-    /// -v who is connected. Ctrl-C ends the command.
+    /// -v who is connected. Ctrl-C ends the connection and the command.
     Listen(ListenArgs),
 }
 
@@ -127,7 +128,7 @@ pub(crate) fn run(
     let input = io::stdin();
     let terminal = input.is_terminal();
     let result = match command {
-        TcpCommand::Connect(args) => connect(device, args, input, terminal, out),
+        TcpCommand::Connect(args) => connect(device, args, input, terminal, &super::ctrl_c, out),
         TcpCommand::Listen(args) => {
             let stop = super::ctrl_c()?;
             listen(device, args, input, terminal, &stop, out)
@@ -179,6 +180,7 @@ pub(crate) fn connect(
     args: &ConnectArgs,
     input: impl Read + Send + 'static,
     terminal: bool,
+    stop: Stop<'_>,
     out: &mut Output<'_>,
 ) -> Result<(), CtlError> {
     let place = args.place.place()?;
@@ -194,20 +196,22 @@ pub(crate) fn connect(
     let stream = reach(device, &addresses, &options, time)?;
     let peer = stream.peer_addr()?;
     tracing::info!(%peer, local = %stream.local_addr(), "connected");
-    let feed = Feed::start(input, terminal)?;
-    let ends = ends(args.wait, false);
-    out.lines_shown();
-    let copied = match tls {
-        None => pump(&Plain(stream), &feed, out.lines(), ends)?,
+    let stream: Box<dyn Duplex> = match tls {
+        None => Box::new(Plain(stream)),
         Some(client) => {
             let time = match args.wait {
                 Some(_) => time,
                 None => Deadline::after(Some(HANDSHAKE)),
             };
-            let stream = client.connect(stream, time)?;
-            pump(&stream, &feed, out.lines(), ends)?
+            Box::new(client.connect(stream, time)?)
         }
     };
+    // From here on there is something to end in order.
+    let stop = stop()?;
+    let feed = Feed::start(input, terminal)?;
+    let ends = ends(args.wait, false);
+    out.lines_shown();
+    let copied = pump(&*stream, &feed, out.lines(), ends, &stop)?;
     tracing::info!(?copied, "ended");
     Ok(())
 }
@@ -352,7 +356,8 @@ impl Session<'_> {
     }
 
     fn copy(&self, stream: &dyn Duplex, out: &mut Output<'_>) -> Result<(), CtlError> {
-        let copied = pump(stream, self.feed, out.lines(), ends(self.wait, true))?;
+        let ends = ends(self.wait, true);
+        let copied = pump(stream, self.feed, out.lines(), ends, self.stop)?;
         // The peer is told, where the input has not done that.
         let _ = stream.finish(&|| false);
         tracing::info!(?copied, "ended");

@@ -144,7 +144,7 @@ fn the_client_shows_what_is_said_and_is_told_why_it_may_not_come_in() {
         let out = shown.clone();
         let thread = thread::spawn(move || {
             let mut out = Output::new(false, Box::new(out));
-            chat::join(&open(&driver), &args, input, false, &mut out)
+            chat::join(&open(&driver), &args, input, false, &never, &mut out)
         });
         (thread, shown)
     };

@@ -15,7 +15,7 @@ fn fails(driver: &FakeDriver, words: &[&str]) -> CtlError {
     let stop = AtomicBool::new(false);
     let result = match &cli.command {
         Command::Tcp(TcpCommand::Connect(args)) => {
-            tcp::connect(&device, args, input(), false, &mut out)
+            tcp::connect(&device, args, input(), false, &never, &mut out)
         }
         Command::Tcp(TcpCommand::Listen(args)) => {
             tcp::listen(&device, args, input(), false, &stop, &mut out)
@@ -24,7 +24,7 @@ fn fails(driver: &FakeDriver, words: &[&str]) -> CtlError {
         Command::Udp(UdpCommand::Listen(args)) => udp::listen(&device, args, &stop, &mut out),
         Command::Chat(ChatCommand::Serve(args)) => chat::serve(&device, args, &stop, &mut out),
         Command::Chat(ChatCommand::Join(args)) => {
-            chat::join(&device, args, input(), false, &mut out)
+            chat::join(&device, args, input(), false, &never, &mut out)
         }
         other => panic!("{other:?}"),
     };

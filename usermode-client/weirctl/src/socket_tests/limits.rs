@@ -193,3 +193,41 @@ fn of_several_addresses_datagrams_go_to_the_first_that_can_be_sent_to() {
     let error = error.expect_err("neither").to_string();
     assert!(error.contains("broadcast"), "{error}");
 }
+
+#[test]
+fn ctrl_c_ends_a_connection_in_order() {
+    let driver = FakeDriver::default();
+    // Of who connects: nothing comes, and nothing is typed.
+    let peer = TcpListener::bind("127.0.0.1:0").expect("binds");
+    let line = format!("tcp connect {}", peer.local_addr().expect("bound"));
+    let Command::Tcp(TcpCommand::Connect(args)) = command(&line) else {
+        panic!("another command");
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let (_typing, input) = held();
+    let (used, stopped) = (driver.clone(), Arc::clone(&stop));
+    let client = thread::spawn(move || {
+        let mut out = Output::new(false, Box::new(std::io::sink()));
+        let stop = move || Ok(Arc::clone(&stopped));
+        tcp::connect(&open(&used), &args, input, false, &stop, &mut out)
+    });
+    let (mut stream, _) = peer.accept().expect("accepts");
+    stream.set_read_timeout(Some(SOON)).expect("set");
+    stop.store(true, Ordering::Relaxed);
+    client.join().expect("ends").expect("no error");
+    assert_eq!(stream.read(&mut [0; 1]).expect("an end, and no reset"), 0);
+    // Of who listens, in the middle of a connection.
+    let stop = Arc::new(AtomicBool::new(false));
+    let at = free();
+    let (_typing, input) = held();
+    let listener = listen(&driver, &format!("-k {at}"), input, &stop);
+    let mut stream = TcpStream::connect(at).expect("connects");
+    stream.set_read_timeout(Some(SOON)).expect("set");
+    stream.write_all(b"said").expect("writes");
+    thread::sleep(Duration::from_millis(300));
+    stop.store(true, Ordering::Relaxed);
+    let (got, result) = listener.join().expect("ends");
+    result.expect("no error");
+    assert_eq!(got, b"said");
+    assert_eq!(stream.read(&mut [0; 1]).expect("an end, and no reset"), 0);
+}

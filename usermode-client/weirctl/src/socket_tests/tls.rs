@@ -106,7 +106,7 @@ fn a_connection_cut_off_under_tls_is_no_end() {
     let (_hold, input) = held();
     let client = thread::spawn(move || {
         let mut out = Output::new(false, Box::new(out));
-        tcp::connect(&open(&client_driver), &args, input, true, &mut out)
+        tcp::connect(&open(&client_driver), &args, input, true, &never, &mut out)
     });
     let (near, _) = between.accept().expect("accepts");
     let far = TcpStream::connect(at).expect("connects");

@@ -3,10 +3,18 @@
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
+use weir_client::Error;
 use weir_client::net::TcpStream;
 
 /// How long a write waits before it asks whether to go on.
 const TICK: Duration = Duration::from_millis(200);
+
+/// Whether a wait on this side is over, and the connection as it was. A connection
+/// that was lost because the peer answered nothing any more is of the same kind.
+pub(super) fn is_late(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    matches!(inner, Some(Error::TimedOut { .. }))
+}
 
 /// Bytes both ways. One thread receives, one sends.
 pub(crate) trait Duplex: Sync {
@@ -34,7 +42,7 @@ pub(super) fn write_all(
     while !bytes.is_empty() {
         match (&mut &*stream).write(bytes) {
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut && go_on() => {}
+            Err(e) if is_late(&e) && go_on() => {}
             Err(e) => return Err(e),
         }
     }
@@ -46,7 +54,7 @@ pub(super) fn shutdown(stream: &TcpStream, go_on: &dyn Fn() -> bool) -> io::Resu
     stream.set_write_timeout(Some(TICK));
     loop {
         match stream.shutdown().map_err(io::Error::from) {
-            Err(e) if e.kind() == io::ErrorKind::TimedOut && go_on() => {}
+            Err(e) if is_late(&e) && go_on() => {}
             other => return other,
         }
     }
@@ -58,7 +66,7 @@ pub(super) fn flush(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
     stream.set_write_timeout(Some(TICK));
     loop {
         match (&mut &*stream).flush() {
-            Err(e) if e.kind() == io::ErrorKind::TimedOut && Instant::now() < until => {}
+            Err(e) if is_late(&e) && Instant::now() < until => {}
             other => return other,
         }
     }
@@ -82,5 +90,33 @@ impl Duplex for Plain {
 
     fn tcp(&self) -> &TcpStream {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_client::{Doing, ErrorKind, Failure, NtStatus};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_lost_is_not_waited_for_again() {
+        let doing = Doing::Sending;
+        let lost = Error::Socket {
+            doing: doing.clone(),
+            failure: Failure {
+                status: NtStatus(weir_client::abi::status::IO_TIMEOUT),
+                win32: 0,
+            },
+        };
+        let after = Duration::from_secs(1);
+        let late = Error::TimedOut { doing, after };
+        assert_eq!(
+            (lost.kind(), late.kind()),
+            (ErrorKind::TimedOut, ErrorKind::TimedOut)
+        );
+        assert!(!is_late(&lost.into()));
+        assert!(is_late(&late.into()));
+        assert!(!is_late(&io::ErrorKind::TimedOut.into()));
     }
 }

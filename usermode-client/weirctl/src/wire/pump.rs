@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::duplex::Duplex;
+use super::duplex::{Duplex, is_late};
 use super::feed::{Fed, Feed};
 use crate::error::CtlError;
 
@@ -32,8 +32,8 @@ pub(crate) struct Copied {
     pub(crate) sent: u64,
     /// Bytes received.
     pub(crate) received: u64,
-    /// It ended because nothing moved.
-    pub(crate) idle: bool,
+    /// It ended because nothing moved, or because it was to stop.
+    pub(crate) cut: bool,
 }
 
 struct Shared {
@@ -70,7 +70,7 @@ impl Shared {
     }
 }
 
-/// Copies until both directions have ended, or as `ends` says.
+/// Copies until both directions have ended, as `ends` says, or until `stop` is set.
 ///
 /// # Errors
 /// What the stream or the output failed with. A failure to read the input ends
@@ -80,6 +80,7 @@ pub(crate) fn pump(
     feed: &Feed,
     out: &mut dyn Write,
     ends: Ends,
+    stop: &AtomicBool,
 ) -> Result<Copied, CtlError> {
     let shared = Shared {
         start: Instant::now(),
@@ -99,9 +100,9 @@ pub(crate) fn pump(
                     .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
             }
         });
-        let result = receive(stream, out, ends, &shared);
+        let result = receive(stream, out, ends, stop, &shared);
         match &result {
-            Ok(copied) if !copied.idle => {
+            Ok(copied) if !copied.cut => {
                 let hurry = ends.with_peer || feed.terminal;
                 // From here on its patience counts.
                 shared.last_sent.store(shared.now(), Ordering::Relaxed);
@@ -121,7 +122,7 @@ pub(crate) fn pump(
     copied.sent = shared.sent.load(Ordering::Relaxed);
     match failure {
         // The peer had its end, so it isn't wrong not to want the rest.
-        Some(_) if ends.with_peer || copied.idle => {}
+        Some(_) if ends.with_peer || copied.cut => {}
         Some(error) => return Err(CtlError::stream(error)),
         None => {}
     }
@@ -154,6 +155,7 @@ fn receive(
     stream: &dyn Duplex,
     out: &mut dyn Write,
     ends: Ends,
+    stop: &AtomicBool,
     shared: &Shared,
 ) -> Result<Copied, CtlError> {
     let mut copied = Copied::default();
@@ -164,11 +166,12 @@ fn receive(
         let last = last_received.max(shared.last_sent.load(Ordering::Relaxed));
         let since = Duration::from_millis(shared.now().saturating_sub(last));
         let left = ends.idle.map(|idle| idle.saturating_sub(since));
-        if left == Some(Duration::ZERO) {
-            copied.idle = true;
+        if left == Some(Duration::ZERO) || stop.load(Ordering::Relaxed) {
+            copied.cut = true;
             return Ok(copied);
         }
-        stream.tcp().set_read_timeout(left);
+        let wait = left.map_or(TICK, |left| left.min(TICK));
+        stream.tcp().set_read_timeout(Some(wait));
         match stream.receive(&mut buf) {
             Ok(0) => return Ok(copied),
             Ok(n) => {
@@ -177,7 +180,7 @@ fn receive(
                 copied.received += n as u64;
                 last_received = shared.now();
             }
-            Err(e) if e.kind() == io::ErrorKind::TimedOut && left.is_some() => {}
+            Err(e) if is_late(&e) => {}
             Err(e) => return Err(CtlError::stream(e)),
         }
     }

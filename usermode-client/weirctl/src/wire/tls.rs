@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use weir_client::net::TcpStream;
 
 use super::deadline::Deadline;
-use super::duplex::{Duplex, flush, shutdown, write_all};
+use super::duplex::{Duplex, flush, is_late, shutdown, write_all};
 use super::verify::{Pin, Pinned, WrongPin, authorities, certificates};
 use crate::error::CtlError;
 
@@ -267,13 +267,16 @@ impl Tls {
     }
 
     fn handshake(&self, time: Deadline, over: &dyn Fn() -> bool) -> Result<(), CtlError> {
-        let late = |error: io::Error| match error.kind() {
-            io::ErrorKind::TimedOut => CtlError::Tls(format!(
+        let too_late = || {
+            CtlError::Tls(format!(
                 "the peer has not done its part of the handshake in {:.1} seconds; see that it \
                  speaks TLS, or give it more time with -w",
                 time.given.as_secs_f64()
-            )),
-            _ => CtlError::stream(error),
+            ))
+        };
+        let late = |error: io::Error| match is_late(&error) {
+            true => too_late(),
+            false => CtlError::stream(error),
         };
         while lock(&self.state).connection.is_handshaking() {
             self.send_made(&|| !over()).map_err(late)?;
@@ -293,9 +296,9 @@ impl Tls {
                             .to_owned(),
                     ));
                 }
-                Err(e) if e.kind() == io::ErrorKind::TimedOut && !over() => {}
+                Err(e) if is_late(&e) && !over() => {}
                 // Also while it sends: a byte at a time is no end.
-                Ok(_) if over() => return Err(late(io::ErrorKind::TimedOut.into())),
+                Ok(_) if over() => return Err(too_late()),
                 Ok(_) => {}
                 Err(e) => return Err(late(e)),
             }

@@ -8,6 +8,7 @@ use weir_client::Device;
 use weir_client::net::{OpenOptions, wait_ended};
 
 use super::JoinArgs;
+use crate::commands::Stop;
 use crate::commands::tcp::reach;
 use crate::error::CtlError;
 use crate::output::Output;
@@ -72,6 +73,7 @@ pub(crate) fn join(
     args: &JoinArgs,
     input: impl Read + Send + 'static,
     terminal: bool,
+    stop: Stop<'_>,
     out: &mut Output<'_>,
 ) -> Result<(), CtlError> {
     let time = Deadline::after(Some(CONNECT));
@@ -82,6 +84,8 @@ pub(crate) fn join(
         ..OpenOptions::default()
     };
     let stream = reach(device, &addresses, &options, time)?;
+    // From here on there is something to end in order.
+    let stop = stop()?;
     let hello = format!("join {} {}\n", args.name, args.room);
     let feed = Feed::start(Cursor::new(hello).chain(input), terminal)?;
     let mut screen = Screen {
@@ -94,7 +98,7 @@ pub(crate) fn join(
         idle: None,
         with_peer: true,
     };
-    let result = pump(&Plain(stream), &feed, &mut screen, ends);
+    let result = pump(&Plain(stream), &feed, &mut screen, ends, &stop);
     let refusal = screen.refusal.take();
     out.lines_shown();
     wait_ended(Duration::from_secs(1));

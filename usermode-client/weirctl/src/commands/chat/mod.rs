@@ -41,8 +41,8 @@ pub(crate) enum ChatCommand {
     Serve(ServeArgs),
     /// Join a room: what is typed is said, what is said is shown
     ///
-    /// `/room NAME` goes to another room, `/who` asks who is there, `/quit` or
-    /// the end of standard input leaves.
+    /// `/room NAME` goes to another room, `/who` asks who is there, `/quit`,
+    /// the end of standard input or Ctrl-C leaves.
     Join(JoinArgs),
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn run(
         ChatCommand::Join(args) => {
             let input = std::io::stdin();
             let terminal = std::io::IsTerminal::is_terminal(&input);
-            join(device, args, input, terminal, out)
+            join(device, args, input, terminal, &super::ctrl_c, out)
         }
     }
 }
