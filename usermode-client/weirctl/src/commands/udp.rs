@@ -379,7 +379,7 @@ fn show(
         socket.set_read_timeout(Some(left.map_or(TICK, |left| left.min(TICK))));
         let got = match socket.recv_from(&mut buf) {
             Ok(got) => got,
-            Err(error) if error.kind() == ErrorKind::TimedOut => continue,
+            Err(Error::TimedOut { .. }) => continue,
             // Somebody's port is closed: that is no end for the others.
             Err(error) if error.kind() == ErrorKind::Reset => {
                 tracing::warn!(%error, "a datagram came back");
