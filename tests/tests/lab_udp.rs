@@ -108,12 +108,39 @@ fn to_python(fixture: &Fixture, group: &str, interface: &str) {
     assert_eq!(python.output(), b"to all");
 }
 
+/// One that wants no multicasts of this machine gets what is sent to it alone.
+fn only_of_others(fixture: &Fixture, group: &str) {
+    let arguments = [
+        "udp",
+        "listen",
+        "0.0.0.0:0",
+        "-c",
+        "1",
+        "-j",
+        group,
+        "-i",
+        LOOPBACK,
+        "--loop",
+        "false",
+    ];
+    let listener = Background::weirctl(fixture, &arguments);
+    let at = listener.listening();
+    let port = at.port().to_string();
+    let send = ["-c", PYTHON_SEND, group, &port, "multicast", LOOPBACK];
+    assert!(run("python3", &send, b"").status.success());
+    let alone = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let sent = alone.send_to(b"to it alone", ("127.0.0.1", at.port()));
+    sent.expect("it goes out");
+    assert_eq!(listener.output(), b"to it alone");
+}
+
 #[test]
 fn groups_and_broadcasts_reach_and_come_from_python() {
     let fixture = Fixture::weir("udp-groups");
     from_python(&fixture, "multicast", "239.77.1.2", LOOPBACK);
     from_python(&fixture, "broadcast", "127.255.255.255", LOOPBACK);
     to_python(&fixture, "239.77.1.2", LOOPBACK);
+    only_of_others(&fixture, "239.77.1.2");
     match multicast_v6() {
         // Of this scope nothing leaves the host, RFC 4291 section 2.7.
         Some(interface) => {

@@ -298,7 +298,8 @@ wire_enum! {
         /// Index of the interface multicasts are sent on (`IP_MULTICAST_IF`); 0:
         /// the routes decide.
         MulticastInterface = 11 "multicast_interface",
-        /// Multicasts come back to this machine (`IP_MULTICAST_LOOP`).
+        /// It receives multicasts that this machine has sent
+        /// (`IP_MULTICAST_LOOP`, which on Windows is of the receiving socket).
         MulticastLoop = 12 "multicast_loop",
         /// Receives what is sent to a group (`IP_ADD_MEMBERSHIP`). Can't be read.
         JoinGroup = 13 "join_group",

@@ -374,13 +374,25 @@ impl State {
     }
 
     fn is_wanted(&self, from: &From) -> bool {
-        self.fixed_remote.is_none() || from.address == self.fixed_remote
+        let own = self.no_loop && from.control.multicast() && is_of_this_host(from);
+        !own && (self.fixed_remote.is_none() || from.address == self.fixed_remote)
     }
 
     /// The control information the client has asked for.
     fn control_of(&self, from: &From) -> Vec<u8> {
         from.control.windows(self.packet_info, self.hop_limit)
     }
+}
+
+/// Whether this machine has sent it.
+fn is_of_this_host(from: &From) -> bool {
+    let Some(address) = from.address else {
+        return false;
+    };
+    let ip = address.ip();
+    let is_its = |own: &RawAddr| own.ip() == ip;
+    ip.is_loopback()
+        || host::local_addresses(address.family()).is_ok_and(|all| all.iter().any(is_its))
 }
 
 /// `ControlFlags` of `WskReceiveFrom`.

@@ -47,7 +47,6 @@ const PASSED_ON: &[(i32, i32)] = &[
     (ws::IPPROTO_IP, ws::IP_DONTFRAGMENT),
     (ws::IPPROTO_IP, ws::IP_MULTICAST_IF),
     (ws::IPPROTO_IP, ws::IP_MULTICAST_TTL),
-    (ws::IPPROTO_IP, ws::IP_MULTICAST_LOOP),
     (ws::IPPROTO_IP, ws::IP_ADD_MEMBERSHIP),
     (ws::IPPROTO_IP, ws::IP_DROP_MEMBERSHIP),
     (ws::IPPROTO_IP, ws::IP_RECVTTL),
@@ -56,7 +55,6 @@ const PASSED_ON: &[(i32, i32)] = &[
     (ws::IPPROTO_IPV6, ws::IPV6_UNICAST_HOPS),
     (ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_IF),
     (ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_HOPS),
-    (ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_LOOP),
     (ws::IPPROTO_IPV6, ws::IPV6_ADD_MEMBERSHIP),
     (ws::IPPROTO_IPV6, ws::IPV6_DROP_MEMBERSHIP),
 ];
@@ -186,6 +184,16 @@ fn number(bytes: &[u8]) -> Result<u32, NtStatus> {
     }
 }
 
+/// On Windows "the option must be set on the receiving socket": the host, where it
+/// is of the sending one, isn't asked.
+fn is_loop(socket: &Socket, level: i32, name: i32) -> bool {
+    let names = [
+        (ws::IPPROTO_IP, ws::IP_MULTICAST_LOOP),
+        (ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_LOOP),
+    ];
+    socket.category == Category::Datagram && names.contains(&(level, name))
+}
+
 fn is_packet_info(socket: &Socket, level: i32, name: i32) -> bool {
     let v6 = socket.family == AF_INET6;
     socket.category == Category::Datagram
@@ -205,6 +213,10 @@ fn set_option(
     }
     if is_packet_info(socket, level, name) {
         state.packet_info = number(value)? != 0;
+        return Ok(0);
+    }
+    if is_loop(socket, level, name) {
+        state.no_loop = number(value)? == 0;
         return Ok(0);
     }
     if !PASSED_ON.contains(&(level, name)) || state.handle == host::NONE {
@@ -244,13 +256,15 @@ fn get_option(socket: &Arc<Socket>, level: i32, name: i32, io: &Io) -> Result<us
     let conditional =
         socket.category == Category::Listen && (level, name) == (SOL_SOCKET, SO_CONDITIONAL_ACCEPT);
     let packet_info = is_packet_info(socket, level, name);
-    let known = conditional || packet_info || PASSED_ON.contains(&(level, name));
+    let loops = is_loop(socket, level, name);
+    let known = conditional || packet_info || loops || PASSED_ON.contains(&(level, name));
     if !known || state.handle == host::NONE {
         return Err(status::NOT_SUPPORTED);
     }
     let own = match (level, name) {
         (SOL_SOCKET, SO_CONDITIONAL_ACCEPT) => Some(state.inspections.on),
         _ if packet_info => Some(state.packet_info),
+        _ if loops => Some(!state.no_loop),
         (SOL_SOCKET, ws::SO_REUSEADDR) => Some(state.reuse),
         (SOL_SOCKET, ws::SO_EXCLUSIVEADDRUSE) => Some(state.exclusive),
         _ => None,

@@ -111,6 +111,8 @@ pub(super) struct State {
     /// Control information the client wants with datagrams: IP_PKTINFO and the
     /// hop limit.
     pub(super) packet_info: bool,
+    /// It gets no multicasts that this machine has sent.
+    pub(super) no_loop: bool,
     pub(super) hop_limit: bool,
 }
 
@@ -160,6 +162,7 @@ impl State {
             fixed_sendto: None,
             datagrams: VecDeque::new(),
             packet_info: false,
+            no_loop: false,
             hop_limit: false,
         }
     }

@@ -129,7 +129,8 @@ impl UdpSocket {
         self.socket().set(SocketSetting::MulticastTtl(hops))
     }
 
-    /// Multicasts come back to this machine.
+    /// Whether it receives multicasts that this machine has sent. Where POSIX asks
+    /// the socket that sends, Windows asks the one that receives.
     pub fn set_multicast_loop(&self, on: bool) -> Result<(), Error> {
         self.socket().set(SocketSetting::MulticastLoop(on))
     }

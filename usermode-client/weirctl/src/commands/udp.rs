@@ -71,9 +71,6 @@ pub(crate) struct SendArgs {
     /// Hops: of multicasts to a group, else of unicasts
     #[arg(long, value_name = "HOPS", value_parser = clap::value_parser!(u32).range(0..=255))]
     ttl: Option<u32>,
-    /// Whether multicasts come back to this machine
-    #[arg(long = "loop", value_name = "BOOL")]
-    loops: Option<bool>,
     /// After the last, show what comes back until nothing has come for so long
     #[arg(short, long, value_name = "SECONDS", value_parser = super::tcp::some_seconds)]
     wait: Option<Duration>,
@@ -89,6 +86,9 @@ pub(crate) struct ListenArgs {
     /// Join a multicast group, as 239.1.2.3 or ff02::1234; may be given again
     #[arg(short, long, value_name = "GROUP")]
     join: Vec<IpAddr>,
+    /// Whether multicasts of this machine itself are wanted
+    #[arg(long = "loop", value_name = "BOOL", requires = "join")]
+    loops: Option<bool>,
     /// Allow other sockets on the same port, as others in a group need
     #[arg(long)]
     reuse: bool,
@@ -204,9 +204,6 @@ impl Sending<'_> {
             if let Some(hops) = args.ttl {
                 socket.set_multicast_ttl(hops)?;
             }
-            if let Some(on) = args.loops {
-                socket.set_multicast_loop(on)?;
-            }
         } else if let Some(hops) = args.ttl {
             socket.socket().set(weir_abi::SocketSetting::Ttl(hops))?;
         }
@@ -319,6 +316,9 @@ pub(crate) fn listen(
     options.flags.set(SocketFlags::BROADCAST, args.broadcast);
     let socket = UdpSocket::bind_with(device, args.at, &options)?;
     let index = args.multicast.index(device)?;
+    if let Some(on) = args.loops {
+        socket.set_multicast_loop(on)?;
+    }
     for group in &args.join {
         socket.join(*group, index)?;
     }

@@ -78,11 +78,6 @@ const TABLE: &[Row] = &[
         Kind::Number,
     ),
     (
-        (ws::IPPROTO_IP, ws::IP_MULTICAST_LOOP),
-        (IP, 34),
-        Kind::Number,
-    ),
-    (
         (ws::IPPROTO_IP, ws::IP_ADD_MEMBERSHIP),
         (IP, IP_ADD_MEMBERSHIP),
         Kind::GroupV4,
@@ -111,11 +106,6 @@ const TABLE: &[Row] = &[
     (
         (ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_HOPS),
         (IPV6, 18),
-        Kind::Number,
-    ),
-    (
-        (ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_LOOP),
-        (IPV6, 19),
         Kind::Number,
     ),
     (

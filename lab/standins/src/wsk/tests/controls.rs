@@ -77,6 +77,7 @@ fn options_are_set_and_read_back() {
         (v4, ws::IPPROTO_IP, ws::IP_TTL, 9),
         (v4, ws::IPPROTO_IP, ws::IP_MULTICAST_TTL, 3),
         (v4, ws::IPPROTO_IP, ws::IP_MULTICAST_LOOP, 0),
+        (v6, ws::IPPROTO_IPV6, ws::IPV6_MULTICAST_LOOP, 0),
         (v4, ws::IPPROTO_IP, ws::IP_DONTFRAGMENT, 1),
         (v4, ws::IPPROTO_IP, ws::IP_PKTINFO, 1),
         (v4, ws::SOL_SOCKET, ws::SO_BROADCAST, 1),
