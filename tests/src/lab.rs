@@ -171,21 +171,7 @@ impl Fixture {
     /// # Panics
     /// When that fails.
     pub fn start(&self) {
-        let loads = || {
-            let events = self.lab.events();
-            events.iter().filter(|e| e.kind() == "load").count()
-        };
-        let before = loads();
-        let mut started = self.lab.start_driver(SERVICE);
-        // Wine's service manager has failed with an internal error (1359) before
-        // anything of the driver was loaded; that is tried once more, and said.
-        if let Err(error) = &started
-            && error.to_string().contains("1359")
-            && loads() == before
-        {
-            eprintln!("tried again after: {error}");
-            started = self.lab.start_driver(SERVICE);
-        }
+        let started = self.lab.start_driver(SERVICE);
         started.expect("the driver starts");
     }
 

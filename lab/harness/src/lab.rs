@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// lab's because Wine 8 has none.
 const OVERRIDES: &str = "mscoree,mshtml=;bcryptprimitives=n";
 
+/// ERROR_INTERNAL_ERROR.
+const INTERNAL_ERROR: i64 = 1359;
+
 /// Where the lab's Windows parts are.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
@@ -306,11 +309,24 @@ impl Lab {
 
     /// Starts a driver through the service manager.
     ///
+    /// About once in some thousand times a process under Wine ends before it has
+    /// begun and gives no reason, which its CreateProcess calls an internal error.
+    /// When that was the driver's process, nothing of the driver was loaded yet: it
+    /// is tried once more, and said.
+    ///
     /// # Errors
     /// [`Error::Refused`] with the Win32 code when `DriverEntry` fails,
     /// [`Error::Violation`] when it broke a rule.
     pub fn start_driver(&self, service: &str) -> Result<()> {
-        self.service("start", service).map(drop)
+        let loads = || self.events().iter().filter(|e| e.kind() == "load").count();
+        let before = loads();
+        match self.service("start", service) {
+            Err(Error::Refused { code, .. }) if code == INTERNAL_ERROR && loads() == before => {
+                eprintln!("{service}: Wine did not start its process; tried again");
+                self.service("start", service).map(drop)
+            }
+            started => started.map(drop),
+        }
     }
 
     /// Stops a driver and waits until it is unloaded.
