@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::tcp::{
-    Action, CLIENT, End, Event, Failure, Gate, HELD, Kind, Look, OPTIONS, PIPES, SIDES, SLOTS,
-    Session, TARGET,
+    Action, BULK, CLIENT, End, Event, Failure, Gate, HELD, Kind, Look, OPTIONS, PIPES, SIDES,
+    SLOTS, Session, TARGET,
 };
 
 /// What the provider has been asked for at a pipe's other end.
@@ -87,6 +87,8 @@ struct Scope {
     held: usize,
     /// Bytes of what they offer.
     bytes: u32,
+    /// Bytes that are much.
+    bulk: u32,
     /// The target's events can be enabled.
     listens: bool,
     /// The target says nothing.
@@ -109,6 +111,7 @@ impl Scope {
             capacity,
             held: 4,
             bytes: 2,
+            bulk: 1,
             listens: true,
             silent: false,
             failures: &[Failure::Reset, Failure::TimedOut, Failure::Other],
@@ -159,7 +162,7 @@ impl Model {
             owed: VecDeque::new(),
             held: VecDeque::new(),
             untold: 0,
-            gate: Gate::new(),
+            gate: Gate::new(scope.bulk),
             signal: false,
             // Those of what a listener accepts are on from the first moment.
             events: match n {
@@ -173,7 +176,7 @@ impl Model {
             prepared: 0,
         };
         Self {
-            session: Session::new(scope.kind, scope.capacity),
+            session: Session::new(scope.kind, scope.capacity, scope.bulk),
             scope,
             pipes: [pipe(0), pipe(1)],
             open: [true, false],
@@ -777,10 +780,11 @@ fn every_state_of_a_relay_of_one_direction_keeps_the_rules_and_can_end() {
         silent: true,
         quick: true,
         stops: false,
-        held: 4,
-        bytes: 1,
+        bytes: 2,
+        bulk: 2,
+        lies: false,
         failures: &[Failure::Other],
-        ..Scope::new(Kind::Relay, 1)
+        ..Scope::new(Kind::Relay, 2)
     };
     let (states, ends) = explore(Model::new(scope), |model| {
         most = model.pipes[0].held.len().max(most);
@@ -808,7 +812,7 @@ impl Hand {
 
 #[test]
 fn an_echo_receives_while_it_sends() {
-    let mut hand = Hand(Session::new(Kind::Echo, 100));
+    let mut hand = Hand(Session::new(Kind::Echo, 100, 1));
     let receive = |slot| Action::Receive { pipe: 0, slot };
     let send = |slot, offset, length| Action::Send {
         pipe: 0,
@@ -843,7 +847,7 @@ fn an_echo_receives_while_it_sends() {
 
 #[test]
 fn a_relay_carries_each_half_close_through_and_goes_on_with_the_other_half() {
-    let mut hand = Hand(Session::new(Kind::Relay, 8));
+    let mut hand = Hand(Session::new(Kind::Relay, 8, 3));
     let began = hand.tell(Event::Start);
     assert_eq!(began, [Action::Connect, prepare(1, 0)]);
     assert_eq!(hand.tell(Event::Out(1, Ok(0))), [prepare(1, 1)]);
@@ -887,18 +891,24 @@ fn a_relay_carries_each_half_close_through_and_goes_on_with_the_other_half() {
 
 #[test]
 fn what_a_relay_retains_is_passed_on_given_back_and_never_overtaken() {
-    let mut hand = Hand(Session::new(Kind::Relay, 8));
+    let mut hand = Hand(Session::new(Kind::Relay, 8, 3));
     let (pass, release) = (Action::Pass { pipe: 0 }, Action::Release { pipe: 0 });
     let receive = |slot| Action::Receive { pipe: 0, slot };
-    let mut gate = Gate::new();
+    let mut gate = Gate::new(3);
     assert!(!gate.admits(5, false), "it is closed at first");
+    let mut real = Gate::<()>::new(BULK);
+    assert!(real.open() && real.admits(BULK, false) && !real.admits(BULK - 1, false));
     hand.tell(Event::Start);
     hand.tell(Event::Listening(1, true));
     hand.tell(Event::Out(0, Ok(0)));
     for _ in 0..2 {
         hand.tell(Event::Out(0, Ok(0)));
     }
-    // The first data are received, and then come by event.
+    // What is little is received, and more asked for at once.
+    let one = hand.tell(Event::In(0, Ok(2)));
+    assert!(one.contains(&receive(1)), "{one:?}");
+    hand.tell(Event::Out(0, Ok(2)));
+    // What is much, too, and more comes by event.
     let all = hand.tell(Event::In(0, Ok(3)));
     assert!(all.contains(&Action::Hear { pipe: 0 }), "{all:?}");
     assert!(gate.open());
@@ -918,7 +928,7 @@ fn what_a_relay_retains_is_passed_on_given_back_and_never_overtaken() {
     // While the slot is being sent, both wait, and the refused is asked for.
     hand.tell(Event::Held(0, 5));
     hand.tell(Event::Held(0, 6));
-    assert_eq!(hand.tell(Event::Look(0, look)), [receive(1)]);
+    assert_eq!(hand.tell(Event::Look(0, look)), [receive(0)]);
     assert_eq!(hand.tell(Event::Out(0, Ok(3))), [pass]);
     // Of the first list a part, and then the rest.
     assert_eq!(hand.tell(Event::Passed(0, Ok(2))), [pass]);
@@ -927,7 +937,7 @@ fn what_a_relay_retains_is_passed_on_given_back_and_never_overtaken() {
     let on = [Action::Hear { pipe: 0 }];
     assert_eq!(hand.tell(Event::In(0, Ok(8))), on, "behind what is held");
     let last = hand.tell(Event::Passed(0, Ok(6)));
-    let (slot, offset, length) = (1, 0, 8);
+    let (slot, offset, length) = (0, 0, 8);
     let send = Action::Send {
         pipe: 0,
         slot,
@@ -939,7 +949,7 @@ fn what_a_relay_retains_is_passed_on_given_back_and_never_overtaken() {
 
 #[test]
 fn two_peers_that_do_not_read_do_not_keep_a_relay_from_ending() {
-    let mut hand = Hand(Session::new(Kind::Relay, 8));
+    let mut hand = Hand(Session::new(Kind::Relay, 8, 3));
     hand.tell(Event::Start);
     for event in [Event::Out(0, Ok(0)), Event::Listening(1, true)] {
         hand.tell(event);
@@ -948,8 +958,8 @@ fn two_peers_that_do_not_read_do_not_keep_a_relay_from_ending() {
         for _ in 0..2 {
             hand.tell(Event::Out(pipe, Ok(0)));
         }
-        hand.tell(Event::In(pipe, Ok(1)));
-        hand.tell(Event::Out(pipe, Ok(1)));
+        hand.tell(Event::In(pipe, Ok(3)));
+        hand.tell(Event::Out(pipe, Ok(3)));
         hand.tell(Event::Held(pipe, 4));
     }
     let ends = hand.tell(Event::Stop);
@@ -981,7 +991,7 @@ fn a_connection_says_why_it_ended() {
         ("stopped", Event::Stop),
     ];
     for (name, event) in cases {
-        let mut hand = Hand(Session::new(Kind::Relay, 8));
+        let mut hand = Hand(Session::new(Kind::Relay, 8, 3));
         hand.tell(Event::Start);
         let actions = hand.tell(event);
         let closes_client = actions.contains(&Action::Close { side: CLIENT });
@@ -998,14 +1008,14 @@ fn a_connection_says_why_it_ended() {
         (1, Failure::Other, End::Failed),
     ];
     for (pipe, failure, end) in cases {
-        let mut hand = Hand(Session::new(Kind::Relay, 8));
+        let mut hand = Hand(Session::new(Kind::Relay, 8, 3));
         hand.tell(Event::Start);
         hand.tell(Event::Out(0, Ok(0)));
         hand.tell(Event::In(pipe, Err(failure)));
         assert_eq!(hand.0.end(), Some(end));
     }
     // A target that comes after the stop is closed as well.
-    let mut hand = Hand(Session::new(Kind::Relay, 8));
+    let mut hand = Hand(Session::new(Kind::Relay, 8, 3));
     hand.tell(Event::Start);
     let stop = hand.tell(Event::Stop);
     assert!(stop.contains(&Action::CancelConnect));

@@ -14,7 +14,7 @@ use super::seen::Seen;
 use super::service::TcpService;
 use super::signal;
 use super::state::{
-    Action, CLIENT, Event, Failure, Kind, Look, OPTIONS, PIPES, SIDES, Session, TARGET,
+    Action, BULK, CLIENT, Event, Failure, Kind, Look, OPTIONS, PIPES, SIDES, Session, TARGET,
 };
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
@@ -79,7 +79,7 @@ impl Connection {
                 count: 0,
                 accepted_100ns: time::system_time_100ns(),
                 seen: ends.map(Seen::new),
-                session: Cell::new(Session::new(kind, slot_len(kind))),
+                session: Cell::new(Session::new(kind, slot_len(kind), BULK)),
                 client,
                 target: OnceCell::new(),
                 pipes: [const { None }; PIPES],

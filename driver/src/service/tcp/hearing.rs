@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::io::Meters;
 use super::signal;
-use super::state::{Gate, HELD, Kind, Look};
+use super::state::{BULK, Gate, HELD, Kind, Look};
 use crate::kernel::lock::SpinLock;
 use crate::wsk::pump::{self, Task};
 use crate::wsk::{Answer, Hear, Indication, Retained};
@@ -25,7 +25,7 @@ impl Hearing {
     /// One that isn't bound yet.
     pub(super) const fn new() -> Self {
         Self {
-            gate: SpinLock::new(Gate::new()),
+            gate: SpinLock::new(Gate::new(BULK)),
             discards: false,
             task: ptr::null(),
             signal: 0,

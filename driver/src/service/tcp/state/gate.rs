@@ -12,6 +12,9 @@ use super::Look;
 pub(crate) const HELD: usize = 4;
 /// Bytes of them, at most. They are the transport's own memory.
 pub(crate) const HELD_BYTES: u64 = 64 * 1024;
+/// Bytes from which on data are worth being kept. To copy less costs less than to be
+/// woken once more to give it back; and what is small may sit in a buffer that isn't.
+pub(crate) const BULK: u32 = 4 * 1024;
 
 /// What was kept, each with its bytes, until the step takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +22,8 @@ pub(crate) struct Gate<T> {
     open: bool,
     /// For good.
     shut: bool,
+    /// Bytes that are the least to be kept.
+    least: u32,
     look: Look,
     /// Kept and not yet released, and their bytes.
     held: usize,
@@ -27,11 +32,12 @@ pub(crate) struct Gate<T> {
 }
 
 impl<T> Gate<T> {
-    /// A closed one.
-    pub(crate) const fn new() -> Self {
+    /// A closed one, which is to keep no less than so many bytes at a time.
+    pub(crate) const fn new(least: u32) -> Self {
         Self {
             open: false,
             shut: false,
+            least,
             look: Look::Not,
             held: 0,
             bytes: 0,
@@ -42,7 +48,8 @@ impl<T> Gate<T> {
     /// Whether data of so many bytes may be kept; `hasty` data should not be.
     pub(crate) fn admits(&self, bytes: u32, hasty: bool) -> bool {
         let all = self.bytes.saturating_add(u64::from(bytes));
-        self.open && !hasty && self.held < HELD && all <= HELD_BYTES
+        let fits = self.held < HELD && all <= HELD_BYTES;
+        self.open && !hasty && bytes >= self.least && fits
     }
 
     /// Keeps what was admitted just now.

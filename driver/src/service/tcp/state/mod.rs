@@ -15,11 +15,11 @@
 //! What is, is the end of the peer.
 //!
 //! A relay's are retained by the event and sent from where they are, then given
-//! back; at most [`HELD`] indications, and no more bytes than `gate.rs` says. What the event
-//! refuses because of that, or because the transport wants its memory back soon,
-//! is received into a slot, as an echo's; after that the events go on. While a
-//! receive is pending, or will be, they keep nothing ([`Gate`]): so all stays in
-//! order.
+//! back: those that come in bulk, at most [`HELD`] indications, and no more bytes than
+//! `gate.rs` says. What the event refuses because of that, or because it is little, or
+//! because the transport wants its memory back soon, is received into slots, as an
+//! echo's, until a receive has got much at once; then the events go on. While a receive
+//! is pending, or will be, they keep nothing ([`Gate`]): so all stays in order.
 //!
 //! # How a source ends
 //! An event that says that the peer has shut its side down, or has reset the
@@ -48,7 +48,7 @@
 mod gate;
 mod pipe;
 
-pub(crate) use gate::{Gate, HELD};
+pub(crate) use gate::{BULK, Gate, HELD};
 use pipe::{Out, Pipe};
 
 /// What the service does.
@@ -268,6 +268,8 @@ pub(crate) struct Session {
     kind: Kind,
     /// Bytes of a slot.
     capacity: u32,
+    /// Bytes of one receive after which the events go on.
+    bulk: u32,
     started: bool,
     over: Option<End>,
     cancel_asked: bool,
@@ -277,11 +279,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// An accepted connection whose slots have `capacity` bytes each.
-    pub(crate) const fn new(kind: Kind, capacity: u32) -> Self {
+    /// An accepted connection whose slots have `capacity` bytes each, and whose data
+    /// come by events, if they do, after a receive of at least `bulk`.
+    pub(crate) const fn new(kind: Kind, capacity: u32, bulk: u32) -> Self {
         Self {
             kind,
             capacity,
+            bulk,
             started: false,
             over: None,
             cancel_asked: false,
@@ -403,11 +407,11 @@ impl Session {
     }
 
     fn received(&mut self, index: usize, result: Result<u32, Failure>) {
-        let capacity = self.capacity;
+        let (capacity, bulk) = (self.capacity, self.bulk);
         let Some(pipe) = self.pipes.get_mut(index) else {
             return;
         };
-        if let Err(failure) = pipe.received(result, capacity) {
+        if let Err(failure) = pipe.received(result, capacity, bulk) {
             self.fail(self.kind.source(index), failure);
         }
     }

@@ -69,6 +69,8 @@ pub(super) struct Pipe {
     pub(super) source: Source,
     /// Data may come by events, too.
     pub(super) events: bool,
+    /// They come in bulk.
+    bulk: bool,
     look: Look,
     pub(super) out: Out,
     /// Retained and not released.
@@ -96,6 +98,7 @@ impl Pipe {
             fill: 0,
             source,
             events,
+            bulk: false,
             // What came before the events were enabled, or while nothing could be
             // taken, is got by a receive.
             look: if matches!(kind, Kind::Discard) {
@@ -189,6 +192,7 @@ impl Pipe {
         &mut self,
         result: Result<u32, Failure>,
         capacity: u32,
+        bulk: u32,
     ) -> Result<(), Failure> {
         let was = core::mem::replace(&mut self.source, Source::Still);
         if let Source::Receiving(slot) = was {
@@ -198,6 +202,7 @@ impl Pipe {
             (Source::Receiving(_), 0) => self.source = Source::Ended,
             (Source::Receiving(slot), end) if end <= capacity => {
                 self.set_busy(slot, true);
+                self.bulk = end >= bulk;
                 self.fill = 1u32.saturating_sub(slot);
                 let offset = 0;
                 self.push(Item::Slot { slot, offset, end });
@@ -300,7 +305,7 @@ impl Pipe {
             _ => return None,
         }
         let room = usize::try_from(self.held).is_ok_and(|held| held < HELD);
-        if self.events && self.look == Look::Not && room {
+        if self.events && self.bulk && self.look == Look::Not && room {
             self.source = Source::Hearing;
             return Some(Action::Hear { pipe });
         }
