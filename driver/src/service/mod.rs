@@ -52,12 +52,13 @@
 //! |---|---|---|
 //! | TCP echo | receives into slots | two slots of 8 KiB |
 //! | TCP discard | events, done with in the event | none |
-//! | TCP relay | events that retain, sent from where they are; receives into slots when an event may not | for each direction two slots of 16 KiB, and of the transport's at most 4 indications with 64 KiB |
+//! | TCP relay | events that retain what comes in bulk, sent from where it is; receives into slots what is little, and when an event may not | for each direction two slots of 16 KiB, and of the transport's at most 4 indications with 64 KiB |
 //! | UDP | receives into its buffers | a datagram each |
 //!
 //! An echo gains nothing by retaining: it would have to be woken once more for each
 //! message, to give back what it has sent, where the end of a send of a slot wakes
-//! nobody. A relay is there for bulk, and saves a copy of every byte.
+//! nobody. That is why a relay doesn't retain what is little either. Of bulk it saves
+//! a copy of every byte.
 //!
 //! # Backpressure
 //! A pipe of an echo has two slots: while one is being sent the other is received
@@ -72,8 +73,8 @@
 //! sends what came and receives into the other slot. The end of that send wakes
 //! nobody unless something waits for it (`wsk/pump.rs`); what was moved is counted by
 //! the completion itself, so that counters are exact all the same. Of a discard
-//! none: its event counts. Of a relay two: one to send, and one to give back, which
-//! nobody waits for.
+//! none: its event counts. Of what a relay retains two: one to send it, and one to
+//! give it back, which nobody waits for.
 //!
 //! # Locks
 //! | lock | guards | held while |
