@@ -16,8 +16,14 @@ mod tcp;
 #[path = "../../driver/src/service/udp/state.rs"]
 mod udp;
 
+#[path = "service/by_hand.rs"]
+mod by_hand;
 #[path = "service/datagrams.rs"]
 mod datagrams;
+#[path = "service/model.rs"]
+mod model;
+#[path = "service/rules.rs"]
+mod rules;
 #[path = "service/sessions.rs"]
 mod sessions;
 #[path = "../../driver/src/service/sockets.rs"]
