@@ -167,6 +167,8 @@ fn of_several_rounds_the_middle_is_shown() {
         assert_eq!(run["fastest_per_second"].as_f64(), Some(messages * 1.5));
     }
     assert!(bench.markdown().contains("| 1,500 (500 to 4,500) |"));
+    let how = "messages of 64 bytes, 5 s a run, of 3 rounds the middle one";
+    assert!(bench.markdown().contains(how), "{}", bench.markdown());
     let beside = "kernel beside iocp: 2.0 times the messages at 1, 0.50 of the processor time each";
     assert!(bench.markdown().contains(beside), "{}", bench.markdown());
 }

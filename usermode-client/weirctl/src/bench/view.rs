@@ -201,7 +201,15 @@ impl Bench {
 
     /// What is to be known about the numbers.
     fn to_know(&self, args: &EchoArgs) -> Vec<String> {
+        let rounds = match self.rounds {
+            1 => "one round".to_owned(),
+            more => format!("of {more} rounds the middle one, with the slowest and the fastest"),
+        };
         let mut notes = vec![
+            format!(
+                "messages of {} bytes, {} s a run, {rounds}",
+                self.size, self.duration_seconds
+            ),
             "a closed loop: each connection sends its next message when the last has come back, so \
              what would have been sent while a server stalls is in no latency"
                 .to_owned(),
