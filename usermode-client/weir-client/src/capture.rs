@@ -37,12 +37,12 @@ impl Default for ReadAhead {
 ///
 /// Reads are delivered in the order they were started, so frames come in the
 /// order the driver saw them. Dropping a capture cancels its reads and waits
-/// until the last has ended.
+/// until the last has ended, but for a worker of the completion port, which may be
+/// the one to take their ends.
 ///
-/// Windows cancels the I/O of a thread that ends, so the thread that opens and
-/// reads a capture has to live as long as it.
+/// Any thread may open it, read it and drop it: Windows cancels no I/O with the
+/// thread that started it where a completion port gets its end.
 pub struct Capture {
-    // Before `channel`: these are waited for in drop while it is still open.
     reads: VecDeque<Box<dyn Pending>>,
     channel: Box<dyn Channel>,
     spare: Vec<Vec<u8>>,
@@ -177,13 +177,14 @@ impl Capture {
     /// Waits up to `timeout` for the next read to end. `None` when the time is
     /// over, or when the reads have been stopped and the last is delivered.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Batch>, Error> {
-        let deadline = Instant::now() + timeout;
+        // A time past what an Instant can say is without an end.
+        let deadline = Instant::now().checked_add(timeout);
         loop {
             let Some(read) = self.reads.front_mut() else {
                 return self.broken.take().map_or(Ok(None), Err);
             };
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Some(completion) = read.wait(Some(left)) else {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            let Some(completion) = read.wait(left) else {
                 return Ok(None);
             };
             self.reads.pop_front();
@@ -287,10 +288,8 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
+        // The reads own their memory, and the handle waits for them where it may.
         self.stop();
-        for mut read in self.reads.drain(..) {
-            read.wait(None);
-        }
     }
 }
 
@@ -298,5 +297,69 @@ fn refused(failure: Failure) -> Error {
     Error::Refused {
         operation: "capture read",
         failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
+    use super::*;
+    use crate::channel::Completion;
+
+    /// A read that doesn't end, as its end is for the thread that would wait.
+    struct Never;
+
+    impl Pending for Never {
+        fn wait(&mut self, _: Option<Duration>) -> Option<Completion> {
+            panic!("waits for what only this thread can take");
+        }
+
+        fn poll(&mut self, _: &mut Context<'_>) -> Poll<Completion> {
+            Poll::Pending
+        }
+
+        fn cancel(&self) {}
+    }
+
+    struct Cancelled(Arc<AtomicUsize>);
+
+    impl Channel for Cancelled {
+        fn start_control(&self, _: u32, _: &[u8], _: usize) -> Result<Box<dyn Pending>, Failure> {
+            Ok(Box::new(Never))
+        }
+
+        fn read(&self, _: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
+            Ok(Box::new(Never))
+        }
+
+        fn write(&self, _: Vec<u8>) -> Result<Box<dyn Pending>, Failure> {
+            Ok(Box::new(Never))
+        }
+
+        fn cancel(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn close_soon(self: Box<Self>) {}
+    }
+
+    #[test]
+    fn a_drop_cancels_and_leaves_the_waiting_to_the_handle() {
+        let cancels = Arc::<AtomicUsize>::default();
+        drop(Capture {
+            reads: VecDeque::from([Box::new(Never) as Box<dyn Pending>]),
+            channel: Box::new(Cancelled(Arc::clone(&cancels))),
+            spare: Vec::new(),
+            read_len: 4096,
+            reader: 1,
+            snaplen: 100,
+            received: 0,
+            stopping: false,
+            broken: None,
+        });
+        assert_eq!(cancels.load(Ordering::Relaxed), 1);
     }
 }

@@ -679,7 +679,7 @@ impl Pending for FakeRead {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Option<Completion> {
-        let end = timeout.map(|t| Instant::now() + t);
+        let end = timeout.and_then(|t| Instant::now().checked_add(t));
         let shared = Arc::clone(&self.driver.0);
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

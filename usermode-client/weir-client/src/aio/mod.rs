@@ -11,8 +11,8 @@
 //!
 //! A waker is called on a worker, which serves others too: one that runs the task
 //! at once keeps them waiting for as long as that takes. Such a task may not call
-//! what waits, as options and the types of [`net`](crate::net) do: the worker may
-//! be the one it waits for.
+//! what waits, as options do (`set_nodelay`, `join`, `socket().set()`) and the types
+//! of [`net`](crate::net): the worker may be the one it waits for.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
