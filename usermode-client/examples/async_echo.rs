@@ -20,7 +20,7 @@ async fn echo(stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let at: SocketAddr = std::env::args()
         .nth(1)
         .ok_or("usage: async_echo ADDR:PORT")?
@@ -39,4 +39,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             })?;
         }
     })
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        // For a person: it says what is wrong, and what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

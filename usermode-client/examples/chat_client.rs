@@ -10,7 +10,7 @@ use std::time::Duration;
 use weir_client::Device;
 use weir_client::net::TcpStream;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [to, name, room, text] = arguments.as_slice() else {
         return Err("usage: chat_client ADDR:PORT NAME ROOM TEXT".into());
@@ -31,4 +31,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(&stream, "/quit")?;
     stream.shutdown()?;
     Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        // For a person: it says what is wrong, and what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

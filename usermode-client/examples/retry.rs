@@ -24,7 +24,7 @@ fn connect(device: &Device, host: &str, port: u16) -> Result<TcpStream, Error> {
     Err(last)
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [host, port] = arguments.as_slice() else {
         return Err(USAGE.into());
@@ -62,4 +62,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        // For a person: it says what is wrong, and what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

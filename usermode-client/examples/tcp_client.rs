@@ -10,7 +10,7 @@ use std::time::Duration;
 use weir_client::Device;
 use weir_client::net::TcpStream;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(to), Some(text)) = (arguments.next(), arguments.next()) else {
         return Err("usage: tcp_client ADDR:PORT TEXT".into());
@@ -27,4 +27,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     stream.read_to_string(&mut answer)?;
     println!("{answer}");
     Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        // For a person: it says what is wrong, and what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

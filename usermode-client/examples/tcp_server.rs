@@ -23,7 +23,7 @@ fn echo(stream: &TcpStream) -> Result<u64, Error> {
     Ok(bytes)
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let at: SocketAddr = std::env::args()
         .nth(1)
         .ok_or("usage: tcp_server ADDR:PORT")?
@@ -40,4 +40,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
     }
     Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        // For a person: it says what is wrong, and what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

@@ -9,7 +9,7 @@ use weir_client::abi::SocketFlags;
 use weir_client::net::{OpenOptions, UdpSocket};
 use weir_client::{Device, ErrorKind};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(group), Some(text)) = (arguments.next(), arguments.next()) else {
         return Err("usage: udp GROUP:PORT TEXT".into());
@@ -39,6 +39,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(()),
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        // For a person: it says what is wrong, and what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
         }
     }
 }

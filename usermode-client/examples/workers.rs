@@ -33,7 +33,7 @@ async fn talk(device: &Device, to: SocketAddr, messages: usize) -> std::io::Resu
     stream.close().await
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let to: SocketAddr = arguments.first().ok_or(USAGE)?.parse()?;
     let number = |at: usize, default: usize| match arguments.get(at) {
@@ -64,4 +64,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         all / took
     );
     Ok(())
+}
+
+fn main() -> std::process::ExitCode {
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        // For a person: it says what is wrong, and what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }
