@@ -419,7 +419,8 @@ impl ListenArgs {
     }
 }
 
-/// The kernel has no resolver, so a name is no address.
+/// An address as it is: only the HOST of a command that connects is looked up, as a
+/// name may have several.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "not an IP address and a port, as 127.0.0.1:7 or [::1]:7 (names are not looked up)"

@@ -4,7 +4,8 @@ use std::io;
 
 use weir_client::Error as ClientError;
 
-/// Exit code of a capture that a second Ctrl-C ended before its file was whole.
+/// Exit code of a command that a second Ctrl-C ended before its end: a capture before
+/// its file was whole, a connection before its peer had all.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Why a command failed. Each message says what to do.
@@ -26,6 +27,10 @@ pub(crate) enum CtlError {
     DriverEnded,
     #[error("writing the output failed: {0}")]
     Output(#[from] io::Error),
+    #[error("reading standard input failed: {0}")]
+    Input(io::Error),
+    #[error("a thread can't be started: {0}; end other programs, or try again")]
+    Thread(io::Error),
     #[error("catching Ctrl-C failed: {0}")]
     Signal(#[from] ctrlc::Error),
     /// One line each.

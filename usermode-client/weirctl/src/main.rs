@@ -17,19 +17,25 @@ mod tests;
 mod views;
 mod wire;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use tracing_subscriber::filter::LevelFilter;
 
 use cli::Cli;
-use output::Output;
+use output::{Lossy, Output};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log(cli.verbose);
-    let mut out = Output::new(cli.json, Box::new(io::stdout().lock()));
+    let stdout = io::stdout().lock();
+    let stdout: Box<dyn io::Write> = if cfg!(windows) && stdout.is_terminal() {
+        Box::new(Lossy::new(stdout))
+    } else {
+        Box::new(stdout)
+    };
+    let mut out = Output::new(cli.json, stdout);
     match commands::run(&cli.command, &mut out) {
         Ok(()) => ExitCode::SUCCESS,
         // `weirctl … | head` has seen enough.

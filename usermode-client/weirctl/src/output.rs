@@ -87,6 +87,56 @@ impl<'a> Output<'a> {
     }
 }
 
+/// Text for a console, which on Windows takes nothing but UTF-8: other bytes are
+/// shown as U+FFFD. A character that is cut waits for its rest.
+pub(crate) struct Lossy<W: Write> {
+    out: W,
+    cut: Vec<u8>,
+}
+
+impl<W: Write> Lossy<W> {
+    pub(crate) const fn new(out: W) -> Self {
+        Lossy {
+            out,
+            cut: Vec::new(),
+        }
+    }
+}
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = std::mem::take(&mut self.cut);
+        all.extend_from_slice(bytes);
+        let mut chunks = all.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            self.out.write_all(chunk.valid().as_bytes())?;
+            let last = chunks.peek().is_none();
+            match std::str::from_utf8(chunk.invalid()) {
+                Ok(_) => {}
+                // More bytes may make it a character.
+                Err(error) if last && error.error_len().is_none() => {
+                    self.cut = chunk.invalid().to_vec();
+                }
+                Err(_) => write!(self.out, "{}", char::REPLACEMENT_CHARACTER)?,
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl<W: Write> Drop for Lossy<W> {
+    fn drop(&mut self) {
+        if !self.cut.is_empty() {
+            // Nobody is left to be told of a failure.
+            let _ = write!(self.out, "{}", char::REPLACEMENT_CHARACTER);
+        }
+    }
+}
+
 /// Says something on standard error. That nobody listens there is no failure.
 pub(crate) fn tell(what: &dyn fmt::Display) {
     let _unheard = writeln!(io::stderr(), "weirctl: {what}");
@@ -122,6 +172,43 @@ pub(crate) fn columns(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Takes UTF-8 alone, as a console.
+    #[derive(Default)]
+    struct Console(String);
+
+    impl Write for &mut Console {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let text = std::str::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
+            self.0.push_str(text);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_console_gets_text_whatever_comes() {
+        let all = b"a\xffb \xe4\xb8\xad\xf0\x9f\x98\x80 \xe4\xb8x\xc3(\x80";
+        // Cut anywhere, and every byte alone.
+        for step in 1..=all.len() {
+            let mut console = Console::default();
+            let mut lossy = Lossy::new(&mut console);
+            for part in all.chunks(step) {
+                lossy.write_all(part).expect("text");
+                lossy.flush().expect("nothing to do");
+            }
+            drop(lossy);
+            assert_eq!(console.0, String::from_utf8_lossy(all), "{step}");
+        }
+        let mut console = Console::default();
+        let mut lossy = Lossy::new(&mut console);
+        lossy.write_all(b"cut: \xf0\x9f").expect("text");
+        drop(lossy);
+        assert_eq!(console.0, "cut: \u{fffd}");
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -146,7 +146,7 @@ impl Session<'_> {
         stop: &AtomicBool,
     ) -> Result<Summary, CtlError> {
         let mut progress = Progress::new();
-        let end = args.duration.map(|d| Instant::now() + d);
+        let end = args.duration.and_then(|d| Instant::now().checked_add(d));
         let (ended_by, failure) = loop {
             if self.written >= self.limit {
                 break (EndedBy::Count, None);

@@ -105,7 +105,7 @@ pub(crate) fn run(
         bytes: 0,
     };
     let mut outgoing = Outgoing::new();
-    let end = args.duration.map(|d| Instant::now() + d);
+    let end = args.duration.and_then(|d| Instant::now().checked_add(d));
     let limit = args.count.unwrap_or(u64::MAX);
     while session.frames < limit && !stop.load(Ordering::Relaxed) {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));

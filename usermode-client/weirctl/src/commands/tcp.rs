@@ -17,8 +17,9 @@ use weir_client::{Device, Doing, Error};
 use super::Stop;
 use crate::error::CtlError;
 use crate::output::Output;
+use crate::wire::again::Again;
 use crate::wire::deadline::Deadline;
-use crate::wire::duplex::{Duplex, Plain};
+use crate::wire::duplex::{Duplex, Plain, is_late};
 use crate::wire::feed::Feed;
 use crate::wire::place::PlaceArgs;
 use crate::wire::pump::{Ends, pump};
@@ -37,14 +38,17 @@ pub(crate) enum TcpCommand {
     ///
     /// At the end of standard input the sending direction is ended (half close)
     /// and what still comes is shown; it ends when both sides have ended. At a
-    /// terminal, it ends with the peer. Ctrl-C ends the connection. Of a name with several addresses, the first
+    /// terminal, it ends with the peer. Of a name with several addresses, the first
     /// that can be connected to is taken. -v says on standard error who is connected.
+    /// Ctrl-C ends the connection in order; a second one ends the command at once.
     Connect(ConnectArgs),
     /// Listen for one connection, or with -k for one after the other
     ///
     /// A connection ends with its peer; the end of standard input ends the sending
     /// direction (half close). Where it listens is said on standard error, and with
-    /// -v who is connected. Ctrl-C ends the connection and the command.
+    /// -v who is connected. Ctrl-C ends the connection in order, and the command; a
+    /// second one ends it at once. What can't be delivered to a peer is an error; with
+    /// -k it is told, and so is a connection that can't be taken, and it goes on.
     Listen(ListenArgs),
 }
 
@@ -141,13 +145,6 @@ pub(crate) fn run(
     result
 }
 
-fn ends(wait: Option<Duration>, with_peer: bool) -> Ends {
-    Ends {
-        idle: wait,
-        with_peer,
-    }
-}
-
 /// Connects, to the first address that answers. Each gets its share of the time
 /// that is left, so that one that never answers leaves some for the others.
 pub(crate) fn reach(
@@ -174,7 +171,8 @@ pub(crate) fn reach(
         .into())
 }
 
-/// `tcp connect`, with an input of the caller's.
+/// `tcp connect`, with an input of the caller's. `stop` makes Ctrl-C set something:
+/// asked when there is a connection, which is to be ended in order.
 pub(crate) fn connect(
     device: &Device,
     args: &ConnectArgs,
@@ -196,22 +194,36 @@ pub(crate) fn connect(
     let stream = reach(device, &addresses, &options, time)?;
     let peer = stream.peer_addr()?;
     tracing::info!(%peer, local = %stream.local_addr(), "connected");
-    let stream: Box<dyn Duplex> = match tls {
-        None => Box::new(Plain(stream)),
+    // From here on there is something to end in order.
+    let stop = stop()?;
+    let feed = Feed::start(input, terminal)?;
+    let ends = Ends {
+        idle: args.wait,
+        ..Ends::default()
+    };
+    let copy = |stream: &dyn Duplex, out: &mut dyn io::Write| {
+        let copied = pump(stream, &feed, out, ends, &stop)?;
+        if copied.cut {
+            // The peer is told, and gets what is on its way.
+            let _ = stream.finish(&|| false);
+        }
+        Ok::<_, CtlError>(copied)
+    };
+    out.lines_shown();
+    let copied = match tls {
+        None => copy(&Plain(stream), out.lines())?,
         Some(client) => {
             let time = match args.wait {
                 Some(_) => time,
                 None => Deadline::after(Some(HANDSHAKE)),
             };
-            Box::new(client.connect(stream, time)?)
+            let stops = || stop.load(Ordering::Relaxed);
+            let Some(stream) = client.connect(stream, time, &stops)? else {
+                return Ok(());
+            };
+            copy(&stream, out.lines())?
         }
     };
-    // From here on there is something to end in order.
-    let stop = stop()?;
-    let feed = Feed::start(input, terminal)?;
-    let ends = ends(args.wait, false);
-    out.lines_shown();
-    let copied = pump(&*stream, &feed, out.lines(), ends, &stop)?;
     tracing::info!(?copied, "ended");
     Ok(())
 }
@@ -273,17 +285,22 @@ pub(crate) fn listen(
     };
     match (&tls, args.keep) {
         (Some(server), true) => session.shake_and_serve(&listener, server, out),
-        (tls, true) => {
-            while let Some((stream, peer)) = session.accept(&listener, None)? {
-                let served = session.serve(stream, tls.as_ref(), out);
-                told(peer, served)?;
+        (None, true) => {
+            let stops = || session.stops();
+            while let Some((stream, peer)) = next(&listener, &stops)? {
+                told(peer, session.serve(stream, None, out))?;
             }
             Ok(())
         }
-        (tls, false) => match session.accept(&listener, args.wait)? {
-            Some((stream, _)) => session.serve(stream, tls.as_ref(), out),
-            None => Ok(()),
-        },
+        (tls, false) => {
+            let accepted = session.accept(&listener, args.wait)?;
+            // Who comes later is refused, not left to wait.
+            drop(listener);
+            match accepted {
+                Some((stream, _)) => session.serve(stream, tls.as_ref(), out),
+                None => Ok(()),
+            }
+        }
     }
 }
 
@@ -299,6 +316,36 @@ fn told(peer: SocketAddr, served: Result<(), CtlError>) -> Result<(), CtlError> 
     }
 }
 
+/// The next connection of those with `-k`, `None` when it is to stop. One that can't
+/// be taken is told, and the next waited for.
+fn next(
+    listener: &TcpListener,
+    stops: &dyn Fn() -> bool,
+) -> Result<Option<(TcpStream, SocketAddr)>, CtlError> {
+    let mut again = Again::default();
+    while !stops() {
+        match listener.accept_within(Some(TICK)) {
+            Ok(None) => {}
+            Ok(Some((stream, peer))) => {
+                tracing::info!(%peer, "connected");
+                return Ok(Some((stream, peer)));
+            }
+            Err(error) => {
+                let Some(wait) = again.after(&error) else {
+                    return Err(error.into());
+                };
+                let seconds = wait.as_secs_f64();
+                crate::output::tell(&format_args!("{error}; again in {seconds:.1} s"));
+                let time = Deadline::after(Some(wait));
+                while !stops() && !time.is_over() {
+                    thread::sleep(time.left().map_or(TICK, |left| left.min(TICK)));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// What connections are served with.
 struct Session<'a> {
     feed: &'a Feed,
@@ -306,7 +353,7 @@ struct Session<'a> {
     stop: &'a AtomicBool,
 }
 
-type Shaken = (SocketAddr, Result<tls::Tls, CtlError>);
+type Shaken = (SocketAddr, Result<Option<tls::Tls>, CtlError>);
 
 impl Session<'_> {
     fn stops(&self) -> bool {
@@ -338,9 +385,15 @@ impl Session<'_> {
         Ok(None)
     }
 
-    fn shake(&self, stream: TcpStream, server: &tls::Server) -> Result<tls::Tls, CtlError> {
+    /// Shakes hands; `None` when it is to stop.
+    fn shake(
+        &self,
+        stream: TcpStream,
+        server: &tls::Server,
+        stops: &dyn Fn() -> bool,
+    ) -> Result<Option<tls::Tls>, CtlError> {
         let time = Deadline::after(Some(self.wait.unwrap_or(HANDSHAKE)));
-        server.accept(stream, time, &|| self.stops())
+        server.accept(stream, time, stops)
     }
 
     fn serve(
@@ -351,15 +404,28 @@ impl Session<'_> {
     ) -> Result<(), CtlError> {
         match tls {
             None => self.copy(&Plain(stream), out),
-            Some(server) => self.copy(&self.shake(stream, server)?, out),
+            Some(server) => match self.shake(stream, server, &|| self.stops())? {
+                Some(stream) => self.copy(&stream, out),
+                None => Ok(()),
+            },
         }
     }
 
     fn copy(&self, stream: &dyn Duplex, out: &mut Output<'_>) -> Result<(), CtlError> {
-        let ends = ends(self.wait, true);
+        let ends = Ends {
+            idle: self.wait,
+            with_peer: true,
+            ..Ends::default()
+        };
         let copied = pump(stream, self.feed, out.lines(), ends, self.stop)?;
         // The peer is told, where the input has not done that.
-        let _ = stream.finish(&|| false);
+        match stream.finish(&|| false) {
+            // What waits to be taken is waited for after the command's end.
+            Err(error) if copied.sent > 0 && !copied.cut && !is_late(&error) => {
+                return Err(CtlError::stream(error));
+            }
+            _ => {}
+        }
         tracing::info!(?copied, "ended");
         Ok(())
     }
@@ -377,34 +443,38 @@ impl Session<'_> {
             // Without room: who has shaken hands waits in its own thread.
             let (give, take) = sync_channel::<Shaken>(0);
             let door = scope.spawn(move || -> Result<(), CtlError> {
-                while !over.load(Ordering::Relaxed) && !self.stops() {
+                let stops = move || over.load(Ordering::Relaxed) || self.stops();
+                while !stops() {
                     if shaking.load(Ordering::Relaxed) >= SHAKING {
                         thread::sleep(TICK);
                         continue;
                     }
-                    let Some((stream, peer)) = listener.accept_within(Some(TICK))? else {
-                        continue;
+                    let Some((stream, peer)) = next(listener, &stops)? else {
+                        break;
                     };
-                    tracing::info!(%peer, "connected");
                     shaking.fetch_add(1, Ordering::Relaxed);
                     let give = give.clone();
                     let shake = move || {
                         // Nobody takes it when it is over.
-                        let _ = give.send((peer, self.shake(stream, server)));
+                        let _ = give.send((peer, self.shake(stream, server, &stops)));
                         shaking.fetch_sub(1, Ordering::Relaxed);
                     };
                     thread::Builder::new()
                         .name("handshake".to_owned())
-                        .spawn_scoped(scope, shake)?;
+                        .spawn_scoped(scope, shake)
+                        .map_err(CtlError::Thread)?;
                 }
                 Ok(())
             });
             let result = loop {
                 match take.recv_timeout(TICK) {
-                    // Told to stop, it gives up on all of them.
-                    Ok((_, Err(_))) if self.stops() => break Ok(()),
                     Ok((peer, shaken)) => {
-                        let served = shaken.and_then(|stream| self.copy(&stream, out));
+                        let served = match shaken {
+                            Ok(Some(stream)) => self.copy(&stream, out),
+                            // Told to stop, it gives up on all of them.
+                            Ok(None) => break Ok(()),
+                            Err(error) => Err(error),
+                        };
                         if let Err(error) = told(peer, served) {
                             break Err(error);
                         }

@@ -204,8 +204,15 @@ impl Sending<'_> {
             if let Some(hops) = args.ttl {
                 socket.set_multicast_ttl(hops)?;
             }
-        } else if let Some(hops) = args.ttl {
-            socket.socket().set(weir_abi::SocketSetting::Ttl(hops))?;
+        } else {
+            if args.multicast.interface.is_some() {
+                crate::output::tell(&format_args!(
+                    "{to} is no multicast group, so -i changes nothing: the routes choose"
+                ));
+            }
+            if let Some(hops) = args.ttl {
+                socket.socket().set(weir_abi::SocketSetting::Ttl(hops))?;
+            }
         }
         Ok(socket)
     }
@@ -277,9 +284,10 @@ fn each(
         let mut bytes = Vec::new();
         let mut part = input.by_ref().take(most);
         let read = match chunk {
-            Some(_) => part.read_to_end(&mut bytes)?,
-            None => part.read_until(b'\n', &mut bytes)?,
+            Some(_) => part.read_to_end(&mut bytes),
+            None => part.read_until(b'\n', &mut bytes),
         };
+        let read = read.map_err(CtlError::Input)?;
         if read == 0 {
             return Ok(());
         }

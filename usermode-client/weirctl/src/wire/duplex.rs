@@ -11,7 +11,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Whether a wait on this side is over, and the connection as it was. A connection
 /// that was lost because the peer answered nothing any more is of the same kind.
-pub(super) fn is_late(error: &io::Error) -> bool {
+pub(crate) fn is_late(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
     matches!(inner, Some(Error::TimedOut { .. }))
 }

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use crate::error::CtlError;
+
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 /// Chunks that wait to be taken; then the reader waits.
@@ -32,7 +34,10 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Starts to read `input`.
-    pub(crate) fn start(mut input: impl Read + Send + 'static, terminal: bool) -> io::Result<Feed> {
+    pub(crate) fn start(
+        mut input: impl Read + Send + 'static,
+        terminal: bool,
+    ) -> Result<Feed, CtlError> {
         let (give, take) = sync_channel(WAITING);
         std::thread::Builder::new()
             .name("input".to_owned())
@@ -53,7 +58,8 @@ impl Feed {
                         return;
                     }
                 }
-            })?;
+            })
+            .map_err(CtlError::Thread)?;
         Ok(Feed {
             chunks: Mutex::new(take),
             terminal,

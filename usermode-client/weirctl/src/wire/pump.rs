@@ -17,12 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ROOM: usize = 64 * 1024;
 
 /// When copying ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ends {
     /// When nothing has moved either way for so long.
     pub(crate) idle: Option<Duration>,
     /// With the peer's end, when what there is of the input by then is sent.
     pub(crate) with_peer: bool,
+    /// It is no failure that a peer which has ended doesn't take the rest.
+    pub(crate) forgiving: bool,
 }
 
 /// What was copied.
@@ -73,7 +75,9 @@ impl Shared {
 /// Copies until both directions have ended, as `ends` says, or until `stop` is set.
 ///
 /// # Errors
-/// What the stream or the output failed with. A failure to read the input ends
+/// What the stream or the output failed with; also when the peer has ended, as
+/// what was read of the input is lost then, unless `ends` says that this is no
+/// failure. A failure to read the input ends
 /// the sending like its end does, and is told.
 pub(crate) fn pump(
     stream: &dyn Duplex,
@@ -121,8 +125,7 @@ pub(crate) fn pump(
     let mut copied = result?;
     copied.sent = shared.sent.load(Ordering::Relaxed);
     match failure {
-        // The peer had its end, so it isn't wrong not to want the rest.
-        Some(_) if ends.with_peer || copied.cut => {}
+        Some(_) if ends.forgiving || copied.cut => {}
         Some(error) => return Err(CtlError::stream(error)),
         None => {}
     }

@@ -99,11 +99,17 @@ impl ClientArgs {
 }
 
 impl Client {
-    /// Shakes hands over a connected stream, in the time there is for that.
-    pub(crate) fn connect(&self, stream: TcpStream, time: Deadline) -> Result<Tls, CtlError> {
+    /// Shakes hands over a connected stream, in the time there is for that; `None`
+    /// when `stop` says so.
+    pub(crate) fn connect(
+        &self,
+        stream: TcpStream,
+        time: Deadline,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Tls>, CtlError> {
         let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())
             .map_err(CtlError::tls)?;
-        Tls::shake_hands(stream, connection.into(), time, &|| false)
+        Tls::shake_hands(stream, connection.into(), time, stop)
     }
 }
 
@@ -162,14 +168,14 @@ fn names(at: IpAddr) -> Vec<String> {
 }
 
 impl Server {
-    /// Shakes hands over an accepted stream, in the time there is for that, or
-    /// until `stop` says so.
+    /// Shakes hands over an accepted stream, in the time there is for that; `None`
+    /// when `stop` says so.
     pub(crate) fn accept(
         &self,
         stream: TcpStream,
         time: Deadline,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Tls, CtlError> {
+    ) -> Result<Option<Tls>, CtlError> {
         let connection = ServerConnection::new(Arc::clone(&self.config)).map_err(CtlError::tls)?;
         Tls::shake_hands(stream, connection.into(), time, stop)
     }
@@ -236,7 +242,7 @@ impl Tls {
         connection: Connection,
         time: Deadline,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Tls, CtlError> {
+    ) -> Result<Option<Tls>, CtlError> {
         let tls = Tls {
             stream,
             sending: Mutex::new(()),
@@ -255,7 +261,10 @@ impl Tls {
         if result.is_err() {
             let _ = flush(&tls.stream, Duration::from_secs(1));
         }
-        result?;
+        match result {
+            Err(_) if stop() => return Ok(None),
+            other => other?,
+        }
         let state = lock(&tls.state);
         tracing::debug!(
             version = ?state.connection.protocol_version(),
@@ -263,7 +272,7 @@ impl Tls {
             "TLS is up"
         );
         drop(state);
-        Ok(tls)
+        Ok(Some(tls))
     }
 
     fn handshake(&self, time: Deadline, over: &dyn Fn() -> bool) -> Result<(), CtlError> {

@@ -54,7 +54,8 @@ impl FromStr for Pin {
              prints them"
                 .to_owned()
         };
-        if digits.len() != 64 || !digits.is_ascii() {
+        // Each: a number may have a sign, a pair of digits has none.
+        if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(wrong());
         }
         let mut pin = [0; 32];
@@ -184,7 +185,15 @@ mod tests {
         let openssl = format!("sha256 Fingerprint={}", colons.join(":"));
         assert_eq!(openssl.parse(), Ok(pin));
         assert_eq!(format!("sha256:{plain}").parse(), Ok(pin));
-        for bad in ["", "ab", &plain[1..], &format!("{}g", &plain[1..]), "ä"] {
+        let signed = format!("+a{}", &plain[2..]);
+        for bad in [
+            "",
+            "ab",
+            &plain[1..],
+            &format!("{}g", &plain[1..]),
+            &signed,
+            "ä",
+        ] {
             assert!(bad.parse::<Pin>().is_err(), "{bad}");
         }
     }

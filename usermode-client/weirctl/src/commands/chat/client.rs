@@ -95,8 +95,10 @@ pub(crate) fn join(
         refusal: None,
     };
     let ends = Ends {
-        idle: None,
         with_peer: true,
+        // Who leaves a room doesn't wait for what others say, nor the room.
+        forgiving: true,
+        ..Ends::default()
     };
     let result = pump(&Plain(stream), &feed, &mut screen, ends, &stop);
     let refusal = screen.refusal.take();

@@ -44,12 +44,16 @@ struct State {
     members: HashMap<String, Member>,
     /// Names of the members in each room; by name of the room, small letters.
     rooms: HashMap<String, BTreeMap<String, ()>>,
+    /// Members that were let in so far.
+    entered: u64,
     /// Dropped when the server stops.
     goes_on: Option<oneshot::Sender<()>>,
     thrown_out: u64,
 }
 
 struct Member {
+    /// Which of those that were let in, as a name may be had again.
+    serial: u64,
     name: String,
     room: String,
     to: Sender<Line>,
@@ -91,11 +95,19 @@ impl Stream for Queue {
     }
 }
 
+/// Whose seat it is: what is done by it is done by that member alone, and not by
+/// one that has got its name since.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    /// Its name, small letters.
+    pub(super) name: String,
+    serial: u64,
+}
+
 /// A member's side of the hub.
 #[derive(Debug)]
 pub(super) struct Seat {
-    /// Its name, small letters.
-    key: String,
+    key: Key,
     /// What is to be written to it. Ends when it has left.
     pub(super) lines: Queue,
     /// Ready when it is thrown out for not reading.
@@ -104,7 +116,7 @@ pub(super) struct Seat {
 
 impl Seat {
     /// Who sits here.
-    pub(super) fn key(&self) -> String {
+    pub(super) fn key(&self) -> Key {
         self.key.clone()
     }
 }
@@ -127,6 +139,16 @@ fn line(text: impl std::fmt::Display) -> Line {
 }
 
 impl State {
+    fn member(&self, key: &Key) -> Option<&Member> {
+        let member = self.members.get(&key.name)?;
+        (member.serial == key.serial).then_some(member)
+    }
+
+    fn member_mut(&mut self, key: &Key) -> Option<&mut Member> {
+        let member = self.members.get_mut(&key.name)?;
+        (member.serial == key.serial).then_some(member)
+    }
+
     /// Sends a line to everybody in a room but one; who has no room for it.
     fn tell(&mut self, room: &str, but: Option<&str>, text: &Line) -> Vec<String> {
         let mut slow = Vec::new();
@@ -226,7 +248,10 @@ impl Hub {
         let (to, lines) = channel(self.queue);
         let waiting = Arc::<AtomicUsize>::default();
         let (stays, out) = oneshot::channel();
+        state.entered += 1;
+        let serial = state.entered;
         let member = Member {
+            serial,
             name: name.to_owned(),
             room: room.to_owned(),
             to,
@@ -236,26 +261,27 @@ impl Hub {
         let lines = Queue { lines, waiting };
         state.members.insert(key.clone(), member);
         state.enter_room(&key, name, room);
+        let key = Key { name: key, serial };
         Ok(Seat { key, lines, out })
     }
 
     /// Says something to a member's room. The member itself isn't told.
-    pub(super) fn say(&self, key: &str, text: &str) {
+    pub(super) fn say(&self, key: &Key, text: &str) {
         let mut state = self.lock();
-        let Some(member) = state.members.get(key) else {
+        let Some(member) = state.member(key) else {
             return;
         };
         // What would move a terminal's cursor is not passed on.
         let text: String = text.chars().filter(|c| !c.is_control()).collect();
         let room = fold(&member.room);
         let text = line(format_args!("<{}> {text}", member.name));
-        state.tell_all(&room, Some(key), &text);
+        state.tell_all(&room, Some(&key.name), &text);
     }
 
     /// Goes to another room. Both rooms see it.
-    pub(super) fn go(&self, key: &str, room: &str) {
+    pub(super) fn go(&self, key: &Key, room: &str) {
         let mut state = self.lock();
-        let Some(member) = state.members.get_mut(key) else {
+        let Some(member) = state.member_mut(key) else {
             return;
         };
         let (name, from) = (member.name.clone(), member.room.clone());
@@ -264,16 +290,16 @@ impl Hub {
             return self.answer(key, format_args!("! you are in {from} already"));
         }
         member.room = room.to_owned();
-        state.leave_room(key, &fold(&from));
+        state.leave_room(&key.name, &fold(&from));
         let text = line(format_args!("* {name} left {from}: to {room}"));
         state.tell_all(&fold(&from), None, &text);
-        state.enter_room(key, &name, room);
+        state.enter_room(&key.name, &name, room);
     }
 
     /// Tells a member who is in its room.
-    pub(super) fn who(&self, key: &str) {
+    pub(super) fn who(&self, key: &Key) {
         let state = self.lock();
-        let Some(member) = state.members.get(key) else {
+        let Some(member) = state.member(key) else {
             return;
         };
         let here = state.rooms.get(&fold(&member.room));
@@ -289,19 +315,22 @@ impl Hub {
     }
 
     /// Tells one member something.
-    pub(super) fn answer(&self, key: &str, text: impl std::fmt::Display) {
+    pub(super) fn answer(&self, key: &Key, text: impl std::fmt::Display) {
         let mut state = self.lock();
-        if let Some(member) = state.members.get_mut(key) {
+        if let Some(member) = state.member_mut(key) {
             // With no room for it, the next line to the room throws it out.
             let _ = member.give(line(text));
         }
     }
 
     /// Lets a member go. The room sees it; a member that was thrown out is gone
-    /// already.
-    pub(super) fn leave(&self, key: &str, why: &str) {
+    /// already, and its name may be another's.
+    pub(super) fn leave(&self, key: &Key, why: &str) {
         let mut state = self.lock();
-        let Some(mut member) = state.remove(key) else {
+        if state.member(key).is_none() {
+            return;
+        }
+        let Some(mut member) = state.remove(&key.name) else {
             return;
         };
         // Not thrown out: what waits is written yet.
@@ -393,6 +422,28 @@ mod tests {
         hub.leave(&ann.key(), "left");
         assert!(hub.enter("aNN", "b").is_ok());
         assert_eq!(hub.counts().rooms, 1);
+    }
+
+    #[test]
+    fn who_has_left_does_nothing_in_the_name_of_who_came_after() {
+        let hub = hub();
+        let old = hub.enter("ann", "r").expect("in");
+        hub.leave(&old.key(), "left");
+        let mut new = hub.enter("ann", "r").expect("in again");
+        let mut bob = hub.enter("bob", "r").expect("in");
+        hub.say(&old.key(), "it is not ann");
+        hub.answer(&old.key(), "! not for ann");
+        hub.who(&old.key());
+        hub.go(&old.key(), "elsewhere");
+        hub.leave(&old.key(), "connection lost");
+        assert_eq!(read(&mut bob), ["* bob joined r (2 here)"]);
+        assert_eq!(
+            read(&mut new),
+            ["* ann joined r (1 here)", "* bob joined r (2 here)"]
+        );
+        assert!((&mut new.out).now_or_never().is_none());
+        hub.leave(&new.key(), "left");
+        assert_eq!(read(&mut bob), ["* ann left r: left"]);
     }
 
     #[test]

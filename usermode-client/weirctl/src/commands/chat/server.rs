@@ -16,14 +16,15 @@ use serde::Serialize;
 use weir_abi::SocketFlags;
 use weir_client::aio::{TcpListener, TcpStream};
 use weir_client::net::OpenOptions;
-use weir_client::{Device, Error, ErrorKind};
+use weir_client::{Device, Error};
 
-use super::hub::{Hub, Queue, Seat};
+use super::hub::{Hub, Key, Queue, Seat};
 use super::line::{Lines, Sent};
 use super::rate::{Allowance, Rate};
 use super::{MAX_LINE, ServeArgs, name};
 use crate::error::CtlError;
 use crate::output::{Output, View};
+use crate::wire::again::Again;
 
 /// How long somebody has to say its name.
 const HELLO: Duration = Duration::from_secs(30);
@@ -38,11 +39,6 @@ const ACCEPTS: usize = 4;
 const BATCH: usize = 16 * 1024;
 /// How often it is looked whether to stop.
 const TICK: Duration = Duration::from_millis(100);
-/// How long an accept that failed waits before the next, at first and at most;
-/// each time twice as long.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// After so many in a row that is no passing trouble: 25 seconds.
-const GIVE_UP: u32 = 10;
 /// How often somebody is told that it speaks too fast.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
@@ -73,7 +69,7 @@ pub(crate) fn serve(
     };
     let listener = block_on(TcpListener::bind_with(device, args.at, &options))?;
     let at = listener.local_addr();
-    let pool = ThreadPool::new().map_err(CtlError::Output)?;
+    let pool = ThreadPool::new().map_err(CtlError::Thread)?;
     let hub = Arc::new(Hub::new(args.members as usize, args.queue as usize));
     let listener = Arc::new(listener);
     let mut acceptors: Vec<_> = (0..ACCEPTS)
@@ -128,42 +124,23 @@ struct Door {
     rate: Rate,
 }
 
-/// Whether accepting will be possible again.
-fn may_pass(error: &Error, failures: u32) -> bool {
-    match error.kind() {
-        // For as long as those who are in stay.
-        ErrorKind::OutOfRoom => true,
-        // The driver or the listener is gone.
-        ErrorKind::NoDriver
-        | ErrorKind::Version
-        | ErrorKind::AccessDenied
-        | ErrorKind::NotFound
-        | ErrorKind::Cancelled
-        | ErrorKind::InvalidInput
-        | ErrorKind::Unsupported => false,
-        _ => failures < GIVE_UP,
-    }
-}
-
 impl Door {
     /// Lets in who comes, until that is no longer possible.
     async fn accept(self) -> Result<(), Error> {
-        let (mut failures, mut wait) = (0, AGAIN.0);
+        let mut again = Again::default();
         loop {
             let stream = match self.listener.accept().await {
                 Ok(stream) => stream,
                 Err(error) => {
-                    failures += 1;
-                    if !may_pass(&error, failures) {
+                    let Some(wait) = again.after(&error) else {
                         return Err(error);
-                    }
+                    };
                     tracing::warn!(%error, again_in = ?wait, "nobody can come in");
                     Delay::new(wait).await;
-                    wait = (wait * 2).min(AGAIN.1);
                     continue;
                 }
             };
-            (failures, wait) = (0, AGAIN.0);
+            again.well();
             // Each session has the hub; so do the few that accept.
             if Arc::strong_count(&self.hub) > self.most {
                 let (peer, most) = (stream.peer_addr(), self.most);
@@ -204,7 +181,7 @@ async fn session(stream: TcpStream, hub: Arc<Hub>, rate: Rate) {
         }
     };
     let key = seat.key();
-    tracing::info!(?peer, name = key, "joined");
+    tracing::info!(?peer, name = key.name, "joined");
     let Seat {
         lines: to_write,
         mut out,
@@ -280,7 +257,7 @@ async fn hello(lines: &mut Lines<TcpStream>, hub: &Hub) -> Result<Seat, String> 
 }
 
 /// Does what a member asks; why it left.
-async fn listen(lines: &mut Lines<TcpStream>, hub: &Hub, key: &str, rate: Rate) -> &'static str {
+async fn listen(lines: &mut Lines<TcpStream>, hub: &Hub, key: &Key, rate: Rate) -> &'static str {
     let mut allowance = Allowance::new(rate, Instant::now());
     let mut told: Option<Instant> = None;
     loop {
@@ -331,7 +308,7 @@ async fn listen(lines: &mut Lines<TcpStream>, hub: &Hub, key: &str, rate: Rate) 
 }
 
 /// Does what a line says; false if that is to leave.
-fn line_of(hub: &Hub, key: &str, line: &str) -> bool {
+fn line_of(hub: &Hub, key: &Key, line: &str) -> bool {
     let Some(command) = line.strip_prefix('/') else {
         if !line.trim().is_empty() {
             hub.say(key, line);
