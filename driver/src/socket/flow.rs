@@ -58,20 +58,14 @@ pub(super) fn submit(
     work: Work,
     start: impl FnOnce(&Sock, &Io) -> Result<()>,
 ) -> core::result::Result<(), (Request, Error)> {
-    let taken = sock.flow.inner.lock().take_free();
-    let io = match taken.map_or_else(|| fresh(sock), Ok) {
+    let Some(calls) = sock.calls.acquire() else {
+        return Err((request, Error::Closing));
+    };
+    let io = match io_for(sock, work) {
         Ok(io) => io,
-        Err(status) => return Err((request, Error::System(status))),
+        Err(error) => return Err((request, error)),
     };
-    let calls = sock.calls.acquire();
-    let begun = match &calls {
-        None => Err((request, Error::Closing)),
-        Some(_) => begin(sock, io, request, work),
-    };
-    if let Err(refused) = begun {
-        sock.flow.inner.lock().put_free(io);
-        return Err(refused);
-    }
+    begin(sock, io, request, work)?;
     // SAFETY: in the air, so alive with its socket, which it keeps.
     let io_ref = unsafe { &*io };
     if let Err(status) = start(sock, io_ref) {
@@ -106,7 +100,21 @@ pub(super) fn submit(
     Ok(())
 }
 
-/// Puts an operation in the air, with a reference to its socket.
+/// An operation for this work, which has been let in: so there are never more of
+/// them than may be in the air, however many ask at once.
+fn io_for(sock: &Sock, work: Work) -> core::result::Result<*mut Io, Error> {
+    let kept = sock.flow.inner.lock().admit(work)?;
+    if let Some(io) = kept {
+        return Ok(io);
+    }
+    fresh(sock).map_err(|status| {
+        sock.flow.inner.lock().leave(work);
+        Error::System(status)
+    })
+}
+
+/// Puts an operation in the air, with a reference to its socket. If that can't be
+/// done, its place is given back.
 fn begin(
     sock: &Sock,
     io: *mut Io,
@@ -114,11 +122,9 @@ fn begin(
     work: Work,
 ) -> core::result::Result<(), (Request, Error)> {
     let mut inner = sock.flow.inner.lock();
-    if let Err(error) = inner.admit(work) {
-        return Err((request, error));
-    }
     if let Err(status) = request.mark_cancelable(Some(evt_cancel)) {
         inner.leave(work);
+        inner.put_free(io);
         return Err((request, Error::System(status)));
     }
     // SAFETY: one of this socket's, whose lock is held.

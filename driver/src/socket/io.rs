@@ -186,6 +186,7 @@ impl Inner {
         None
     }
 
+    /// Keeps an operation for the next request.
     pub(super) fn put_free(&mut self, io: *mut Io) {
         // SAFETY: one of this socket's, whose lock is held.
         unsafe { state(io) }.next = self.free;
@@ -202,20 +203,22 @@ impl Inner {
         Some(io)
     }
 
-    /// Room for one more of these, or none.
-    pub(super) fn admit(&mut self, work: Work) -> core::result::Result<(), Error> {
+    /// Room for one more of these, or none: until [`Inner::leave`]. With it comes an
+    /// operation that was kept, if there is one; else the caller makes one. Never the
+    /// other way round, or those who are refused would leave theirs behind.
+    pub(super) fn admit(&mut self, work: Work) -> core::result::Result<Option<*mut Io>, Error> {
         let (count, most) = if work.is_read() {
             (&mut self.reads, MAX_SOCKET_READS)
         } else if work.is_write() {
             (&mut self.writes, MAX_SOCKET_WRITES)
         } else {
-            return Ok(());
+            return Ok(self.take_free());
         };
         if *count >= most {
             return Err(Error::TooMany);
         }
         *count = count.saturating_add(1);
-        Ok(())
+        Ok(self.take_free())
     }
 
     pub(super) fn leave(&mut self, work: Work) {

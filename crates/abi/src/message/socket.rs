@@ -114,6 +114,10 @@ impl SocketSpec {
                 SocketKind::TcpListener | SocketKind::Udp => Ok(None),
             };
         };
+        // Whatever address it is.
+        if kind == SocketKind::TcpListener {
+            return Err(missing(remote.family));
+        }
         if is_mapped(addr) && flags.contains(SocketFlags::DUAL_STACK) {
             // The rest of the checks are for plain addresses; of a mapped one
             // the provider says what it thinks.
@@ -123,12 +127,13 @@ impl SocketSpec {
                 Ok(Some(addr))
             };
         }
-        match kind {
-            SocketKind::TcpStream => Ok(Some(remote.connect_addr()?)),
-            SocketKind::Udp if is_mapped(addr) => Err(AddressError::MappedV4.into()),
-            SocketKind::Udp => Ok(Some(remote.send_addr()?)),
-            SocketKind::TcpListener => Err(missing(remote.family)),
+        if kind == SocketKind::TcpStream {
+            return Ok(Some(remote.connect_addr()?));
         }
+        if is_mapped(addr) {
+            return Err(AddressError::MappedV4.into());
+        }
+        Ok(Some(remote.send_addr()?))
     }
 }
 
@@ -512,6 +517,13 @@ mod tests {
                 0,
                 "127.0.0.1:0",
                 "127.0.0.1:7",
+                INVALID_PARAMETER_4,
+            ),
+            (
+                TcpListener,
+                8,
+                "[::]:0",
+                "[::ffff:1.2.3.4]:7",
                 INVALID_PARAMETER_4,
             ),
             (TcpListener, 4, "127.0.0.1:0", "", INVALID_PARAMETER_2),
