@@ -12,7 +12,7 @@ use crate::service;
 
 pub(super) fn handle(start: u32, reply: Reply<'_>) -> Result<usize, Error> {
     // All of them at once, so that the list is of one moment. In pool: it would
-    // take a quarter of a kernel stack.
+    // take nearly half of a kernel stack.
     let mut services = KSlice::try_from_fn(MAX_SERVICES, TAG, |_| ServiceInfo::new_zeroed())?;
     let (written, total) = service::list(start, &mut services);
     let mut list = reply.list::<ServiceListReply, ServiceInfo>();

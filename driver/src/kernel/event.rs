@@ -7,6 +7,7 @@ use core::ptr;
 use super::pool::{KBox, Tag};
 use super::status::Result;
 use super::sys;
+use super::time;
 
 const TAG: Tag = Tag::new(*b"WrKe");
 
@@ -50,5 +51,19 @@ impl Event {
         let _ = unsafe {
             sys::KeWaitForSingleObject(object, sys::EXECUTIVE, sys::KERNEL_MODE, 0, ptr::null())
         };
+    }
+
+    /// Blocks until set, but not longer than `ms` milliseconds; whether it was set.
+    /// `IRQL <= APC_LEVEL`.
+    pub(crate) fn wait_ms(&self, ms: u32) -> bool {
+        let object = self.event.get().cast::<c_void>();
+        let due = time::relative_100ns(ms);
+        // SAFETY: an initialised event in non-paged memory and a live time; the
+        // caller may block.
+        let status = unsafe {
+            sys::KeWaitForSingleObject(object, sys::EXECUTIVE, sys::KERNEL_MODE, 0, &raw const due)
+        };
+        // STATUS_TIMEOUT is the other way this wait can end.
+        status == 0
     }
 }

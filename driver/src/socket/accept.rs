@@ -22,8 +22,9 @@ use weir_abi::{SocketAddress, SocketFlags, SocketKind};
 use super::flow;
 use super::list;
 use super::listen::{Queued, close_stream};
+use super::marks::mark;
 use super::open::{self, begin, set_stream_flags};
-use super::sock::{Addresses, Plan, Sock, SockRef, Transport, mark};
+use super::sock::{Addresses, Plan, Sock, SockRef, Transport};
 use super::work::Work;
 use crate::error::Error;
 use crate::kernel::log;
@@ -36,12 +37,12 @@ pub(crate) fn accept(request: Request, listener: u64) {
     let Some(listener) = list::listener(listener) else {
         return request.complete(NtStatus::NOT_FOUND, 0);
     };
-    let inherited = SocketFlags::NO_DELAY
-        .union(SocketFlags::KEEP_ALIVE)
-        .union(SocketFlags::DUAL_STACK);
     let plan = Plan {
         kind: SocketKind::TcpStream,
-        flags: listener.flags.intersection(inherited),
+        flags: listener
+            .flags
+            .intersection(SocketFlags::DUAL_STACK)
+            .union(listener.passes_on.on()),
         owner: 0,
         addresses: Addresses {
             local: listener.addresses.lock().local,
@@ -61,7 +62,7 @@ pub(crate) fn accept(request: Request, listener: u64) {
         }
         match asked? {
             None => Ok(None),
-            Some((request, queued)) => match take_connection(sock, queued) {
+            Some((request, queued)) => match take_connection(sock, queued, &listener) {
                 Ok(()) => Ok(Some(request)),
                 Err(error) => Err((request, error)),
             },
@@ -135,13 +136,25 @@ pub(super) fn found(sock: SockRef, result: Result<Queued>) {
     open::go_on(sock, result.map(Some));
 }
 
+/// Closes a connection that isn't to be this socket's. `PASSIVE_LEVEL`.
+pub(super) fn give_up(sock: &Sock, queued: &Queued) {
+    close_stream(&queued.stream, &sock.opener);
+}
+
 /// Makes a listener's connection this socket's.
-pub(super) fn take_connection(sock: &Sock, queued: Queued) -> core::result::Result<(), Error> {
-    let Queued { stream, ends } = queued;
-    let Some(_calls) = sock.calls.acquire() else {
-        close_stream(&stream, &sock.opener);
-        return Err(Error::Closing);
+pub(super) fn take_connection(
+    sock: &Sock,
+    queued: Queued,
+    listener: &Sock,
+) -> core::result::Result<(), Error> {
+    let _calls = match sock.begin_call() {
+        Ok(calls) => calls,
+        Err(error) => {
+            give_up(sock, &queued);
+            return Err(error);
+        }
     };
+    let Queued { stream, ends } = queued;
     // SAFETY: the opener's one call of this.
     unsafe { sock.set_transport(Transport::Stream(stream)) };
     *sock.addresses.lock() = Addresses {
@@ -150,7 +163,7 @@ pub(super) fn take_connection(sock: &Sock, queued: Queued) -> core::result::Resu
     };
     sock.mark(mark::CONNECTED);
     // The connection is there, whatever comes of its options.
-    if let Err(status) = set_stream_flags(sock) {
+    if let Err(status) = set_stream_flags(sock, &listener.passes_on) {
         log::status(c"options of an accepted connection", status);
     }
     Ok(())

@@ -2,13 +2,13 @@
 //! to the provider's operation and back.
 
 use core::ffi::c_void;
-use core::ptr;
 use core::sync::atomic::Ordering;
 
 use super::TAG;
 use super::flight::{Flight, Submitted};
 use super::io::{Beside, Inner, Io, Over, fresh, state};
-use super::sock::{Sock, SockRef, mark};
+use super::marks::mark;
+use super::sock::{Sock, SockRef};
 use super::udp;
 use super::work::{Work, is_final};
 use crate::error::Error;
@@ -58,8 +58,9 @@ pub(super) fn submit(
     work: Work,
     start: impl FnOnce(&Sock, &Io) -> Result<()>,
 ) -> core::result::Result<(), (Request, Error)> {
-    let Some(calls) = sock.calls.acquire() else {
-        return Err((request, Error::Closing));
+    let calls = match sock.begin_call() {
+        Ok(calls) => calls,
+        Err(error) => return Err((request, error)),
     };
     let io = match io_for(sock, work) {
         Ok(io) => io,
@@ -236,7 +237,7 @@ fn cancel_now(sock: &Sock, io: *mut Io) -> Option<Over> {
 /// reference to the socket. No lock is held.
 fn finish(sock: &Sock, over: Option<Over>) {
     // SAFETY: counted by `begin` for this operation, which ends here.
-    let sock = unsafe { SockRef::from_raw(ptr::from_ref(sock).cast_mut()) };
+    let sock = unsafe { sock.counted() };
     let Some(over) = over else { return };
     sock.counters
         .queued
@@ -250,6 +251,10 @@ fn finish(sock: &Sock, over: Option<Over>) {
     if let Beside::Connection(ends) = over.beside {
         return super::accept::ended(sock, over.request, over.outcome, ends);
     }
+    if status == NtStatus::FILE_FORCED_CLOSED {
+        sock.forced_closed();
+    }
+    let status = why(&sock, over.work, status);
     if let (Work::ReceiveFrom { header, .. }, Beside::Datagram(datagram)) = (over.work, over.beside)
     {
         // SAFETY: the start of the request's memory, long enough for a header,
@@ -263,20 +268,14 @@ fn finish(sock: &Sock, over: Option<Over>) {
         return;
     }
     if !status.is_success() {
+        let said = over.outcome.status;
         match over.work {
             Work::SendTo { .. } => {}
-            Work::Disconnect if !is_final(status) => sock.take_back_disconnect(),
-            Work::Abort { added } if !is_final(status) => sock.take_back_abort(added),
-            _ if is_final(status) => sock.fail(status),
+            Work::Disconnect if !is_final(said) => sock.marks.take_back_end(),
+            Work::Abort { failed } if !is_final(said) => sock.marks.take_back_reset(failed),
+            _ if is_final(said) => sock.fail(said),
             _ => {}
         }
-        // What the provider cancels because the stream is reset wasn't cancelled by
-        // whoever had asked for it.
-        let aborted = sock.is(mark::ABORTED) && !matches!(over.work, Work::Abort { .. });
-        let status = match status {
-            NtStatus::CANCELLED if aborted => NtStatus::CONNECTION_ABORTED,
-            status => status,
-        };
         over.request.complete(status, 0);
         return;
     }
@@ -303,6 +302,21 @@ fn finish(sock: &Sock, over: Option<Over>) {
         _ => super::shut_reply(&over.request),
     };
     over.request.complete(NtStatus::SUCCESS, len);
+}
+
+/// What an operation is said to have ended with: what the provider cancels because
+/// the stream is reset, or the socket has failed, wasn't cancelled by whoever had
+/// asked for it.
+fn why(sock: &Sock, work: Work, status: NtStatus) -> NtStatus {
+    if status != NtStatus::CANCELLED {
+        status
+    } else if sock.is(mark::FAILED) {
+        NtStatus::FILE_FORCED_CLOSED
+    } else if sock.is(mark::ABORTED) && !matches!(work, Work::Abort { .. }) {
+        NtStatus::CONNECTION_ABORTED
+    } else {
+        status
+    }
 }
 
 fn count(counter: &core::sync::atomic::AtomicU64, more: usize) {

@@ -1,12 +1,13 @@
 //! Connections that wait for a SOCKET_ACCEPT, and SOCKET_ACCEPTs that wait for a
 //! connection. There are never both.
 
-use core::ptr;
 use core::sync::atomic::Ordering;
 
 use super::TAG;
-use super::sock::{Sock, SockRef, mark};
-use super::{accept, open};
+use super::accept;
+use super::line::{Line, Place, Waits};
+use super::marks::mark;
+use super::sock::{Sock, SockRef};
 use crate::error::Error;
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
@@ -31,17 +32,18 @@ struct Waiting {
     ring: KSlice<Option<Queued>>,
     first: usize,
     len: usize,
-    /// Sockets that are being opened with a connection of this listener, oldest
-    /// first, linked by their openings. Each is held by a reference.
-    acceptors: *mut Sock,
-    last: *mut Sock,
-    count: u32,
+    /// Sockets that are being opened with a connection of this listener. Each is
+    /// held by a reference, those set aside too.
+    acceptors: Line<Sock>,
     /// Why nobody is let in any more.
     over: Option<NtStatus>,
 }
 
-// SAFETY: pointers to sockets that are kept alive by counted references.
-unsafe impl Send for Waiting {}
+impl Waits for Sock {
+    fn place(&self) -> &Place<Self> {
+        &self.in_line
+    }
+}
 
 impl Waiting {
     fn push(&mut self, queued: Queued) -> core::result::Result<(), Queued> {
@@ -71,60 +73,27 @@ impl Waiting {
         queued
     }
 
-    fn append(&mut self, acceptor: *mut Sock) {
-        if self.last.is_null() {
-            self.acceptors = acceptor;
-        } else {
-            // SAFETY: in the list, so alive.
-            unsafe { (*self.last).opening.set_next(acceptor) };
-        }
-        self.last = acceptor;
-        self.count = self.count.saturating_add(1);
+    /// Takes `acceptor` out, if it waits; its reference goes to the caller.
+    fn take(&mut self, acceptor: &Sock) -> Option<SockRef> {
+        // SAFETY: waits for this listener, or for none.
+        let taken = unsafe { self.acceptors.take(acceptor) };
+        // SAFETY: the reference that was counted for the line.
+        taken.then(|| unsafe { acceptor.counted() })
     }
 
-    /// Takes `acceptor` out of the list, if it is there; its reference goes to
-    /// the caller.
-    fn take(&mut self, acceptor: *const Sock) -> Option<SockRef> {
-        let mut before: *mut Sock = ptr::null_mut();
-        let mut at = self.acceptors;
-        while !at.is_null() {
-            // SAFETY: in the list, so alive.
-            let next = unsafe { (*at).opening.next() };
-            if ptr::eq(at, acceptor) {
-                if before.is_null() {
-                    self.acceptors = next;
-                } else {
-                    // SAFETY: in the list, so alive.
-                    unsafe { (*before).opening.set_next(next) };
-                }
-                if self.last == at {
-                    self.last = before;
-                }
-                self.count = self.count.saturating_sub(1);
-                // SAFETY: in the list, so alive.
-                unsafe { (*at).opening.set_next(ptr::null_mut()) };
-                // SAFETY: the list's reference, taken over with the place.
-                return Some(unsafe { SockRef::from_raw(at) });
-            }
-            before = at;
-            at = next;
-        }
-        None
-    }
-
-    /// Takes out the oldest acceptor whose request isn't being cancelled; one that
-    /// is stays for its cancel callback.
+    /// Takes out the oldest acceptor whose request isn't being cancelled. One that
+    /// is stays for its cancel callback, aside: so each is come by once.
     fn take_ready(&mut self) -> Option<SockRef> {
-        let mut at = self.acceptors;
-        while !at.is_null() {
-            // SAFETY: in the list, so alive.
-            let opening = unsafe { &(*at).opening };
-            if opening.unmark() {
-                return self.take(at);
+        loop {
+            let oldest: *const Sock = self.acceptors.first()?;
+            // SAFETY: in line, and so held by a reference.
+            let oldest = unsafe { &*oldest };
+            if oldest.opening.unmark() {
+                return self.take(oldest);
             }
-            at = opening.next();
+            // SAFETY: in this line.
+            unsafe { self.acceptors.set_aside(oldest) };
         }
-        None
     }
 }
 
@@ -137,9 +106,7 @@ impl Listening {
                 ring: KSlice::try_from_fn(size, TAG, |_| None)?,
                 first: 0,
                 len: 0,
-                acceptors: ptr::null_mut(),
-                last: ptr::null_mut(),
-                count: 0,
+                acceptors: Line::new(),
                 over: None,
             }),
         })
@@ -148,7 +115,10 @@ impl Listening {
     /// Connections and acceptors that wait.
     pub(super) fn count(&self) -> (u64, u32) {
         let waiting = self.waiting.lock();
-        (u64::try_from(waiting.len).unwrap_or(0), waiting.count)
+        (
+            u64::try_from(waiting.len).unwrap_or(0),
+            waiting.acceptors.count(),
+        )
     }
 
     /// Asks for a connection for `acceptor`: there is one, or `request` waits for
@@ -174,7 +144,8 @@ impl Listening {
             return Err((request, Error::System(status)));
         }
         acceptor.opening.set_request(request);
-        waiting.append(acceptor.clone().into_raw());
+        // SAFETY: being opened, so it waits nowhere else; the reference keeps it.
+        unsafe { waiting.acceptors.push(acceptor.clone().into_raw()) };
         Ok(None)
     }
 
@@ -231,15 +202,14 @@ impl Listening {
     pub(super) fn give_up(&self, acceptor: &SockRef) {
         let taken = {
             let mut waiting = self.waiting.lock();
-            let own: *const Sock = &raw const **acceptor;
-            // Taken out only if it is in, and unmarked only then.
-            match waiting.take(own) {
-                Some(taken) if taken.opening.unmark() => Some(taken),
-                Some(taken) => {
-                    waiting.append(taken.into_raw());
-                    None
-                }
-                None => None,
+            if !waiting.acceptors.is_in(acceptor) {
+                None
+            } else if acceptor.opening.unmark() {
+                waiting.take(acceptor)
+            } else {
+                // SAFETY: in this line.
+                unsafe { waiting.acceptors.set_aside(acceptor) };
+                None
             }
         };
         if let Some(acceptor) = taken {
@@ -268,7 +238,7 @@ unsafe extern "C" fn evt_cancel(request: crate::kernel::wdf::WDFREQUEST) {
     let Some(listening) = &listener.listening else {
         return;
     };
-    let taken = listening.waiting.lock().take(&raw const *acceptor);
+    let taken = listening.waiting.lock().take(&acceptor);
     if let Some(acceptor) = taken {
         accept::found(acceptor, Err(NtStatus::CANCELLED));
     }
@@ -305,8 +275,6 @@ impl Accept for Sock {
         if let Some(listening) = &self.listening {
             listening.end(NtStatus::FILE_FORCED_CLOSED);
         }
-        if self.mark(mark::FAILED) & mark::FAILED == 0 {
-            open::close_failed(self.reference());
-        }
+        self.forced_closed();
     }
 }

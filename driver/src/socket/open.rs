@@ -15,7 +15,8 @@ use zerocopy::IntoBytes;
 
 use super::flow;
 use super::listen::Queued;
-use super::sock::{Addresses, Plan, Sock, SockRef, Transport, mark};
+use super::marks::mark;
+use super::sock::{Addresses, PassesOn, Plan, Sock, SockRef, Transport};
 use super::work::Work;
 use super::{GATE, accept, list, udp};
 use crate::error::Error;
@@ -26,9 +27,8 @@ use crate::kernel::wdf::Request;
 use crate::wsk::pump::{self, Next};
 use crate::wsk::{Datagram, Endpoint as _, Listener, Number, Options, Outcome, SockAddr, Stream};
 
-/// Signals of a socket's task.
-const OPENED: u32 = 1;
-const CLOSE: u32 = 2;
+/// The signal of a socket's tasks, each of which gets it once at most.
+const NOW: u32 = 1;
 
 /// What is asked for while a socket is being opened.
 pub(super) struct Opening {
@@ -41,12 +41,7 @@ struct State {
     result: Result<Option<Queued>>,
     /// The listener whose connection is wanted.
     listener: Option<SockRef>,
-    /// The next in the listener's list, under the listener's lock.
-    next: *mut Sock,
 }
-
-// SAFETY: the pointer is to a socket that the listener's list keeps alive.
-unsafe impl Send for State {}
 
 impl Opening {
     pub(super) const fn new() -> Self {
@@ -55,7 +50,6 @@ impl Opening {
                 request: None,
                 result: Err(NtStatus::UNSUCCESSFUL),
                 listener: None,
-                next: core::ptr::null_mut(),
             }),
         }
     }
@@ -69,14 +63,6 @@ impl Opening {
         let state = self.state.lock();
         let request = state.request.as_ref();
         request.is_some_and(|request| request.unmark_cancelable().is_ok())
-    }
-
-    pub(super) fn next(&self) -> *mut Sock {
-        self.state.lock().next
-    }
-
-    pub(super) fn set_next(&self, next: *mut Sock) {
-        self.state.lock().next = next;
     }
 
     pub(super) fn listener(&self) -> Option<SockRef> {
@@ -185,6 +171,9 @@ fn make(sock: &SockRef, spec: &SocketSpec) -> Result<()> {
         dual_stack: has(SocketFlags::DUAL_STACK),
         conditional: has(SocketFlags::CONDITIONAL_ACCEPT),
         by_call: has(SocketFlags::ACCEPT_BY_REQUEST),
+        // Of a stream it is set below, as it is of those a listener takes.
+        keep_alive: spec.kind == SocketKind::TcpListener && has(SocketFlags::KEEP_ALIVE),
+        receive_buffer: spec.receive_limit,
     };
     let transport = match spec.kind {
         SocketKind::TcpStream => {
@@ -203,19 +192,11 @@ fn make(sock: &SockRef, spec: &SocketSpec) -> Result<()> {
     let Some(transport) = sock.transport() else {
         return Err(NtStatus::INVALID_DEVICE_STATE);
     };
-    if let Some(bytes) = spec.receive_limit {
-        // SAFETY: `calls` is held, so the socket isn't closed; and so below.
-        unsafe {
-            transport
-                .socket()
-                .set(&sock.opener, Number::ReceiveBuffer, bytes.get())
-        }?;
-    }
     match transport {
         Transport::Stream(stream) => {
-            // SAFETY: as above.
+            // SAFETY: `calls` is held, so the socket isn't closed; and so below.
             unsafe { options.set_on(stream, &sock.opener, &spec.local) }?;
-            set_stream_flags(sock)?;
+            set_stream_flags(sock, &sock.passes_on)?;
             // SAFETY: as above.
             unsafe { stream.bind(&sock.opener, spec.local) }
         }
@@ -241,8 +222,8 @@ fn make(sock: &SockRef, spec: &SocketSpec) -> Result<()> {
     }
 }
 
-/// Sets on a stream what its flags ask for.
-pub(super) fn set_stream_flags(sock: &Sock) -> Result<()> {
+/// Sets on a stream what its flags, or its listener, say.
+pub(super) fn set_stream_flags(sock: &Sock, says: &PassesOn) -> Result<()> {
     let Some(transport) = sock.transport() else {
         return Err(NtStatus::INVALID_DEVICE_STATE);
     };
@@ -250,9 +231,9 @@ pub(super) fn set_stream_flags(sock: &Sock) -> Result<()> {
         (SocketFlags::NO_DELAY, Number::NoDelay),
         (SocketFlags::KEEP_ALIVE, Number::KeepAlive),
     ] {
-        if sock.flags.contains(flag) {
+        if let Some(on) = says.of(flag) {
             // SAFETY: `calls` is held by the caller, so the socket isn't closed.
-            unsafe { transport.socket().set(&sock.opener, option, 1) }?;
+            unsafe { transport.socket().set(&sock.opener, option, on.into()) }?;
         }
     }
     Ok(())
@@ -285,45 +266,55 @@ pub(super) fn connected(sock: SockRef, request: Request, outcome: Outcome) {
 /// Has the socket's task go on with what came of connecting or accepting.
 pub(super) fn go_on(sock: SockRef, result: Result<Option<Queued>>) {
     sock.opening.set_result(result);
-    signal(sock, OPENED);
-}
-
-/// Has a listener that has failed closed soon, as WSK wants it, and not when its
-/// handle is: from the socket's task, since it may not be closed from within an
-/// event. To be called once. `IRQL <= DISPATCH_LEVEL`.
-pub(super) fn close_failed(listener: SockRef) {
-    signal(listener, CLOSE);
-}
-
-/// Wakes the socket's task: a connecting socket's for its end, a listener's if it
-/// fails, and so each at most once.
-fn signal(sock: SockRef, signal: u32) {
     let raw = sock.into_raw();
     // SAFETY: alive by the reference, which is the step's now.
-    let task = unsafe { &raw const (*raw).task };
+    let task = unsafe { &raw const (*raw).opens };
     // SAFETY: bound when it was made; alive until the step has had the signal.
-    unsafe { pump::signal(task, signal) };
+    unsafe { pump::signal(task, NOW) };
 }
 
-/// The task of a socket: runs once, for what is being opened, or for a listener
-/// that has failed.
+/// Has a socket that the provider has given up closed soon, as WSK wants it, and not
+/// when its handle is: from a task, since it may not be closed from within an event
+/// or a completion routine. That is another than the opening's, which runs but once.
+/// To be called once. `IRQL <= DISPATCH_LEVEL`.
+pub(super) fn close_failed(sock: SockRef) {
+    let raw = sock.into_raw();
+    // SAFETY: alive by the reference, which is the step's now.
+    let task = unsafe { &raw const (*raw).closes };
+    // SAFETY: bound when it was made; alive until the step has had the signal.
+    unsafe { pump::signal(task, NOW) };
+}
+
+/// Closes a socket that has failed; once.
 ///
 /// # Safety
 /// `owner` is a socket, with a reference for this step.
-pub(super) unsafe fn step(owner: *mut c_void, signals: u32) -> Next {
-    // SAFETY: the reference of `signal`.
+pub(super) unsafe fn step_close(owner: *mut c_void, _signals: u32) -> Next {
+    // SAFETY: the reference of `close_failed`.
     let sock = unsafe { SockRef::from_raw(owner.cast::<Sock>()) };
-    if signals & CLOSE != 0 {
-        // Waits for the calls on the socket, enabling its event among them.
-        sock.shut();
-        return Next::Gone;
-    }
-    let (request, result, _listener) = sock.opening.take();
+    // Waits for the calls on the socket, enabling its event among them.
+    sock.shut();
+    Next::Gone
+}
+
+/// Ends what is being opened; once.
+///
+/// # Safety
+/// `owner` is a socket, with a reference for this step.
+pub(super) unsafe fn step(owner: *mut c_void, _signals: u32) -> Next {
+    // SAFETY: the reference of `go_on`.
+    let sock = unsafe { SockRef::from_raw(owner.cast::<Sock>()) };
+    let (request, result, listener) = sock.opening.take();
     let done = result
         .map_err(Error::System)
-        .and_then(|queued| match queued {
-            Some(queued) => accept::take_connection(&sock, queued),
-            None => query_addresses(&sock),
+        .and_then(|queued| match (queued, &listener) {
+            (Some(queued), Some(listener)) => accept::take_connection(&sock, queued, listener),
+            // Only a listener has connections.
+            (Some(queued), None) => {
+                accept::give_up(&sock, &queued);
+                Err(Error::Closing)
+            }
+            (None, _) => query_addresses(&sock),
         });
     if let Some(request) = request {
         conclude(&sock, request, done);

@@ -3,12 +3,13 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use weir_abi::{AddressError, Group, SocketFlags, SocketOption, SocketSetting};
+use weir_abi::{AddressError, Group, SocketFlags, SocketKind, SocketOption, SocketSetting};
 
 use super::sock::{Sock, SockRef, Transport};
 use super::{GATE, of_role};
 use crate::error::Error;
 use crate::handle::Handle;
+use crate::kernel::log;
 use crate::kernel::status::NtStatus;
 use crate::wsk::{self, Control, Family, Number};
 
@@ -30,21 +31,39 @@ pub(crate) fn set_option(handle: &Handle, setting: &SocketSetting) -> Result<(),
         };
         let wanted = wanted.ok_or(Error::System(NtStatus::NOT_SUPPORTED))?;
         let value = u32::try_from(setting.value()).unwrap_or(u32::MAX);
-        // SAFETY: as above.
-        unsafe { transport.socket().set(control, wanted, value) }?;
-        if !sock.flags.contains(SocketFlags::DUAL_STACK) {
+        if let Some(flag) = passed_on(sock, option) {
+            // The transport has one of the two for its listening sockets.
+            if wanted == Number::KeepAlive {
+                // SAFETY: as above.
+                unsafe { transport.socket().set(control, wanted, value) }?;
+            }
+            sock.passes_on.set(flag, value != 0);
             return Ok(());
         }
         // What IPv6's options say isn't said of the IPv4 packets of the socket.
-        let Some(other) = number(option, Family::V4).filter(|other| *other != wanted) else {
-            return Ok(());
+        let dual = sock.flags.contains(SocketFlags::DUAL_STACK);
+        let other = number(option, Family::V4).filter(|other| dual && *other != wanted);
+        let Some(other) = other else {
+            // SAFETY: as above.
+            return Ok(unsafe { transport.socket().set(control, wanted, value) }?);
         };
+        // SAFETY: as above.
+        let before = unsafe { transport.socket().get(control, wanted) }?;
+        // SAFETY: as above.
+        unsafe { transport.socket().set(control, wanted, value) }?;
         // SAFETY: as above.
         match unsafe { transport.socket().set(control, other, value) } {
             // As on a machine without IPv4, where nothing is to be said of it (MSDN
             // "Dual-Stack Sockets for IPv6 Winsock Applications").
-            Err(NtStatus::INVALID_PARAMETER) => Ok(()),
-            set => set.map_err(Error::System),
+            Ok(()) | Err(NtStatus::INVALID_PARAMETER) => Ok(()),
+            Err(status) => {
+                // Both or none, as far as the transport goes along.
+                // SAFETY: as above.
+                if let Err(status) = unsafe { transport.socket().set(control, wanted, before) } {
+                    log::status(c"putting an option back", status);
+                }
+                Err(Error::System(status))
+            }
         }
     })
 }
@@ -52,6 +71,9 @@ pub(crate) fn set_option(handle: &Handle, setting: &SocketSetting) -> Result<(),
 /// SOCKET_GET_OPTION. `PASSIVE_LEVEL`.
 pub(crate) fn get_option(handle: &Handle, option: SocketOption) -> Result<u64, Error> {
     with_socket(handle, option, |sock, transport, control| {
+        if let Some(flag) = passed_on(sock, option) {
+            return Ok(sock.passes_on.on().contains(flag).into());
+        }
         let number = number(option, family(sock)).ok_or(Error::System(NtStatus::NOT_SUPPORTED))?;
         // SAFETY: `calls` is held, so the socket isn't closed.
         let value = unsafe { transport.socket().get(control, number) }?;
@@ -70,9 +92,22 @@ fn with_socket<T>(
         return Err(Error::System(NtStatus::NOT_SUPPORTED));
     }
     let control = Control::try_new()?;
-    let _calls = sock.calls.acquire().ok_or(Error::Closing)?;
+    let _calls = sock.begin_call()?;
     let transport = sock.transport().ok_or(Error::Closing)?;
-    go(&sock, transport, &control)
+    let done = go(&sock, transport, &control);
+    if let Err(Error::System(NtStatus::FILE_FORCED_CLOSED)) = done {
+        sock.forced_closed();
+    }
+    done
+}
+
+/// The flag of an option that a listener has for its connections.
+fn passed_on(sock: &Sock, option: SocketOption) -> Option<SocketFlags> {
+    match (sock.kind, option) {
+        (SocketKind::TcpListener, SocketOption::NoDelay) => Some(SocketFlags::NO_DELAY),
+        (SocketKind::TcpListener, SocketOption::KeepAlive) => Some(SocketFlags::KEEP_ALIVE),
+        _ => None,
+    }
 }
 
 fn family(sock: &Sock) -> Family {

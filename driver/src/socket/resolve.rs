@@ -5,6 +5,7 @@
 //! [`MAX_LOOKUPS`] at most. What was found is copied by the look-up's task, at
 //! `PASSIVE_LEVEL`, as the provider wants it.
 
+use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr;
 
@@ -32,13 +33,29 @@ struct Resolving {
     op: Op,
     client: Client,
     task: Task,
-    /// Guarded by [`ALL`], as are those below.
+    state: UnsafeCell<State>,
+}
+
+/// Guarded by [`ALL`].
+struct State {
     next: *mut Resolving,
     flight: Flight,
     request: Option<Request>,
     outcome: Outcome,
     /// Has been cancelled because the driver stops.
     stopped: bool,
+}
+
+/// The state of a look-up. No reference to the whole of one is ever made while others
+/// may be at its parts.
+///
+/// # Safety
+/// `raw` isn't freed, and the lock of [`ALL`] is held as long as the reference is.
+unsafe fn state<'a>(raw: *mut Resolving) -> &'a mut State {
+    // SAFETY: alive (caller).
+    let state = unsafe { &raw const (*raw).state };
+    // SAFETY: as above; guarded by the lock; one reference at a time.
+    unsafe { &mut *UnsafeCell::raw_get(state) }
 }
 
 struct All {
@@ -58,38 +75,35 @@ impl All {
     /// The look-up of this request.
     fn find(&self, request: WDFREQUEST) -> Option<*mut Resolving> {
         let mut at = self.first;
-        // SAFETY: null, or in the list and so alive while the lock is held.
-        while let Some(resolving) = unsafe { at.as_ref() } {
-            let is_it = resolving
-                .request
-                .as_ref()
-                .is_some_and(|r| r.raw() == request);
-            if is_it {
+        while !at.is_null() {
+            // SAFETY: in the list, so alive; its lock is held.
+            let state = unsafe { state(at) };
+            if state.request.as_ref().is_some_and(|r| r.raw() == request) {
                 return Some(at);
             }
-            at = resolving.next;
+            at = state.next;
         }
         None
     }
 
     fn unlink(&mut self, resolving: *mut Resolving) {
-        let mut at: *mut *mut Resolving = &raw mut self.first;
-        loop {
-            // SAFETY: the list's first pointer, or that of one in the list.
-            let here = unsafe { *at };
-            if here.is_null() {
-                return;
-            }
-            if here == resolving {
-                // SAFETY: in the list, so alive.
-                let next = unsafe { (*here).next };
-                // SAFETY: as the read above.
-                unsafe { *at = next };
+        // SAFETY: not freed before it is off the list; its lock is held.
+        let after = unsafe { state(resolving) }.next;
+        let mut at = self.first;
+        if at == resolving {
+            self.first = after;
+            self.count = self.count.saturating_sub(1);
+            return;
+        }
+        while !at.is_null() {
+            // SAFETY: in the list, so alive; its lock is held.
+            let state = unsafe { state(at) };
+            if state.next == resolving {
+                state.next = after;
                 self.count = self.count.saturating_sub(1);
                 return;
             }
-            // SAFETY: in the list, so alive.
-            at = unsafe { &raw mut (*here).next };
+            at = state.next;
         }
     }
 }
@@ -127,14 +141,16 @@ fn prepare(request: &Request) -> Result<KBox<Resolving>, Error> {
             op: Op::try_new()?,
             client: Client::acquire()?,
             task: Task::new(step),
-            next: ptr::null_mut(),
-            flight: Flight::new(),
-            request: None,
-            outcome: Outcome {
-                status: NtStatus::UNSUCCESSFUL,
-                information: 0,
-            },
-            stopped: false,
+            state: UnsafeCell::new(State {
+                next: ptr::null_mut(),
+                flight: Flight::new(),
+                request: None,
+                outcome: Outcome {
+                    status: NtStatus::UNSUCCESSFUL,
+                    information: 0,
+                },
+                stopped: false,
+            }),
         },
         TAG,
     )?;
@@ -159,8 +175,9 @@ fn start(mut resolving: KBox<Resolving>, request: Request) {
             Err((resolving, request, Error::System(status)))
         } else {
             all.count = all.count.saturating_add(1);
-            resolving.request = Some(request);
-            resolving.next = all.first;
+            let state = resolving.state.get_mut();
+            state.request = Some(request);
+            state.next = all.first;
             all.first = KBox::into_raw(resolving);
             Ok(all.first)
         }
@@ -191,7 +208,7 @@ fn start(mut resolving: KBox<Resolving>, request: Request) {
     }
     let mut all = ALL.lock();
     // SAFETY: alive, and its lock is held.
-    match unsafe { &mut (*raw).flight }.submitted() {
+    match unsafe { state(raw) }.flight.submitted() {
         Submitted::Flying => {}
         Submitted::Over => {
             all.unlink(raw);
@@ -210,11 +227,11 @@ fn start(mut resolving: KBox<Resolving>, request: Request) {
 fn note_end(raw: *mut Resolving, outcome: Outcome) -> bool {
     let mut all = ALL.lock();
     // SAFETY: not over, so alive; its lock is held.
-    let resolving = unsafe { &mut *raw };
-    resolving.outcome = outcome;
-    let request = resolving.request.as_ref();
+    let state = unsafe { state(raw) };
+    state.outcome = outcome;
+    let request = state.request.as_ref();
     let unmark = || request.is_some_and(|request| request.unmark_cancelable().is_ok());
-    let over = resolving.flight.ended(unmark);
+    let over = state.flight.ended(unmark);
     if over {
         all.unlink(raw);
     }
@@ -236,7 +253,7 @@ unsafe extern "C" fn evt_cancel(request: WDFREQUEST) {
         return;
     };
     // SAFETY: in the list, so alive; its lock is held.
-    let flight = unsafe { &mut (*raw).flight };
+    let flight = unsafe { &mut state(raw).flight };
     let cancels = flight.cancel();
     let over = flight.came();
     if over {
@@ -258,7 +275,7 @@ fn cancel_now(raw: *mut Resolving) {
     unsafe { op.cancel() };
     let mut all = ALL.lock();
     // SAFETY: as above; its lock is held.
-    let over = unsafe { &mut (*raw).flight }.cancelled();
+    let over = unsafe { state(raw) }.flight.cancelled();
     if over {
         all.unlink(raw);
     }
@@ -279,12 +296,12 @@ pub(super) fn cancel_all() {
                     return;
                 }
                 // SAFETY: in the list, so alive; its lock is held.
-                let resolving = unsafe { &mut *at };
-                if !resolving.stopped && resolving.flight.cancel() {
-                    resolving.stopped = true;
+                let state = unsafe { state(at) };
+                if !state.stopped && state.flight.cancel() {
+                    state.stopped = true;
                     break at;
                 }
-                at = resolving.next;
+                at = state.next;
             }
         };
         cancel_now(raw);
@@ -306,23 +323,28 @@ unsafe fn step(owner: *mut c_void, _signals: u32) -> Next {
     // SAFETY: into_raw of `start`, taken back once: it is over once.
     let mut resolving = unsafe { KBox::from_raw(owner.cast::<Resolving>(), TAG) };
     let mut found = [SocketAddress::NONE; MAX_RESOLVED];
-    let mut total: u32 = 0;
-    let mut places = found.iter_mut();
+    let mut total: usize = 0;
+    let state = resolving.state.get_mut();
+    let (outcome, request) = (state.outcome, state.request.take());
     // SAFETY: the operation has ended with this outcome; called once.
     let result = unsafe {
         resolving
             .lookup
-            .finish(&resolving.client, resolving.outcome, |address| {
-                let place = places.next();
-                let room = place.is_some();
-                if let Some(place) = place {
-                    *place = address.into();
-                    total = total.saturating_add(1);
+            .finish(&resolving.client, outcome, |address| {
+                let address = SocketAddress::from(address);
+                // The resolver says each address once for each type of socket.
+                if found.iter().take(total).any(|before| *before == address) {
+                    return true;
                 }
-                room
+                let Some(place) = found.get_mut(total) else {
+                    return false;
+                };
+                *place = address;
+                total = total.saturating_add(1);
+                true
             })
     };
-    let request = resolving.request.take();
+    let total = u32::try_from(total).unwrap_or(u32::MAX);
     drop(resolving);
     if let Some(request) = request {
         let len = result.map(|()| reply(&request, &found, total));

@@ -3,19 +3,22 @@
 use core::cell::UnsafeCell;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use weir_abi::{SocketAddress, SocketFlags, SocketInfo, SocketKind, SocketState, status};
 
 use super::flow::{self, Flow};
+use super::line::Place;
 use super::listen::Listening;
+use super::marks::{Marks, mark};
 use super::open::Opening;
 use super::tree::Links;
 use super::{LIVE, TAG};
+use crate::error::Error;
 use crate::kernel::lock::SpinLock;
 use crate::kernel::log;
 use crate::kernel::pool::KBox;
-use crate::kernel::rundown::Rundown;
+use crate::kernel::rundown::{Rundown, RundownGuard};
 use crate::kernel::status::{NtStatus, Result};
 use crate::kernel::time;
 use crate::wsk::pump::Task;
@@ -39,24 +42,6 @@ impl Transport {
     }
 }
 
-/// Remarks about a socket.
-pub(super) mod mark {
-    /// The transport is there.
-    pub(in super::super) const READY: u32 = 1;
-    /// A stream is connected.
-    pub(in super::super) const CONNECTED: u32 = 2;
-    /// The peer has sent all it had to send.
-    pub(in super::super) const PEER_CLOSED: u32 = 4;
-    /// This side has: nothing more can be written.
-    pub(in super::super) const SHUT: u32 = 8;
-    /// Somebody closes it, or has.
-    pub(in super::super) const CLOSING: u32 = 16;
-    /// A listener that has failed is about to be closed.
-    pub(in super::super) const FAILED: u32 = 32;
-    /// This side resets it.
-    pub(in super::super) const ABORTED: u32 = 64;
-}
-
 /// What has gone through a socket.
 #[derive(Default)]
 pub(super) struct Counters {
@@ -70,6 +55,48 @@ pub(super) struct Counters {
     pub(super) asking: AtomicU32,
 }
 
+/// What a listener's connections are to get: of its flags, and of what was set
+/// since. A connection has it from the transport, or doesn't; so what has ever been
+/// on is said of each connection, and may have been said needlessly.
+pub(super) struct PassesOn {
+    on: AtomicU32,
+    ever: AtomicU32,
+}
+
+impl PassesOn {
+    /// What can be passed on.
+    const ALL: SocketFlags = SocketFlags::NO_DELAY.union(SocketFlags::KEEP_ALIVE);
+
+    const fn new(flags: SocketFlags) -> Self {
+        let on = flags.intersection(Self::ALL).bits();
+        Self {
+            on: AtomicU32::new(on),
+            ever: AtomicU32::new(on),
+        }
+    }
+
+    /// What is on.
+    pub(super) fn on(&self) -> SocketFlags {
+        SocketFlags::from_bits_truncate(self.on.load(Ordering::Relaxed))
+    }
+
+    /// What is to be said of a connection.
+    pub(super) fn of(&self, flag: SocketFlags) -> Option<bool> {
+        let ever = SocketFlags::from_bits_truncate(self.ever.load(Ordering::Relaxed));
+        ever.contains(flag).then(|| self.on().contains(flag))
+    }
+
+    /// Says what later connections get.
+    pub(super) fn set(&self, flag: SocketFlags, on: bool) {
+        if on {
+            self.ever.fetch_or(flag.bits(), Ordering::Relaxed);
+            self.on.fetch_or(flag.bits(), Ordering::Relaxed);
+        } else {
+            self.on.fetch_and(!flag.bits(), Ordering::Relaxed);
+        }
+    }
+}
+
 /// Its own address and its peer's.
 #[derive(Clone, Copy)]
 pub(super) struct Addresses {
@@ -80,6 +107,9 @@ pub(super) struct Addresses {
 /// A socket. Made by [`SockRef::try_new`], and counted.
 pub(crate) struct Sock {
     refs: AtomicU32,
+    /// Itself, as the pool gave it out: what is freed in the end is this, and not
+    /// what a shared reference points to.
+    own: *mut Sock,
     pub(super) id: u64,
     pub(super) kind: SocketKind,
     pub(super) flags: SocketFlags,
@@ -88,6 +118,8 @@ pub(crate) struct Sock {
     opened_100ns: u64,
     /// Guarded by the list's lock.
     pub(super) links: Links<Sock>,
+    /// Guarded by the lock of the listener it is opened with a connection of.
+    pub(super) in_line: Place<Sock>,
     /// The handle's reference has not been given up yet.
     held_by_handle: AtomicBool,
     /// Keeps the provider captured; needed for calls that make sockets.
@@ -100,9 +132,7 @@ pub(crate) struct Sock {
     pub(super) calls: Rundown,
     /// Written once, before [`mark::READY`] is set.
     transport: UnsafeCell<Option<Transport>>,
-    marks: AtomicU32,
-    /// An NTSTATUS it failed with; 0 if it hasn't.
-    failure: AtomicI32,
+    pub(super) marks: Marks,
     pub(super) counters: Counters,
     pub(super) addresses: SpinLock<Addresses>,
     /// Reads and writes.
@@ -110,13 +140,18 @@ pub(crate) struct Sock {
     /// What is asked for while it is being opened.
     pub(super) opening: Opening,
     /// Ends the opening at `PASSIVE_LEVEL`.
-    pub(super) task: Task,
+    pub(super) opens: Task,
+    /// Closes it there, if the provider gives it up.
+    pub(super) closes: Task,
+    /// Of a listener: what its connections get.
+    pub(super) passes_on: PassesOn,
     /// Of a listener that takes connections as they come.
     pub(super) listening: Option<Listening>,
 }
 
-// SAFETY: `links` is guarded by the list's lock, `transport` is written once
-// before it is published by READY, the rest is made to be shared.
+// SAFETY: `own` is written before it is shared, `links` is guarded by the list's
+// lock and `in_line` by a listener's, `transport` is written once before it is published by READY, the rest is
+// made to be shared.
 unsafe impl Sync for Sock {}
 // SAFETY: as above; nothing in it has an affinity to a thread.
 unsafe impl Send for Sock {}
@@ -183,25 +218,28 @@ impl SockRef {
         let sock = KBox::try_new(
             Sock {
                 refs: AtomicU32::new(1),
+                own: core::ptr::null_mut(),
                 id: super::next_id(),
                 kind: plan.kind,
                 flags: plan.flags,
                 owner: plan.owner,
                 opened_100ns: time::system_time_100ns(),
                 links: Links::new(),
+                in_line: Place::new(),
                 held_by_handle: AtomicBool::new(false),
                 client,
                 closer: Control::try_new()?,
                 opener: Control::try_new()?,
                 calls: Rundown::new(),
                 transport: UnsafeCell::new(None),
-                marks: AtomicU32::new(0),
-                failure: AtomicI32::new(status::SUCCESS),
+                marks: Marks::new(),
                 counters: Counters::default(),
                 addresses: SpinLock::new(plan.addresses),
                 flow: Flow::new(),
                 opening: Opening::new(),
-                task: Task::new(super::open::step),
+                opens: Task::new(super::open::step),
+                closes: Task::new(super::open::step_close),
+                passes_on: PassesOn::new(plan.flags),
                 listening,
             },
             TAG,
@@ -215,10 +253,16 @@ impl SockRef {
         // SAFETY: into_raw never gives null.
         let made = Self(unsafe { NonNull::new_unchecked(raw) });
         // SAFETY: just made, and nobody else has it.
-        let task = unsafe { &mut (*raw).task };
+        unsafe { (*raw).own = raw };
+        // SAFETY: as above.
+        let opens = unsafe { &mut (*raw).opens };
         // SAFETY: it stays where it is, and its step is signalled only while a
         // reference is kept for it.
-        unsafe { task.bind(raw.cast()) };
+        unsafe { opens.bind(raw.cast()) };
+        // SAFETY: as above.
+        let closes = unsafe { &mut (*raw).closes };
+        // SAFETY: as above.
+        unsafe { closes.bind(raw.cast()) };
         Ok(made)
     }
 
@@ -242,7 +286,17 @@ impl Sock {
     /// One more reference to a socket that is kept alive meanwhile.
     pub(super) fn reference(&self) -> SockRef {
         self.refs.fetch_add(1, Ordering::Relaxed);
-        SockRef(NonNull::from(self))
+        // SAFETY: counted just now.
+        unsafe { self.counted() }
+    }
+
+    /// A reference that has been counted already.
+    ///
+    /// # Safety
+    /// The caller has counted one, and takes it back by this, once.
+    pub(super) unsafe fn counted(&self) -> SockRef {
+        // SAFETY: where it is, and counted (caller).
+        unsafe { SockRef::from_raw(self.own) }
     }
 
     /// Counts the handle's reference.
@@ -255,7 +309,7 @@ impl Sock {
     pub(super) fn release_from_handle(&self) -> Option<SockRef> {
         let held = self.held_by_handle.swap(false, Ordering::AcqRel);
         // SAFETY: counted by hold_by_handle, and taken back once by the swap.
-        held.then(|| unsafe { SockRef::from_raw(core::ptr::from_ref(self).cast_mut()) })
+        held.then(|| unsafe { self.counted() })
     }
 
     /// Says what the provider has for it.
@@ -278,49 +332,40 @@ impl Sock {
     }
 
     pub(super) fn is(&self, marks: u32) -> bool {
-        self.marks.load(Ordering::Acquire) & marks != 0
+        self.marks.is(marks)
     }
 
-    /// Adds remarks; those there were before.
-    pub(super) fn mark(&self, marks: u32) -> u32 {
-        self.marks.fetch_or(marks, Ordering::AcqRel)
+    /// Adds remarks; whether one of them was there before.
+    pub(super) fn mark(&self, marks: u32) -> bool {
+        self.marks.mark(marks)
     }
 
     /// Notes that it has failed for good; the first reason stays.
     pub(super) fn fail(&self, with: NtStatus) {
-        let _ = self.failure.compare_exchange(
-            status::SUCCESS,
-            with.0,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        self.marks.fail(with.0);
     }
 
-    /// The sending direction couldn't be ended: it may be tried again, unless the
-    /// stream has been reset meanwhile.
-    pub(super) fn take_back_disconnect(&self) {
-        let _ = self
-            .marks
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |marks| {
-                (marks & mark::ABORTED == 0).then_some(marks & !mark::SHUT)
-            });
+    /// The provider has given it up: it is to be closed as soon as that can be done,
+    /// whatever its handle does (MSDN "Closing a Socket"). May be said more than
+    /// once. `IRQL <= DISPATCH_LEVEL`.
+    pub(super) fn forced_closed(&self) {
+        self.fail(NtStatus::FILE_FORCED_CLOSED);
+        if !self.mark(mark::FAILED) {
+            super::open::close_failed(self.reference());
+        }
     }
 
-    /// The stream couldn't be reset: it may be tried again. `added` are the marks
-    /// the attempt had set.
-    pub(super) fn take_back_abort(&self, added: u32) {
-        let _ = self.failure.compare_exchange(
-            NtStatus::CONNECTION_ABORTED.0,
-            status::SUCCESS,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        self.marks.fetch_and(!added, Ordering::AcqRel);
+    /// Holds it open for a call on its transport.
+    pub(super) fn begin_call(&self) -> core::result::Result<RundownGuard<'_>, Error> {
+        self.calls.acquire().ok_or_else(|| match self.failure() {
+            Some(status) => Error::System(status),
+            None => Error::Closing,
+        })
     }
 
     /// What it has failed with.
     pub(super) fn failure(&self) -> Option<NtStatus> {
-        match self.failure.load(Ordering::Acquire) {
+        match self.marks.failure() {
             status::SUCCESS => None,
             status => Some(NtStatus(status)),
         }
@@ -330,7 +375,7 @@ impl Sock {
     /// provider has completed every operation, and no event comes any more.
     /// `PASSIVE_LEVEL`, and never from a call that holds `calls`.
     pub(super) fn shut(&self) {
-        if self.mark(mark::CLOSING) & mark::CLOSING != 0 {
+        if self.mark(mark::CLOSING) {
             return;
         }
         if let Some(listening) = &self.listening {
@@ -410,7 +455,7 @@ impl Sock {
             owner: self.owner,
             service: 0,
             flags: self.flags.bits(),
-            status: self.failure.load(Ordering::Acquire),
+            status: self.marks.failure(),
             pending_reads,
             pending_writes,
         }

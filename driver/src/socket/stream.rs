@@ -5,7 +5,8 @@ use weir_abi::{ShutdownHow, SocketKind};
 
 use super::flow;
 use super::io::Io;
-use super::sock::{Sock, SockRef, Transport, mark};
+use super::marks::mark;
+use super::sock::{Sock, SockRef, Transport};
 use super::work::Work;
 use crate::error::Error;
 use crate::kernel::status::{NtStatus, Result};
@@ -124,7 +125,7 @@ fn disconnect(sock: &SockRef, request: Request) -> core::result::Result<(), (Req
         return Err((request, Error::System(status)));
     }
     // From here on writes are refused, unless it turns out that it can't be done.
-    if sock.mark(mark::SHUT) & mark::SHUT != 0 {
+    if !sock.marks.begin_end() {
         return done(request);
     }
     let submitted = flow::submit(sock, request, Work::Disconnect, |sock, io| {
@@ -132,7 +133,7 @@ fn disconnect(sock: &SockRef, request: Request) -> core::result::Result<(), (Req
         unsafe { stream_of(sock)?.disconnect(&io.op) }
     });
     if submitted.is_err() {
-        sock.take_back_disconnect();
+        sock.marks.take_back_end();
     }
     submitted
 }
@@ -140,19 +141,15 @@ fn disconnect(sock: &SockRef, request: Request) -> core::result::Result<(), (Req
 /// Also while the sending direction is being ended: that ends with this, as MSDN
 /// "PFN_WSK_DISCONNECT" has it for a peer that doesn't take what was sent.
 fn abort(sock: &SockRef, request: Request) -> core::result::Result<(), (Request, Error)> {
-    let marks = mark::ABORTED | mark::SHUT;
-    let added = marks & !sock.mark(marks);
-    if added & mark::ABORTED == 0 {
+    let Some(failed) = sock.marks.begin_reset() else {
         return done(request);
-    }
-    // What comes after this is refused with it.
-    sock.fail(NtStatus::CONNECTION_ABORTED);
-    let submitted = flow::submit(sock, request, Work::Abort { added }, |sock, io| {
+    };
+    let submitted = flow::submit(sock, request, Work::Abort { failed }, |sock, io| {
         // SAFETY: `calls` is held over this, so the socket isn't closed.
         unsafe { stream_of(sock)?.abort(&io.op) }
     });
     if submitted.is_err() {
-        sock.take_back_abort(added);
+        sock.marks.take_back_reset(failed);
     }
     submitted
 }

@@ -15,8 +15,8 @@ pub(super) enum Work {
     SendTo { len: u32 },
     /// The end of a stream's sending direction.
     Disconnect,
-    /// The end of a stream, which these marks were added for.
-    Abort { added: u32 },
+    /// The reset of a stream; whether that is what it has failed with.
+    Abort { failed: bool },
     /// A connection, for a socket that is being opened.
     Connect,
     /// A connection of a listener's, for a socket that is being opened.

@@ -11,10 +11,12 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use super::sys;
+use crate::kernel::event::Event;
 use crate::kernel::log;
 use crate::kernel::pool::{KBox, Tag};
 use crate::kernel::rundown::{Rundown, RundownGuard};
 use crate::kernel::status::{NtStatus, Result};
+use crate::kernel::time;
 
 /// How long the first use waits for a provider that isn't there yet.
 const CAPTURE_WAIT_MS: u32 = 2_000;
@@ -51,23 +53,39 @@ struct Registered {
     /// Written once, before `capture` becomes `DONE`.
     provider: UnsafeCell<sys::WskProviderNpi>,
     capture: AtomicU32,
+    /// Set while nobody is capturing it.
+    tried: Event,
 }
 
 impl Registered {
     /// Captures the provider unless that has been done. `wait_ms` 0 doesn't
     /// wait; anything else needs `PASSIVE_LEVEL`.
     fn capture(&self, wait_ms: u32) -> Result<()> {
-        match self.capture.compare_exchange(
-            capture::NONE,
-            capture::UNDER_WAY,
-            Ordering::Acquire,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => {}
-            Err(capture::DONE) => return Ok(()),
-            // Somebody else is waiting for it this very moment.
-            Err(_) => return Err(NtStatus::DEVICE_NOT_READY),
+        let started = time::monotonic_100ns();
+        let mut left_ms = wait_ms;
+        loop {
+            match self.capture.compare_exchange(
+                capture::NONE,
+                capture::UNDER_WAY,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return self.capture_now(left_ms),
+                Err(capture::DONE) => return Ok(()),
+                // Somebody else is at it: what that comes to is this one's too, or
+                // it is this one's turn, with the time that is left.
+                Err(_) if left_ms > 0 && self.tried.wait_ms(left_ms) => {}
+                Err(_) => return Err(NtStatus::DEVICE_NOT_READY),
+            }
+            let waited = time::monotonic_100ns().saturating_sub(started);
+            let waited_ms = u32::try_from(waited.div_ceil(10_000)).unwrap_or(u32::MAX);
+            left_ms = wait_ms.saturating_sub(waited_ms);
         }
+    }
+
+    /// Captures the provider, which nobody else is at.
+    fn capture_now(&self, wait_ms: u32) -> Result<()> {
+        self.tried.reset();
         // SAFETY: a live registration; `provider` is ours while UNDER_WAY; the
         // level is the caller's condition.
         let status = unsafe {
@@ -80,6 +98,7 @@ impl Registered {
             capture::NONE
         };
         self.capture.store(next, Ordering::Release);
+        self.tried.set();
         status.into_result()
     }
 }
@@ -163,6 +182,7 @@ pub(super) fn start() -> Result<()> {
                 dispatch: ptr::null(),
             }),
             capture: AtomicU32::new(capture::NONE),
+            tried: Event::try_new()?,
         },
         TAG,
     )?;

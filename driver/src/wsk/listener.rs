@@ -26,7 +26,7 @@
 //! A listener opened with [`Options::conditional`] has `SO_CONDITIONAL_ACCEPT`
 //! set before it is bound. For each SYN the provider then calls `WskInspectEvent`
 //! with both addresses, and answers the handshake only when that accepts: a
-//! refused peer gets a reset and has never been connected (MSDN
+//! refused peer's request is dropped, and it has never been connected (MSDN
 //! "PFN_WSK_INSPECT_EVENT", "SO_CONDITIONAL_ACCEPT"). The decision is
 //! [`Accept::inspect`]'s and is made at once. Nothing is kept of who was asked
 //! about, so `WskAbortEvent`, which says that a peer has gone before it was
@@ -39,6 +39,7 @@
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::net::SocketAddr;
+use core::num::NonZeroU32;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -94,6 +95,12 @@ pub(crate) struct Options {
     pub(crate) conditional: bool,
     /// Connections come by [`Listener::accept`], and none by the event.
     pub(crate) by_call: bool,
+    /// Idle connections are probed: those a listener takes have it from there (MSDN
+    /// "SO_KEEPALIVE").
+    pub(crate) keep_alive: bool,
+    /// Bytes the transport keeps for a socket that doesn't receive; of a listener,
+    /// for each connection, which may have come by the time it is opened.
+    pub(crate) receive_buffer: Option<NonZeroU32>,
 }
 
 impl Options {
@@ -116,6 +123,9 @@ impl Options {
         };
         set(self.reuse_address, Number::ReuseAddress, 1)?;
         set(address.is_ipv6() && self.dual_stack, Number::V6Only, 0)?;
+        set(self.keep_alive, Number::KeepAlive, 1)?;
+        let bytes = self.receive_buffer.map_or(0, NonZeroU32::get);
+        set(bytes != 0, Number::ReceiveBuffer, bytes)?;
         set(self.conditional, Number::ConditionalAccept, 1)
     }
 }
@@ -181,7 +191,7 @@ impl Listener {
     ) -> Result<Self> {
         let control = Control::try_new()?;
         let bind_to = SockAddr::from(address);
-        // "It should set the pointers to NULL for those that it does not enable."
+        // Callbacks that are never enabled are null in the table.
         let events = if options.by_call {
             &Events::<H>::BY_CALL
         } else {

@@ -255,7 +255,7 @@ pub(super) unsafe fn ask(
     // open.
     let call = unsafe { socket::basic(socket).control_socket };
     let call = call.ok_or(NtStatus::NOT_SUPPORTED)?;
-    // "If the size is zero, the pointer is to be NULL."
+    // No buffer is a null pointer, not one to nothing.
     let at = |bytes: &mut [u8]| match bytes.len() {
         0 => ptr::null_mut(),
         _ => bytes.as_mut_ptr().cast::<c_void>(),

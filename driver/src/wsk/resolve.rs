@@ -85,8 +85,9 @@ impl Lookup {
                     Some(Family::V4) => i32::from(sys::AF_INET),
                     Some(Family::V6) => i32::from(sys::AF_INET6),
                 },
-                // Of one type, so that no address comes twice.
-                socket_type: i32::from(sys::SOCK_STREAM),
+                // Of any, since a service may be known for one of them alone: so
+                // an address comes once for each type.
+                socket_type: 0,
                 protocol: 0,
                 address_len: 0,
                 canonical_name: ptr::null(),
@@ -135,11 +136,11 @@ impl Lookup {
         })
     }
 
-    /// Hands each address found to `found`, until that has enough and returns
-    /// false, and gives the provider its memory back. `PASSIVE_LEVEL`.
+    /// Hands each address found to `found`, some of them more than once, until that
+    /// has enough and returns false, and gives the provider its memory back. `PASSIVE_LEVEL`.
     ///
     /// # Errors
-    /// How the lookup ended: `STATUS_NOT_FOUND` for a name nobody knows,
+    /// How the lookup ended: `STATUS_NO_MATCH` for a name nobody knows,
     /// `STATUS_CANCELLED`, or whatever else the resolver says.
     ///
     /// # Safety
