@@ -3,10 +3,18 @@
 
 #[path = "../../driver/src/socket/flight.rs"]
 mod flight;
+#[path = "../../driver/src/socket/line.rs"]
+mod line;
+#[path = "../../driver/src/socket/marks.rs"]
+#[allow(dead_code, reason = "the driver uses more of it than the test")]
+mod marks;
 
 use std::collections::BTreeSet;
 
 use flight::{Flight, Submitted};
+use line::{Line, Place, Waits};
+use marks::{Marks, mark};
+use weir_abi::status;
 
 /// What each of those concerned has done so far, beside the flight itself, and
 /// what the framework knows of the request.
@@ -184,4 +192,95 @@ fn an_end_within_the_call_is_left_to_the_submitter() {
     assert_eq!(flight.submitted(), Submitted::Flying);
     assert!(!flight.cancel(), "too late");
     assert!(flight.came());
+}
+
+/// The sending direction's end is under way, a reset takes its place and can't be
+/// carried out: both may be asked for again.
+#[test]
+fn ends_that_fail_may_be_tried_again() {
+    let marks = Marks::new();
+    assert!(marks.begin_end() && !marks.begin_end(), "once");
+    assert_eq!(marks.begin_reset(), Some(true));
+    assert_eq!(marks.begin_reset(), None, "once");
+    assert_eq!(marks.failure(), status::CONNECTION_ABORTED);
+    // The end is cancelled for the reset.
+    marks.take_back_end();
+    assert!(marks.is(mark::SHUT) && !marks.begin_end(), "it is reset");
+    marks.take_back_reset(true);
+    assert_eq!((marks.failure(), marks.is(mark::SHUT)), (0, false));
+    assert!(marks.begin_end(), "no FIN has been sent yet");
+    // The reset alone fails: the end is still under way.
+    assert_eq!(marks.begin_reset(), Some(true));
+    marks.take_back_reset(true);
+    assert!(marks.is(mark::SHUT) && !marks.begin_end());
+}
+
+#[test]
+fn a_reset_that_fails_takes_back_no_failure_but_its_own() {
+    let marks = Marks::new();
+    assert!(marks.fail(status::CONNECTION_ABORTED));
+    let failed = marks.begin_reset();
+    assert_eq!(failed, Some(false));
+    marks.take_back_reset(false);
+    assert_eq!(marks.failure(), status::CONNECTION_ABORTED);
+    assert!(!marks.fail(status::CONNECTION_RESET), "the first stays");
+}
+
+/// One who waits, with a number.
+struct Waiter(u32, Place<Waiter>);
+
+impl Waits for Waiter {
+    fn place(&self) -> &Place<Self> {
+        &self.1
+    }
+}
+
+/// Against a plain list, under any steps.
+#[test]
+fn whoever_leaves_the_line_the_others_keep_their_places() {
+    let all: Vec<Waiter> = (0..6).map(|n| Waiter(n, Place::new())).collect();
+    let mut line = Line::new();
+    let mut model: Vec<u32> = Vec::new();
+    let mut aside: BTreeSet<u32> = BTreeSet::new();
+    let mut random: u32 = 1;
+    for _ in 0..20_000 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let waiter = &all[(random >> 16) as usize % all.len()];
+        let number = waiter.0;
+        let is_in = model.contains(&number);
+        assert_eq!(line.is_in(waiter), is_in);
+        match (random >> 8) % 3 {
+            0 if !is_in && !aside.contains(&number) => {
+                // SAFETY: nowhere; all of them outlive the line.
+                unsafe { line.push(waiter) };
+                model.push(number);
+            }
+            1 => {
+                // SAFETY: there is one line.
+                let taken = unsafe { line.take(waiter) };
+                assert_eq!(taken, is_in || aside.remove(&number));
+                model.retain(|other| *other != number);
+            }
+            2 => {
+                // SAFETY: there is one line.
+                unsafe { line.set_aside(waiter) };
+                if is_in {
+                    model.retain(|other| *other != number);
+                    aside.insert(number);
+                }
+            }
+            _ => {}
+        }
+        assert_eq!(line.first().map(|first| first.0), model.first().copied());
+        assert_eq!(line.count() as usize, model.len());
+    }
+    // From first to last.
+    let mut left = Vec::new();
+    while let Some(first) = line.first() {
+        left.push(first.0);
+        let first: *const Waiter = first;
+        // SAFETY: one of `all`, in this line.
+        assert!(unsafe { line.take(&*first) });
+    }
+    assert_eq!(left, model);
 }

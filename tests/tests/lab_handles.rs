@@ -287,6 +287,90 @@ fn a_listener_that_fails_is_closed_while_its_handle_is_open() {
     fixture.unload();
 }
 
+/// So does any other that the provider gives up, whatever it is asked for then.
+#[test]
+fn a_socket_that_fails_is_closed_while_its_handle_is_open() {
+    let fixture = Fixture::weir("handles-given-up");
+    let forced = u32::cast_signed(0xC000_00B6);
+    for (point, nth, how) in [
+        ("WskReceiveFrom", 1, "udp-read"),
+        ("WskSendTo", 1, "udp-write"),
+        ("WskControlSocket", 1, "udp-option"),
+        ("WskReceive", 2, "connected-read"),
+        ("WskReceive", 2, "accepted-read"),
+        ("WskSend", 1, "connected-write"),
+        ("WskSend", 1, "accepted-write"),
+        ("WskDisconnect", 1, "connected-end"),
+        ("WskDisconnect", 1, "accepted-end"),
+    ] {
+        let point = format!("wsk.{point}");
+        fail(
+            &fixture,
+            &json!({ "points": [{ "point": point, "nth": nth, "status": forced }] }),
+        );
+        let said = good(&fixture, &["given-up", how]);
+        assert_eq!(said.trim(), format!("given up {how}"));
+    }
+    fail(&fixture, &json!({}));
+    none_left(&fixture);
+    fixture.unload();
+}
+
+/// What a listener is opened with, and told later, is so for its connections.
+#[test]
+fn a_listeners_options_are_its_connections() {
+    let fixture = Fixture::weir("handles-options");
+    assert_eq!(good(&fixture, &["passed-on"]).trim(), "passed on");
+    // Set before it is bound, as a connection may come from then on.
+    let refused = u32::cast_signed(0xC000_009A);
+    let bound = u32::cast_signed(0xC000_00BB);
+    for what in ["receive-limit", "keep-alive"] {
+        let points = json!([
+            { "point": "wsk.WskControlSocket", "nth": 1, "status": refused },
+            { "point": "wsk.WskBind", "nth": 1, "status": bound },
+        ]);
+        fail(&fixture, &json!({ "points": points }));
+        let said = good(&fixture, &["opens", what]);
+        assert!(said.contains("INSUFFICIENT_RESOURCES"), "{what}: {said}");
+    }
+    // Of two protocols: IPv6 only, what is there before, IPv6's, IPv4's.
+    fail(
+        &fixture,
+        &json!({ "points": [{ "point": "wsk.WskControlSocket", "nth": 4, "status": refused }] }),
+    );
+    assert_eq!(good(&fixture, &["both-or-none"]).trim(), "both or none");
+    fail(&fixture, &json!({}));
+    none_left(&fixture);
+    fixture.unload();
+}
+
+/// A service that only UDP has is found, too.
+#[test]
+fn services_of_udp_alone_have_ports() {
+    let Ok(services) = std::fs::read_to_string("/etc/services") else {
+        println!("this machine knows no services");
+        return;
+    };
+    let lines = services.lines().map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next().unwrap_or(""), words.next().unwrap_or(""))
+    });
+    let of_tcp: Vec<&str> = lines
+        .clone()
+        .filter_map(|(name, at)| at.ends_with("/tcp").then_some(name))
+        .collect();
+    let udp_alone = lines
+        .filter_map(|(name, at)| Some((name, at.strip_suffix("/udp")?)))
+        .find(|(name, _)| !of_tcp.contains(name));
+    let Some((name, port)) = udp_alone else {
+        println!("it knows none of UDP alone");
+        return;
+    };
+    let fixture = Fixture::weir("handles-services");
+    assert_eq!(good(&fixture, &["service", name]).trim(), port, "{name}");
+    fixture.unload();
+}
+
 /// A host that looks at how many hops a datagram may still take.
 #[test]
 fn hops_are_both_protocols_on_a_dual_stack_socket() {

@@ -5,6 +5,8 @@
 #[cfg(windows)]
 mod asked;
 #[cfg(windows)]
+mod given_up;
+#[cfg(windows)]
 mod io;
 #[cfg(windows)]
 mod race;
@@ -27,6 +29,11 @@ fn main() -> std::process::ExitCode {
         ["asked"] => asked::asked(),
         ["survive"] => smoke::survive(),
         ["failed", how] => asked::failed(how),
+        ["given-up", how] => given_up::given_up(how),
+        ["passed-on"] => given_up::passed_on(),
+        ["opens", what] => given_up::opens(what),
+        ["both-or-none"] => given_up::both_or_none(),
+        ["service", name] => smoke::service(name),
         ["dual", address] => smoke::dual(address.parse().expect("an address")),
         ["judged", port, how] => {
             smoke::judged(port.parse().expect("a port"), *how == "asked");
@@ -43,7 +50,7 @@ fn main() -> std::process::ExitCode {
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|dual ADDR|judged PORT HOW|count|cancel-… N|close-asked N|hold N|hold-asked N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|given-up HOW|passed-on|opens WHAT|both-or-none|service NAME|dual ADDR|judged PORT HOW|count|cancel-… N|close-asked N|hold N|hold-asked N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }

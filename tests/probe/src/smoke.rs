@@ -327,6 +327,22 @@ pub(crate) fn names() {
     println!("names");
 }
 
+/// A service's port, by its name.
+pub(crate) fn service(name: &str) {
+    let request = ResolveRequest::new("127.0.0.1", Some(name), None).expect("short");
+    let call = Call::control(
+        &Handle::open(),
+        Ioctl::Resolve.code(),
+        request.as_bytes(),
+        16 + 32 * 32,
+    );
+    let bytes = call.wait().good("a service's name");
+    let (head, rest) = ResolveReply::read_from_prefix(&bytes).expect("a reply");
+    assert_eq!((head.total, head.count), (1, 1));
+    let found = SocketAddress::read_from_bytes(rest).expect("an address");
+    println!("{}", found.socket_addr().expect("an address").port());
+}
+
 /// There is an end to everything.
 pub(crate) fn bounds() {
     let (near, far) = Socket::pair();
