@@ -277,10 +277,10 @@ fn whoever_leaves_the_line_the_others_keep_their_places() {
     // From first to last.
     let mut left = Vec::new();
     while let Some(first) = line.first() {
-        left.push(first.0);
-        let first: *const Waiter = first;
-        // SAFETY: one of `all`, in this line.
-        assert!(unsafe { line.take(&*first) });
+        let number = first.0;
+        left.push(number);
+        // SAFETY: there is one line.
+        assert!(unsafe { line.take(&all[number as usize]) });
     }
     assert_eq!(left, model);
 }

@@ -311,8 +311,10 @@ wire_enum! {
 }
 
 impl SocketOption {
-    /// Whether sockets of this kind have this option. Those of a listener are
-    /// for the connections it takes.
+    /// Whether sockets of this kind have this option. A listener's no-delay and
+    /// keep-alive, from its flags or set since, are for the connections it takes
+    /// from then on; its other options are the listening socket's, and what its
+    /// connections have of them is the transport's matter.
     #[must_use]
     pub const fn applies_to(self, kind: SocketKind) -> bool {
         match self {

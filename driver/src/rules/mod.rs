@@ -7,7 +7,7 @@
 //! | [`start`], [`stop`] | load, unload | `PASSIVE_LEVEL` |
 //! | [`load`], [`clear`] | RULES_LOAD | `PASSIVE_LEVEL` |
 //! | [`version_of`], [`InForce`]'s `rules`, `totals`, `hits` | RULES_READ, RULES_STATS, GET_STATUS | `PASSIVE_LEVEL` |
-//! | [`current`] and what is done with it | `ndis`, on the data path | `<= DISPATCH_LEVEL` |
+//! | [`current`] and what is done with it | `ndis`, on the data path; `socket`, of peers that ask to connect | `<= DISPATCH_LEVEL` |
 //!
 //! # Swapping
 //! A set of rules lies in one of a few slots; [`CURRENT`] says in which. Whoever

@@ -10,7 +10,7 @@
 //! | [`close`], [`forget`] | the handle's clean-up and close | `PASSIVE_LEVEL` |
 //! | ends of operations, the accept and inspect events | the provider | `<= DISPATCH_LEVEL` |
 //! | cancel callbacks | whoever cancels | `<= DISPATCH_LEVEL` |
-//! | tasks of sockets and look-ups that are being opened, of listeners that have failed | the pump's work items | `PASSIVE_LEVEL` |
+//! | tasks of sockets and look-ups that are being opened, of sockets that have failed | the pump's work items | `PASSIVE_LEVEL` |
 //!
 //! # How data moves
 //! A read or a write is direct I/O: its locked pages go to the provider as they
@@ -25,10 +25,10 @@
 //! buffers no sends: a write completes when the transport has done with its
 //! bytes, and a client that waits for its writes is held up by a slow peer. A
 //! socket has up to 64 reads and 64 writes in the air; beyond, they are refused.
-//! So the driver has for each socket a few hundred bytes, two IRPs, and an IRP
-//! and a few hundred bytes for each operation that was ever in the air at once; a
-//! listener a place for each connection of its backlog: what comes when it is full
-//! is given up (reset). A listener whose connections are asked for has no places;
+//! So the driver has for each socket a few hundred bytes, two IRPs (a listener
+//! three), and an IRP and a few hundred bytes for each operation that was ever in the
+//! air at once, of which there are no more than may be; a listener a place for each
+//! connection of its backlog: what comes when it is full is given up (reset). A listener whose connections are asked for has no places;
 //! what nobody has asked for waits in the transport, as much of it as that takes.
 //!
 //! # Cancelling
@@ -39,7 +39,7 @@
 //!
 //! # What keeps what alive
 //! A socket is counted. References are held by its handle, by each operation in
-//! the air, by a listener's list of acceptors, by the step of its task, and by
+//! the air, by a listener's line of acceptors, by the steps of its tasks, and by
 //! calls that work with it. The last one to go frees it. [`LIVE`] is held by each
 //! socket and each look-up until it is freed; unload waits for it.
 //!
@@ -50,17 +50,18 @@
 //! file object is closed, which is after every request of it has been completed.
 //!
 //! # How a socket is closed
-//! By the handle's clean-up, by an opening that fails, by a listener's task, or at
-//! unload; once.
+//! By the handle's clean-up, by an opening that fails, by its task if the provider
+//! gives it up, or at unload; once.
 //! [`Sock::shut`](sock::Sock) says so in the socket's marks, sends away who waits
 //! for its connections, waits for the calls that are being made on it (a rundown),
 //! has the provider close it, and waits for that: the provider ends everything
 //! that is pending, each with what it came to, or `STATUS_CANCELLED`. A connection
 //! that both sides had shut down ends in order; any other is reset, as WSK has it.
 //! A process that is killed has its handles closed by the system: the same. A
-//! listener that the provider says has failed is closed by its task, at once,
-//! whatever its handle does: the handle is left with a socket that says so. And an
-//! accept that waits in the transport is cancelled, as it is the listener's call.
+//! socket that the provider has given up (`STATUS_FILE_FORCED_CLOSED`, or an event of
+//! a listener's without a connection) is closed by its task, at once, whatever its
+//! handle does: the handle is left with a socket that says so, and so do the requests
+//! that end with it. And an accept that waits in the transport is cancelled, as it is the listener's call.
 //!
 //! # Locks
 //! | lock | guards | may be taken under it |

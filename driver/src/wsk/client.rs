@@ -97,8 +97,9 @@ impl Registered {
         } else {
             capture::NONE
         };
-        self.capture.store(next, Ordering::Release);
+        // In this order: whoever tries next resets it, and is told of by nobody else.
         self.tried.set();
+        self.capture.store(next, Ordering::Release);
         status.into_result()
     }
 }

@@ -52,7 +52,9 @@ pub enum SocketSetting {
     KeepAliveInterval(u32),
     /// Probes, from 1 to 255.
     KeepAliveCount(u32),
-    /// [`SocketOption::ReuseAddress`].
+    /// [`SocketOption::ReuseAddress`]: always refused with `STATUS_NOT_SUPPORTED`, as
+    /// each socket of the driver is bound; there is
+    /// [`SocketFlags::REUSE_ADDRESS`](crate::SocketFlags::REUSE_ADDRESS).
     ReuseAddress(bool),
     /// Bytes, up to [`MAX_SOCKET_BUFFER`](limits::MAX_SOCKET_BUFFER).
     ReceiveBuffer(u32),
@@ -66,7 +68,8 @@ pub enum SocketSetting {
     MulticastInterface(u32),
     /// [`SocketOption::MulticastLoop`].
     MulticastLoop(bool),
-    /// [`SocketOption::JoinGroup`].
+    /// [`SocketOption::JoinGroup`]: a group of the family the socket is bound with. A
+    /// dual-stack socket is one of IPv6 here.
     JoinGroup(Group),
     /// [`SocketOption::LeaveGroup`].
     LeaveGroup(Group),
