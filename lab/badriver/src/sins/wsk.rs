@@ -303,8 +303,10 @@ unsafe fn indicate(socket: Socket, buffer: *mut Buf, answer: i32) {
     for _ in 0..2000 {
         // SAFETY: at PASSIVE_LEVEL.
         unsafe { KeDelayExecutionThread(0, 0, &raw const time) };
-        // The callback has returned a little after it has counted.
+        // The callback has returned a little after it has counted, and on a busy
+        // machine a little more.
         if RAN.load(Ordering::Acquire) > 0 {
+            let time = 50 * MILLISECOND;
             // SAFETY: as above.
             unsafe { KeDelayExecutionThread(0, 0, &raw const time) };
             break;
