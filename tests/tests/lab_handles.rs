@@ -2,7 +2,7 @@
 //! they refuse, and that nothing is lost or left when things race.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,33 @@ fn handles_do_what_the_contract_says() {
     for what in ["tcp", "udp", "names", "bounds", "refused", "asked"] {
         good(&fixture, &[what]);
     }
+    none_left(&fixture);
+    fixture.unload();
+}
+
+#[test]
+fn sends_beyond_the_drivers_room_wait_and_all_arrive() {
+    let fixture = Fixture::configured("handles-sends", |config| {
+        // Each ends later than its call, so that many are under way.
+        config.wsk.inline = Some(0);
+    });
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    let patience = Some(Duration::from_secs(30));
+    socket.set_read_timeout(patience).expect("set");
+    let to = socket.local_addr().expect("bound").to_string();
+    // Of which a host's queue holds all.
+    let said = good(&fixture, &["sends", &to, "200"]);
+    assert_eq!(number(&said, "waited_for"), 200 - 64);
+    assert!(number(&said, "left") > 0, "each ended within its call");
+    let mut got: Vec<u32> = (0..200)
+        .map(|_| {
+            let mut bytes = [0; 4];
+            assert_eq!(socket.recv(&mut bytes).expect("a datagram"), 4);
+            u32::from_le_bytes(bytes)
+        })
+        .collect();
+    got.sort_unstable();
+    assert_eq!(got, (0..200).collect::<Vec<_>>());
     none_left(&fixture);
     fixture.unload();
 }

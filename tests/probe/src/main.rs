@@ -1,4 +1,5 @@
-//! `probe.exe`: works the driver's sockets by bare NT calls. Each command prints a
+//! `probe.exe`: works the driver's sockets by bare NT calls, and where the client
+//! library is what is looked at, by that. Each command prints a
 //! line for what it has seen, and ends with an exit code other than 0, and why,
 //! at the first thing that isn't as the contract says.
 
@@ -10,6 +11,8 @@ mod given_up;
 mod io;
 #[cfg(windows)]
 mod race;
+#[cfg(windows)]
+mod sends;
 #[cfg(windows)]
 mod smoke;
 #[cfg(windows)]
@@ -47,10 +50,13 @@ fn main() -> std::process::ExitCode {
         ["cancel-connects", rounds] => race::cancel_connects(number(rounds)),
         ["hold", count] => race::hold(number(count)),
         ["hold-asked", count] => race::hold_asked(number(count)),
+        ["sends", address, count] => {
+            sends::sends(address.parse().expect("an address"), number(count) as u32);
+        }
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|given-up HOW|passed-on|opens WHAT|both-or-none|service NAME|dual ADDR|judged PORT HOW|count|cancel-… N|close-asked N|hold N|hold-asked N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|given-up HOW|passed-on|opens WHAT|both-or-none|service NAME|dual ADDR|judged PORT HOW|count|cancel-… N|close-asked N|hold N|hold-asked N|sends ADDR N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }
