@@ -294,7 +294,7 @@ fn one_is_slow(crowd: &mut Crowd) {
         let told = last.is_none_or(|l| members.iter().all(|m| !side(m) || m.has(&l)));
         if told && !gone {
             let talker = members.iter_mut().find(|m| m.name == "m1").expect("m1");
-            for _ in 0..50 {
+            for _ in 0..100 {
                 talker.say(&format!("{spoken} {long}"));
                 spoken += 1;
             }
@@ -368,7 +368,7 @@ fn some_leave(crowd: &mut Crowd) {
 fn a_thousand_members_talk_and_a_slow_one_holds_nobody_up() {
     let many = if room_for(3 * MANY as u64) { MANY } else { 200 };
     let fixture = Fixture::weir("chat-many");
-    let arguments = ["chat", "serve", "127.0.0.1:0", "--queue", "1000"];
+    let arguments = ["chat", "serve", "127.0.0.1:0", "--queue", "500"];
     // One of them is to speak faster than people do.
     let rate = ["--rate", "1000000", "--byte-rate", "1000000000"];
     let arguments = [&arguments[..], &rate[..]].concat();

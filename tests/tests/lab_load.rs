@@ -14,8 +14,8 @@ use weir_tests::services::{relay, service, sockets, start, until};
 /// Bytes of the driver's pool that a connection may take: its 16 KiB of data under
 /// way, and what is kept about it.
 const ECHO: u64 = 20 * 1024;
-/// A relay has two sockets for each, and two directions.
-const RELAY: u64 = 64 * 1024;
+/// A relay counts four times that: two directions, of larger pieces.
+const RELAY: u64 = 72 * 1024;
 
 /// Bytes of the driver's pool, all tags.
 fn pool(fixture: &Fixture) -> u64 {
