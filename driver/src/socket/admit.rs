@@ -3,14 +3,18 @@
 //! The filter sees every SYN that comes over an adapter, and has dropped those
 //! the rules drop before a listener hears of them; but what a machine sends to
 //! itself passes no adapter. A listener with conditional accept asks the same
-//! rules about the SYN it would have been: Ethernet, IP and TCP headers with the
-//! addresses of both ends. Rules that look at more than these (payload, options,
-//! the link's addresses) find nothing, and so don't match. Only `drop` refuses:
-//! there is no frame to divert.
+//! rules about the SYN it would have been, of which only a part is known: the
+//! protocols, the addresses and ports of both ends, that it is a SYN. A peer is
+//! refused when that much decides for `drop`. Where a rule that has a say asks for
+//! more (the link's addresses, hops, options, the length), the peer is let in: if
+//! there was a frame, the filter knew all of it and let it pass. `divert` lets in,
+//! too: there is no frame to divert.
 
 use core::net::{IpAddr, SocketAddr};
+use core::ops::Range;
 
 use weir_abi::Direction;
+use weir_engine::rule::sketch::{self, Sketch};
 use weir_engine::rule::{Action, NoFar, View};
 use weir_engine::{Meta, path};
 
@@ -26,6 +30,12 @@ const TCP: usize = 20;
 const LONGEST: usize = ETHERNET + V6 + TCP;
 
 const PROTOCOL_TCP: u8 = 6;
+/// What is known of an IPv4 frame: its type; version and header's length; that it
+/// is no fragment; protocol; addresses and ports; offset and flags of TCP.
+const KNOWN_V4: [Range<u32>; 6] = [12..14, 14..15, 20..22, 23..24, 26..38, 46..48];
+/// Of IPv6: type; version; next header; addresses and ports; offset and flags.
+const KNOWN_V6: [Range<u32>; 5] = [12..14, 14..15, 20..21, 22..58, 66..68];
+
 /// Data offset of a header without options; SYN.
 const OFFSET_AND_SYN: [u8; 2] = [0x50, 0x02];
 
@@ -41,7 +51,7 @@ pub(crate) fn peer(ends: &Ends) -> bool {
         return true;
     };
     let mut frame = [0u8; LONGEST];
-    let Some(len) = syn(&mut frame, from, to) else {
+    let Some((len, known)) = syn(&mut frame, from, to) else {
         return true;
     };
     let bytes = frame.get(..len).unwrap_or_default();
@@ -59,7 +69,14 @@ pub(crate) fn peer(ends: &Ends) -> bool {
         |_, _| None,
         |_| {},
     );
-    seen.decision.action != Action::Drop
+    if seen.decision.action != Action::Drop {
+        return true;
+    }
+    // Few get here: only now is it worth going through the rules one by one.
+    let program = rules.rules().program();
+    let syn = Sketch { bytes, known };
+    let decision = sketch::decide(&program, syn, Some(Direction::In));
+    decision.is_none_or(|decision| decision.action != Action::Drop)
 }
 
 /// Writes bytes one after another, as far as there is room.
@@ -77,13 +94,17 @@ impl Writer<'_> {
     }
 }
 
-/// A SYN from `from` to `to`; its length. Addresses of an IPv4 peer on a
-/// dual-stack socket are IPv4's.
-fn syn(room: &mut [u8], from: SocketAddr, to: SocketAddr) -> Option<usize> {
+/// A SYN from `from` to `to`: its length, and what of it is known. Addresses of an
+/// IPv4 peer on a dual-stack socket are IPv4's.
+fn syn(
+    room: &mut [u8],
+    from: SocketAddr,
+    to: SocketAddr,
+) -> Option<(usize, &'static [Range<u32>])> {
     let mut frame = Writer { room, at: 0 };
     // Link addresses of zeroes.
     frame.put(&[0; 12])?;
-    match (from.ip().to_canonical(), to.ip().to_canonical()) {
+    let known: &[_] = match (from.ip().to_canonical(), to.ip().to_canonical()) {
         (IpAddr::V4(source), IpAddr::V4(target)) => {
             frame.put(&[0x08, 0x00])?;
             // Version and length, service, total length; identification, flags;
@@ -94,6 +115,7 @@ fn syn(room: &mut [u8], from: SocketAddr, to: SocketAddr) -> Option<usize> {
             frame.put(&[0, 0, 0, 0, 64, PROTOCOL_TCP, 0, 0])?;
             frame.put(&source.octets())?;
             frame.put(&target.octets())?;
+            &KNOWN_V4
         }
         (IpAddr::V6(source), IpAddr::V6(target)) => {
             frame.put(&[0x86, 0xDD])?;
@@ -103,14 +125,15 @@ fn syn(room: &mut [u8], from: SocketAddr, to: SocketAddr) -> Option<usize> {
             frame.put(&[PROTOCOL_TCP, 64])?;
             frame.put(&source.octets())?;
             frame.put(&target.octets())?;
+            &KNOWN_V6
         }
         _ => return None,
-    }
+    };
     frame.put(&from.port().to_be_bytes())?;
     frame.put(&to.port().to_be_bytes())?;
     // Sequence, acknowledgement; offset and flags; window, checksum, urgent.
     frame.put(&[0; 8])?;
     frame.put(&OFFSET_AND_SYN)?;
     frame.put(&[0xFF, 0xFF, 0, 0, 0, 0])?;
-    Some(frame.at)
+    Some((frame.at, known))
 }

@@ -22,6 +22,7 @@ mod key;
 mod program;
 pub mod reference;
 mod set;
+pub mod sketch;
 mod sort;
 mod verify;
 mod view;
