@@ -15,10 +15,13 @@ use core::ptr::{self, NonNull};
 use wdk_sys::{
     _WDF_DEVICE_IO_TYPE, _WDF_EXECUTION_LEVEL, _WDF_SYNCHRONIZATION_SCOPE, DEVICE_OBJECT,
     DRIVER_OBJECT, PFN_WDF_REQUEST_CANCEL, PWDF_DRIVER_GLOBALS, PWDFDEVICE_INIT, ULONG_PTR,
-    UNICODE_STRING, WDF_DRIVER_CONFIG, WDF_FILEOBJECT_CONFIG, WDF_IO_QUEUE_CONFIG,
-    WDF_OBJECT_ATTRIBUTES, WDF_OBJECT_CONTEXT_TYPE_INFO, WDFFUNC,
+    UNICODE_STRING, WDF_DRIVER_CONFIG, WDF_FILEOBJECT_CONFIG, WDF_OBJECT_ATTRIBUTES,
+    WDF_OBJECT_CONTEXT_TYPE_INFO, WDFFUNC,
 };
-pub(crate) use wdk_sys::{WDFDEVICE, WDFDRIVER, WDFFILEOBJECT, WDFQUEUE, WDFREQUEST};
+pub(crate) use wdk_sys::{
+    _WDF_REQUEST_TYPE, WDF_IO_QUEUE_CONFIG, WDF_REQUEST_TYPE, WDFDEVICE, WDFDRIVER, WDFFILEOBJECT,
+    WDFQUEUE, WDFREQUEST,
+};
 
 use super::status::{NtStatus, Result};
 
@@ -118,14 +121,12 @@ pub(crate) fn file_config() -> WDF_FILEOBJECT_CONFIG {
     }
 }
 
-/// `WDF_IO_QUEUE_CONFIG_INIT_DEFAULT_QUEUE` for a parallel queue, without
-/// callbacks.
-pub(crate) fn default_queue_config() -> WDF_IO_QUEUE_CONFIG {
+/// `WDF_IO_QUEUE_CONFIG_INIT` for a parallel queue, without callbacks.
+pub(crate) fn queue_config() -> WDF_IO_QUEUE_CONFIG {
     let mut config = WDF_IO_QUEUE_CONFIG {
         Size: size_field::<WDF_IO_QUEUE_CONFIG>(),
         DispatchType: wdk_sys::_WDF_IO_QUEUE_DISPATCH_TYPE::WdfIoQueueDispatchParallel,
         PowerManaged: wdk_sys::_WDF_TRI_STATE::WdfUseDefault,
-        DefaultQueue: 1,
         ..WDF_IO_QUEUE_CONFIG::default()
     };
     // Unlimited.
@@ -323,6 +324,19 @@ impl Device {
         // SAFETY: a live device, initialised structures, a place for the handle.
         let status = unsafe { create(globals(), self.0, config, attributes, &raw mut queue) };
         NtStatus(status).into_result().map(|()| queue)
+    }
+
+    /// `WdfDeviceConfigureRequestDispatching`: requests of this type come to
+    /// `queue`, one of this device's. Once for each type. `IRQL <= DISPATCH_LEVEL`.
+    pub(crate) fn route(self, queue: WDFQUEUE, requests: WDF_REQUEST_TYPE) -> Result<()> {
+        let Some(route) = function!(
+            PFN_WDFDEVICECONFIGUREREQUESTDISPATCHING,
+            WdfDeviceConfigureRequestDispatchingTableIndex
+        ) else {
+            return Err(NtStatus(ABSENT));
+        };
+        // SAFETY: a live device and a queue of it.
+        NtStatus(unsafe { route(globals(), self.0, queue, requests) }).into_result()
     }
 
     /// `WdfDeviceWdmGetDeviceObject`.

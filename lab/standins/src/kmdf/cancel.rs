@@ -18,6 +18,10 @@ enum Cancelled {
 }
 
 /// Cancels a request: where it is decides who completes it.
+///
+/// One that the driver has is told of by way of its queue, and not while a
+/// callback of that queue runs (KMDF's `FxIoQueue::CancelForDriver`): the thread
+/// that runs it tells afterwards ([`tell_cancelled`]).
 pub fn cancel(handle: Handle) {
     let what = {
         let mut world = lock();
@@ -28,10 +32,10 @@ pub fn cancel(handle: Handle) {
         r.canceled = true;
         let seen = r.seen;
         match r.place {
-            Place::Driver(_) => match r.cancel.take() {
+            Place::Driver(queue) => match r.cancel.take() {
                 Some(callback) => {
                     r.cancel_called = true;
-                    Cancelled::ByDriver(callback, passive)
+                    by_driver(&mut world, queue, handle, callback, passive)
                 }
                 None => Cancelled::Nothing,
             },
@@ -55,19 +59,53 @@ pub fn cancel(handle: Handle) {
                 });
             });
         }
-        Cancelled::ByDriver(callback, passive) => {
-            let level = if passive {
-                irql::PASSIVE_LEVEL
-            } else {
-                irql::DISPATCH_LEVEL
-            };
-            at(level, move || {
-                callout::call_at("EvtRequestCancel", callback as usize, level, || {
-                    // SAFETY: the driver's callback for a request it owns.
-                    unsafe { callback(handle) }
-                });
-            });
+        Cancelled::ByDriver(callback, passive) => tell(handle, callback, passive),
+    }
+}
+
+/// Now, or once a callback of its queue is over.
+fn by_driver(
+    world: &mut World,
+    queue: Handle,
+    handle: Handle,
+    callback: ObjectCallback,
+    passive: bool,
+) -> Cancelled {
+    match world.objects.get_mut(&queue).map(|o| &mut o.data) {
+        Some(Data::Queue(q)) if q.callbacks > 0 => {
+            q.cancelled.push_back((handle, callback, passive));
+            Cancelled::Nothing
         }
+        _ => Cancelled::ByDriver(callback, passive),
+    }
+}
+
+fn tell(handle: Handle, callback: ObjectCallback, passive: bool) {
+    let level = if passive {
+        irql::PASSIVE_LEVEL
+    } else {
+        irql::DISPATCH_LEVEL
+    };
+    at(level, move || {
+        callout::call_at("EvtRequestCancel", callback as usize, level, || {
+            // SAFETY: the driver's callback for a request it owns.
+            unsafe { callback(handle) }
+        });
+    });
+}
+
+/// Tells the driver of requests that were cancelled while callbacks ran: by a
+/// thread that serves the queue, between two requests.
+pub fn tell_cancelled(queue: Handle) {
+    loop {
+        let first = match lock().objects.get_mut(&queue).map(|o| &mut o.data) {
+            Some(Data::Queue(q)) => q.cancelled.pop_front(),
+            _ => None,
+        };
+        let Some((handle, callback, passive)) = first else {
+            return;
+        };
+        tell(handle, callback, passive);
     }
 }
 

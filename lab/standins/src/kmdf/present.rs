@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 
 use super::abi::{Handle, consts, major};
+use super::cancel::tell_cancelled;
 use super::request;
 use super::world::{Data, Place, World, changed, lock};
 use crate::core::{callout, irql};
@@ -36,6 +37,7 @@ pub fn deliver(handle: Handle) {
 /// thread that completes another request at this moment finds nothing new in the
 /// queue, so it doesn't present this one from within its completion.
 fn take_in(queue: Handle, handle: Handle) {
+    tell_cancelled(queue);
     let first = {
         let mut world = lock();
         if world.queue(queue, "queue").accepting {
@@ -150,6 +152,7 @@ fn call_back(queue: Handle, handle: Handle, call: Call) {
         q.callbacks -= 1;
     }
     changed();
+    tell_cancelled(queue);
     settle(queue);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::c_void;
 
-use super::abi::{Attributes, Globals, Handle, QueueConfig, QueueState, consts};
+use super::abi::{Attributes, Globals, Handle, QueueConfig, QueueState, consts, major};
 use super::cancel::{purge, wait_idle};
 use super::loader::Table;
 use super::object::{self, ParentRule, check_size, template};
@@ -15,7 +15,7 @@ use crate::nt::types::status;
 
 /// Puts this file's functions into the table.
 pub fn register(table: &mut Table) {
-    let functions: [(&str, *const c_void); 12] = [
+    let functions: [(&str, *const c_void); 13] = [
         ("WdfIoQueueCreate", WdfIoQueueCreate as _),
         ("WdfIoQueueGetState", WdfIoQueueGetState as _),
         ("WdfIoQueueGetDevice", WdfIoQueueGetDevice as _),
@@ -40,6 +40,10 @@ pub fn register(table: &mut Table) {
             WdfIoQueuePurgeSynchronously as _,
         ),
         ("WdfDeviceGetDefaultQueue", WdfDeviceGetDefaultQueue as _),
+        (
+            "WdfDeviceConfigureRequestDispatching",
+            WdfDeviceConfigureRequestDispatching as _,
+        ),
     ];
     for (name, function) in functions {
         table.set(name, function);
@@ -91,6 +95,7 @@ unsafe extern "system" fn WdfIoQueueCreate(
         waiting: VecDeque::new(),
         owned: BTreeSet::new(),
         callbacks: 0,
+        cancelled: VecDeque::new(),
         notify: None,
     };
     let handle = world.insert(Kind::Queue, parent, Data::Queue(Box::new(queue)));
@@ -187,6 +192,39 @@ unsafe extern "system" fn WdfDeviceGetDefaultQueue(
 ) -> Handle {
     let api = "WdfDeviceGetDefaultQueue";
     enter(globals, api).device(device, api).default_queue
+}
+
+unsafe extern "system" fn WdfDeviceConfigureRequestDispatching(
+    globals: *mut Globals,
+    device: Handle,
+    queue: Handle,
+    kind: u32,
+) -> i32 {
+    let api = "WdfDeviceConfigureRequestDispatching";
+    irql::require_max_rule(Rule::IrqlKmdf, api, irql::DISPATCH_LEVEL);
+    if fault::alloc_should_fail_named(api) {
+        return status::INSUFFICIENT_RESOURCES;
+    }
+    let mut world = enter(globals, api);
+    if world.queue(queue, api).device != device {
+        violate!(
+            Rule::LabBadParameter,
+            "{api}: queue {queue:#x} is not of device {device:#x}"
+        );
+    }
+    let served = match u8::try_from(kind) {
+        Ok(kind @ (major::READ | major::WRITE | major::DEVICE_CONTROL)) => kind,
+        Ok(major::CREATE | major::INTERNAL_DEVICE_CONTROL) => {
+            violate!(Rule::LabUnimplemented, "{api}: RequestType {kind}")
+        }
+        _ => return status::INVALID_PARAMETER,
+    };
+    let dispatch = &mut world.device(device, api).dispatch;
+    if dispatch.contains_key(&served) {
+        return status::WDF_BUSY;
+    }
+    dispatch.insert(served, queue);
+    status::SUCCESS
 }
 
 unsafe extern "system" fn WdfIoQueueRetrieveNextRequest(

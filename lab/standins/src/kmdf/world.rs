@@ -127,6 +127,8 @@ pub struct Queue {
     pub owned: BTreeSet<Handle>,
     /// Callbacks that are running.
     pub callbacks: u32,
+    /// Cancelled while callbacks ran, and to be told once one of them is over.
+    pub cancelled: VecDeque<(Handle, ObjectCallback, bool)>,
     /// Called once when drained (true: `waiting` counts too) and idle.
     pub notify: Option<(Option<QueueState>, usize, bool)>,
 }
