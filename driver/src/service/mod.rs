@@ -57,8 +57,8 @@
 //!
 //! An echo gains nothing by retaining: it would have to be woken once more for each
 //! message, to give back what it has sent, where the end of a send of a slot wakes
-//! nobody. That is why a relay doesn't retain what is little either. Of bulk it saves
-//! a copy of every byte.
+//! nobody. That is why a relay doesn't retain what is little either, and has events at
+//! all only once there was bulk, of which it saves a copy of every byte it retains.
 //!
 //! # Backpressure
 //! A pipe of an echo has two slots: while one is being sent the other is received

@@ -84,7 +84,7 @@ pub(crate) struct Scope {
     pub(crate) bytes: u32,
     /// Bytes that are much.
     pub(crate) bulk: u32,
-    /// The target's events can be enabled.
+    /// Events can be enabled.
     pub(crate) listens: bool,
     /// The target says nothing.
     pub(crate) silent: bool,

@@ -136,7 +136,7 @@ impl Connection {
 
     /// Who is told of the events of the socket of `side`.
     pub(super) fn ear(&self, side: usize) -> Ear {
-        let hears = self.service().kind().hears();
+        let hears = self.service().kind().may_hear();
         match self.hearing.get(side).filter(|_| hears) {
             // SAFETY: a part of the block, which isn't freed before each of its
             // sockets has been closed (state machine).

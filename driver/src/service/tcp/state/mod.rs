@@ -19,15 +19,16 @@
 //! `gate.rs` says. What the event refuses because of that, or because it is little, or
 //! because the transport wants its memory back soon, is received into slots, as an
 //! echo's, until a receive has got much at once; then the events go on. While a receive
-//! is pending, or will be, they keep nothing ([`Gate`]): so all stays in order.
+//! is pending, or will be, they keep nothing ([`Gate`]): so all stays in order. They
+//! are not enabled before there was bulk: beside receives they cost something.
 //!
 //! # How a source ends
 //! An event that says that the peer has shut its side down, or has reset the
 //! connection, says no more than that there is something to look for. A receive
 //! looks: it ends with no bytes, or with the reason. So what the events are late
 //! with, or never say, is found out all the same when the next receive is made;
-//! and a pipe's first data are always received, for that they come, and that they
-//! end, may have happened before the events were enabled.
+//! and after events are enabled a receive is made before they are relied on, for that
+//! data came, or ended, may have happened before.
 //!
 //! # Ends
 //! When a pipe's source has shut its side down and all of it has been passed on,
@@ -89,8 +90,13 @@ impl Kind {
         self.pipes()
     }
 
-    /// Whether data come by events.
+    /// Whether data come by events from the first moment on.
     pub(crate) const fn hears(self) -> bool {
+        matches!(self, Self::Discard)
+    }
+
+    /// Whether they may.
+    pub(crate) const fn may_hear(self) -> bool {
         !matches!(self, Self::Echo)
     }
 
@@ -290,7 +296,7 @@ impl Session {
             over: None,
             cancel_asked: false,
             freed: false,
-            pipes: [Pipe::new(kind, 0), Pipe::new(kind, 1)],
+            pipes: [Pipe::new(kind); PIPES],
             sides: [Side::Open, Side::Absent],
         }
     }

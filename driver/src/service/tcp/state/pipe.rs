@@ -45,8 +45,6 @@ impl Out {
 /// How data come from a pipe's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Source {
-    /// Its events are to be enabled first.
-    Deaf,
     /// They don't, before the next receive.
     Still,
     /// By a receive into this slot.
@@ -69,6 +67,8 @@ pub(super) struct Pipe {
     pub(super) source: Source,
     /// Data may come by events, too.
     pub(super) events: bool,
+    /// That was asked for.
+    listened: bool,
     /// They come in bulk.
     bulk: bool,
     look: Look,
@@ -85,12 +85,10 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) const fn new(kind: Kind, index: usize) -> Self {
-        let (source, events) = match (kind, index) {
-            (Kind::Echo, _) => (Source::Still, false),
-            (Kind::Discard, _) => (Source::Hearing, true),
-            (Kind::Relay, 0) => (Source::Still, true),
-            (Kind::Relay, _) => (Source::Deaf, false),
+    pub(super) const fn new(kind: Kind) -> Self {
+        let (source, events) = match kind {
+            Kind::Echo | Kind::Relay => (Source::Still, false),
+            Kind::Discard => (Source::Hearing, true),
         };
         Self {
             queue: [None; QUEUE],
@@ -98,9 +96,9 @@ impl Pipe {
             fill: 0,
             source,
             events,
+            listened: false,
             bulk: false,
-            // What came before the events were enabled, or while nothing could be
-            // taken, is got by a receive.
+            // The first data are got by a receive.
             look: if matches!(kind, Kind::Discard) {
                 Look::Not
             } else {
@@ -289,8 +287,10 @@ impl Pipe {
     /// The next thing to do at the source, from which data may be taken.
     pub(super) fn next_of_source(&mut self, kind: Kind, pipe: usize) -> Option<Action> {
         match (self.source, self.look) {
-            (Source::Deaf, _) => {
-                self.source = Source::Still;
+            (Source::Still, _) if kind == Kind::Relay && self.bulk && !self.listened => {
+                self.listened = true;
+                // What came before they are enabled is got by a receive.
+                self.look = self.look.max(Look::More);
                 return Some(Action::Listen { pipe });
             }
             (Source::Still | Source::Hearing, Look::Gone) => {
