@@ -16,7 +16,8 @@ Exit codes:
   3  the driver is not running, or this is not Windows
   4  access denied: run as administrator
   5  driver and weirctl speak different versions of the contract
-  130  a second Ctrl-C ended a capture before its file was whole";
+  130  a second Ctrl-C ended the command at once: a capture before its file was whole,
+       a connection with a reset";
 
 /// Watch and steer the Weir network driver.
 #[derive(Debug, Parser)]
