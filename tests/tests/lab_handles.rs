@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir_lab_harness::windows_path;
+use weir_lab_harness::{PointFault, windows_path};
 use weir_tests::clients::{Background, noise, run};
 use weir_tests::lab::{Fixture, root};
 
@@ -368,6 +368,23 @@ fn a_listeners_options_are_its_connections() {
     assert_eq!(good(&fixture, &["both-or-none"]).trim(), "both or none");
     fail(&fixture, &json!({}));
     none_left(&fixture);
+    fixture.unload();
+}
+
+/// While the provider comes up, everybody waits for it.
+#[test]
+fn a_provider_that_is_late_is_waited_for_by_all() {
+    let not_ready = u32::cast_signed(0xC000_00A3);
+    let fault = |nth| PointFault {
+        point: "wsk.WskCaptureProviderNPI".into(),
+        nth,
+        status: not_ready,
+    };
+    // The driver's start doesn't wait; the first use does, in vain.
+    let fixture = Fixture::configured("handles-late", |config| {
+        config.faults.points = vec![fault(1), fault(2)];
+    });
+    assert_eq!(good(&fixture, &["late"]).trim(), "late");
     fixture.unload();
 }
 

@@ -150,6 +150,22 @@ pub(crate) fn opens(what: &str) {
     println!("{}", name(call.wait().status));
 }
 
+/// The provider isn't there at the first try, which waits as long as it may: a second
+/// opener, while that one is at it, isn't sent away but has its turn.
+pub(crate) fn late() {
+    let open = || {
+        let request = open_request(SocketKind::Udp, Some("127.0.0.1:0"), None);
+        send(&Handle::open(), &request).wait()
+    };
+    let first = std::thread::spawn(open);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let second = open();
+    let first = first.join().expect("no panic");
+    first.with(status::DEVICE_NOT_READY, "the first");
+    let _ = second.good("the second");
+    println!("late");
+}
+
 /// An option of both protocols is set for both, or for none.
 pub(crate) fn both_or_none() {
     let socket = Socket::open(&SocketOpenRequest {

@@ -35,6 +35,7 @@ fn main() -> std::process::ExitCode {
         ["given-up", how] => given_up::given_up(how),
         ["passed-on"] => given_up::passed_on(),
         ["opens", what] => given_up::opens(what),
+        ["late"] => given_up::late(),
         ["both-or-none"] => given_up::both_or_none(),
         ["service", name] => smoke::service(name),
         ["dual", address] => smoke::dual(address.parse().expect("an address")),
@@ -56,7 +57,7 @@ fn main() -> std::process::ExitCode {
         ["churn", address] => race::churn(address.parse().expect("an address")),
         _ => {
             eprintln!(
-                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|given-up HOW|passed-on|opens WHAT|both-or-none|service NAME|dual ADDR|judged PORT HOW|count|cancel-… N|close-asked N|hold N|hold-asked N|sends ADDR N|churn ADDR"
+                "usage: probe tcp|udp|names|bounds|refused|asked|asked-one-by-one N|survive|failed HOW|given-up HOW|passed-on|opens WHAT|both-or-none|late|service NAME|dual ADDR|judged PORT HOW|count|cancel-… N|close-asked N|hold N|hold-asked N|sends ADDR N|churn ADDR"
             );
             return std::process::ExitCode::from(2);
         }

@@ -283,7 +283,7 @@ pub unsafe extern "system" fn WskDeregister(registration: *mut WskRegistration) 
 }
 
 /// Captures the provider NPI. The provider is always available, so there is
-/// nothing to wait for; a failure can be injected.
+/// nothing to wait for; a failure can be injected, and comes when the wait is over.
 ///
 /// # Safety
 /// `registration` must be one that `WskRegister` initialised, `npi` writable.
@@ -315,6 +315,9 @@ pub unsafe extern "system" fn WskCaptureProviderNPI(
         );
     }
     if let Some(status) = fault(NAME) {
+        // WSK_INFINITE_WAIT isn't taken at its word.
+        let wait = if wait == u32::MAX { 0 } else { wait };
+        std::thread::sleep(Duration::from_millis(wait.into()));
         return status;
     }
     if client.version != WSK_VERSION_1_0 {
