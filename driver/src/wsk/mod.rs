@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `start`, `stop`; whatever takes a [`Control`]: opening, binding, options, addresses, `close_and_wait` | `PASSIVE_LEVEL` | yes |
 //! | whatever takes an [`Op`]: it starts one operation | `<= DISPATCH_LEVEL`; looking up names `PASSIVE_LEVEL` | no |
-//! | steps of the [pump](pump)'s tasks | `PASSIVE_LEVEL`, in a work item | no: others queue behind them; but the one that closes a failed listener does |
+//! | steps of the [pump](pump)'s tasks | `PASSIVE_LEVEL`, in a work item | those that are said to: opening for a handle, closing what has failed; others don't, as tasks queue behind them |
 //! | completion routines ([`Op`], [`Control`]), and what [`Op::bind_call`] has them run | `<= DISPATCH_LEVEL`, possibly inside the call that was given the IRP | no; they call nothing of the provider's |
 //! | the accept and the inspect event | `<= DISPATCH_LEVEL`, several at once | no |
 //! | the receive and the disconnect event of a connection | `<= DISPATCH_LEVEL` | no; they keep or count data and signal a task |

@@ -26,6 +26,13 @@
 //! run at the same time. A step that returns [`Next::Gone`] has given up its
 //! task: the pump doesn't touch it again, so the step may have freed it.
 //!
+//! # Steps that wait
+//! A connection's steps don't wait, and several of them take less time than waking
+//! a thread does, so a few share a worker. Those that open a socket for a handle, or
+//! close one that has failed, wait for the provider: their tasks are said to
+//! ([`Task::that_waits`]), and while such a step runs its worker isn't counted, so
+//! that what comes behind it gets another, as long as there is one.
+//!
 //! # Locks
 //! One spin lock, [`QUEUE`], holds the queue and the state of every task.
 //! Raising a bit and putting the task in the queue are one critical section,
@@ -47,6 +54,9 @@ use crate::kernel::workitem::WorkItem;
 /// Most work items that drain the queue at once. They share their threads with
 /// all other work items of the system.
 const MAX_WORKERS: usize = 8;
+
+/// Fewest, on however few processors: one may be waiting in a step.
+const MIN_WORKERS: usize = 2;
 
 /// Tasks in the queue for each worker that runs before one more is woken.
 const TASKS_A_WORKER: usize = 4;
@@ -76,6 +86,8 @@ pub(crate) type Step = unsafe fn(owner: *mut c_void, signals: u32) -> Next;
 pub(crate) struct Task {
     owner: *mut c_void,
     step: Step,
+    /// Its step may wait.
+    waits: bool,
     state: UnsafeCell<State>,
 }
 
@@ -97,12 +109,21 @@ impl Task {
         Self {
             owner: ptr::null_mut(),
             step,
+            waits: false,
             state: UnsafeCell::new(State {
                 next: ptr::null(),
                 signals: 0,
                 waking: ALL,
                 busy: false,
             }),
+        }
+    }
+
+    /// As [`Task::new`], of a step that may wait.
+    pub(crate) fn that_waits(step: Step) -> Self {
+        Self {
+            waits: true,
+            ..Self::new(step)
         }
     }
 
@@ -123,7 +144,7 @@ struct Queue {
     last: *const Task,
     /// Tasks in the queue.
     length: usize,
-    /// Workers that are queued or running.
+    /// Workers that are queued or running, those in a step that waits left out.
     running: usize,
     workers: [Worker; MAX_WORKERS],
 }
@@ -175,8 +196,8 @@ impl Queue {
     }
 
     /// Wakes one more worker, unless those that run will soon be done with what
-    /// there is. Steps don't wait, and are shorter than waking a thread takes; so
-    /// a worker for each task would cost more time than it saves.
+    /// there is: steps that don't wait are shorter than waking a thread takes, so a
+    /// worker for each task would cost more time than it saves.
     fn wake(&mut self) {
         if self.length <= self.running.saturating_mul(TASKS_A_WORKER) {
             return;
@@ -222,7 +243,7 @@ impl Queue {
 pub(super) fn start() -> Result<()> {
     RUNNING.init();
     let count = usize::try_from(cpu::count()).unwrap_or(MAX_WORKERS);
-    for index in 0..count.min(MAX_WORKERS) {
+    for index in 0..count.clamp(MIN_WORKERS, MAX_WORKERS) {
         let number = ptr::without_provenance_mut::<c_void>(index);
         // SAFETY: the context is a number, which is good for ever.
         let item = unsafe { WorkItem::try_new(run, number) };
@@ -283,14 +304,23 @@ unsafe fn run(context: *mut c_void) {
             RUNNING.release_raw();
             return;
         };
-        let (step, owner) = {
+        let (step, owner, waits) = {
             // SAFETY: a task stays alive until its step returns Gone (bind).
             let task = unsafe { &*task };
-            (task.step, task.owner)
+            (task.step, task.owner, task.waits)
         };
+        if waits {
+            let mut queue = QUEUE.lock();
+            queue.running = queue.running.saturating_sub(1);
+            queue.wake();
+        }
         // SAFETY: bind's caller keeps the owner good for the step; `busy` keeps
         // a second step of this task away.
         let next = unsafe { step(owner, signals) };
+        if waits {
+            let mut queue = QUEUE.lock();
+            queue.running = queue.running.saturating_add(1);
+        }
         if let Next::Keep { waking } = next {
             // SAFETY: the step kept its task.
             unsafe { put_back(task, waking) };

@@ -99,7 +99,7 @@ impl TcpService {
                 }),
                 live: Rundown::new(),
                 listener: None,
-                failure: Task::new(listener_failure),
+                failure: Task::that_waits(listener_failure),
                 listening: AtomicU8::new(0),
                 client,
             },
