@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | [`Indication::accept`] | `STATUS_SUCCESS` | all of it is dealt with, the list is the provider's again |
 //! | [`Indication::retain`] | `STATUS_PENDING` | the list is ours, as a [`Retained`], until [`Stream::release`](super::Stream::release); the event comes again when more comes |
-//! | [`Indication::refuse`] | `STATUS_DATA_NOT_ACCEPTED` | the transport holds the data; the event doesn't come again before a receive has been made and has ended |
+//! | [`Indication::refuse`] | `STATUS_DATA_NOT_ACCEPTED` | the transport holds the data; the event doesn't come again before a receive has been made |
 //!
 //! An indication that is marked [hasty](Indication::is_hasty) should not be
 //! retained: its memory is short.
@@ -134,9 +134,8 @@ impl Retained {
     pub(crate) fn parts(&self) -> impl Iterator<Item = Span> + '_ {
         let mut next = self.next;
         core::iter::from_fn(move || {
-            // SAFETY: null, or an element of the list, which is retained and so
-            // stays as it is.
-            let element = unsafe { next.as_ref() }?;
+            // SAFETY: of the list, which is retained.
+            let element = unsafe { with_bytes(next) }?;
             next = element.next;
             Span::of_provider(&element.buffer)
         })
@@ -146,7 +145,7 @@ impl Retained {
     pub(crate) fn advance(&mut self, parts: usize) {
         for _ in 0..parts {
             // SAFETY: as in parts.
-            let Some(element) = (unsafe { self.next.as_ref() }) else {
+            let Some(element) = (unsafe { with_bytes(self.next) }) else {
                 return;
             };
             self.next = element.next;
@@ -156,6 +155,24 @@ impl Retained {
     /// What is to be released now.
     pub(super) fn into_list(self) -> NonNull<sys::WskDataIndication> {
         ManuallyDrop::new(self).list
+    }
+}
+
+/// The first element from `at` on that has bytes: one without may stand for no
+/// memory (MSDN "WSK_BUF").
+///
+/// # Safety
+/// Null, or an element of a list that stays as it is for `'a`.
+unsafe fn with_bytes<'a>(
+    mut at: *const sys::WskDataIndication,
+) -> Option<&'a sys::WskDataIndication> {
+    loop {
+        // SAFETY: null, or an element of the list (caller).
+        let element = unsafe { at.as_ref() }?;
+        if element.buffer.length > 0 {
+            return Some(element);
+        }
+        at = element.next;
     }
 }
 
