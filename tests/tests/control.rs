@@ -310,6 +310,7 @@ fn service_request() -> ServiceStartRequest {
         transport: Transport::Tcp.into(),
         address: SocketAddress::from("127.0.0.1:7".parse::<std::net::SocketAddr>().unwrap()),
         target: SocketAddress::NONE,
+        flags: 0,
     }
 }
 

@@ -14,9 +14,9 @@ use weir_abi::{
     AdapterStatsRequest, Balance, CaptureOptions, CaptureSource, Command, Direction, Directions,
     FrameRecord, Ioctl, OpenCaptureReply, OpenCaptureRequest, ProtocolCounters, ReaderStats,
     ReaderStatsReply, ReaderStatsRequest, RecordFlags, ReplyHeader, Request, RequestHeader,
-    ServiceInfo, ServiceKind, ServiceListReply, ServiceListRequest, ServiceSpec, ServiceStartReply,
-    ServiceStartRequest, ServiceStopReply, ServiceStopRequest, SocketAddress, StatusReply,
-    StatusRequest, Transport, VersionReply, VersionRequest, records, status,
+    ServiceFlags, ServiceInfo, ServiceKind, ServiceListReply, ServiceListRequest, ServiceSpec,
+    ServiceStartReply, ServiceStartRequest, ServiceStopReply, ServiceStopRequest, SocketAddress,
+    StatusReply, StatusRequest, Transport, VersionReply, VersionRequest, records, status,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -398,6 +398,7 @@ fn services() {
         transport: Transport::Tcp,
         address: "127.0.0.1:8080".parse().expect("an address"),
         target: None,
+        flags: ServiceFlags::CONDITIONAL_ACCEPT,
     };
     same_request(
         "service_start_request_v4",
@@ -409,6 +410,7 @@ fn services() {
         transport: Transport::Udp,
         address: v6(7),
         target: Some(v6(9)),
+        flags: ServiceFlags::empty(),
     };
     same_request(
         "service_start_request_v6",
@@ -462,10 +464,12 @@ fn service_list() {
                 reset_by_target: nth(8),
                 timed_out: nth(9),
                 failed: nth(10),
+                flags: 2 - id,
+                reserved: 0,
             }
         };
     let head = ServiceListReply {
-        header: reply(16 + 2 * 176),
+        header: reply(16 + 2 * 184),
         total: 0x24,
         count: 2,
     };

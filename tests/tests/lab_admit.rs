@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weir_lab_harness::windows_path;
 use weir_tests::clients::{Background, PATIENCE, free_port, noise};
 use weir_tests::lab::Fixture;
-use weir_tests::services::until_no_socket;
+use weir_tests::services::{service, start, until_no_socket};
 
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -140,9 +140,9 @@ fn a_service_refuses_a_peer_before_the_handshake_is_answered() {
     let services: Vec<SocketAddr> = ["127.0.0.1:0", "[::1]:0"]
         .iter()
         .map(|any| {
-            let started = fixture.json(&["service", "start", "echo", "--tcp", any]);
-            let at = started["address"].as_str().expect("an address");
-            at.parse().expect("an address")
+            let (id, at) = start(&fixture, &["echo", "--tcp", any, "--conditional"]);
+            assert_eq!(service(&fixture, id)["conditional"], json!(true));
+            at
         })
         .collect();
     let refused = free_port();
@@ -161,6 +161,28 @@ fn a_service_refuses_a_peer_before_the_handshake_is_answered() {
         });
     }
     judged(&fixture, 2, 2);
+    fixture.unload();
+}
+
+/// Nobody is asked about where that wasn't asked for: a rule that would refuse the
+/// peer of a conditional service doesn't keep it out of another.
+#[test]
+fn a_service_that_is_not_conditional_lets_every_peer_in() {
+    let fixture = Fixture::weir("admit-unasked");
+    let (id, at) = start(&fixture, &["echo", "--tcp", "127.0.0.1:0"]);
+    let dropped = free_port();
+    refuse(&fixture, dropped, &[at.port()]);
+    let mut stream = connect_from(dropped, at).expect("it is let in");
+    stream.write_all(b"let in").expect("it takes data");
+    let mut back = [0; 6];
+    stream.read_exact(&mut back).expect("its echo");
+    assert_eq!(&back, b"let in");
+    drop(stream);
+    let shown = service(&fixture, id);
+    assert_eq!(shown["conditional"], json!(false), "{shown}");
+    assert_eq!(shown["accepted"], json!(1), "{shown}");
+    assert_eq!(shown["dropped"], json!(0), "{shown}");
+    judged(&fixture, 0, 0);
     fixture.unload();
 }
 

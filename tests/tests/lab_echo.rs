@@ -178,18 +178,22 @@ fn until_failed(fixture: &Fixture, id: u64) -> Value {
 /// The provider gives up a listening socket by an accept event without a socket.
 #[test]
 fn a_service_whose_listener_fails_says_so_and_makes_room_for_another() {
-    a_listener_fails("echo-listener-fails", "wsk.WskAcceptEvent");
+    a_listener_fails("echo-listener-fails", "wsk.WskAcceptEvent", &[]);
 }
 
-/// Or, as its peers are asked about first, by an inspect event without an id.
+/// Or, where its peers are asked about first, by an inspect event without an id.
 #[test]
 fn a_service_whose_listener_fails_at_an_inspection_says_so_too() {
-    a_listener_fails("echo-inspection-fails", "wsk.WskInspectEvent");
+    let conditional = ["--conditional"];
+    a_listener_fails("echo-inspection-fails", "wsk.WskInspectEvent", &conditional);
 }
 
-fn a_listener_fails(name: &str, event: &str) {
+fn a_listener_fails(name: &str, event: &str, more: &[&str]) {
     let fixture = Fixture::weir(name);
-    let (id, address) = start(&fixture, "--tcp", "127.0.0.1:0");
+    let (id, address) = services::start(
+        &fixture,
+        &[&["echo", "--tcp", "127.0.0.1:0"], more].concat(),
+    );
     let mut before = connect(address);
     before.write_all(b"one").expect("it takes data");
     let mut back = [0; 3];

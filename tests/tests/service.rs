@@ -34,7 +34,9 @@ mod table;
 use health::Health;
 use list::{Linked, Links, List};
 use table::{NoPlace, Table};
-use weir_abi::{ServiceKind, ServiceSpec, SocketKind, SocketState, Transport, status};
+use weir_abi::{
+    ServiceFlags, ServiceKind, ServiceSpec, SocketKind, SocketState, Transport, status,
+};
 
 fn spec(transport: Transport, address: &str) -> ServiceSpec {
     ServiceSpec {
@@ -42,6 +44,7 @@ fn spec(transport: Transport, address: &str) -> ServiceSpec {
         transport,
         address: address.parse().expect("an address"),
         target: None,
+        flags: ServiceFlags::empty(),
     }
 }
 
@@ -61,6 +64,12 @@ fn a_service_is_there_once_and_its_id_never_again() {
     assert_eq!(table.reserve(tcp), Err(NoPlace::Exists));
     table.release(id);
     assert_eq!(table.reserve(tcp), Ok(2));
+    // However it would differ otherwise.
+    let conditional = ServiceSpec {
+        flags: ServiceFlags::CONDITIONAL_ACCEPT,
+        ..tcp
+    };
+    assert_eq!(table.reserve(conditional), Err(NoPlace::Exists));
     // The same address over another transport, or another address, is another.
     assert_eq!(table.reserve(spec(Transport::Udp, "127.0.0.1:7")), Ok(3));
     assert_eq!(table.reserve(spec(Transport::Tcp, "[::1]:7")), Ok(4));

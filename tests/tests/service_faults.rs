@@ -224,7 +224,16 @@ fn try_everything(fixture: &Fixture) -> Result<(), Error> {
         echo.set_read_timeout(Some(Duration::from_millis(600)))
             .expect("a time-out");
         let echo_at = echo.local_addr().expect("its address");
-        let front = relay(fixture, "--tcp", to);
+        let to = to.to_string();
+        let tcp = [
+            "relay",
+            "--tcp",
+            "127.0.0.1:0",
+            "--to",
+            &to,
+            "--conditional",
+        ];
+        let front = start(fixture, &tcp);
         let udp = relay(fixture, "--udp", echo_at);
         std::thread::scope(|scope| {
             target.set_nonblocking(true).expect("it may wait");

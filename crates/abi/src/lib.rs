@@ -58,8 +58,9 @@ pub use ioctl::Ioctl;
 pub use layout::{EnumLayout, FieldLayout, Layout, Message};
 pub use meaning::{
     AdapterState, AlarmKind, CaptureSource, DatagramFlags, Direction, Directions, FlowPorts,
-    FlowState, Media, RecordFlags, RuleAction, ServiceKind, ServiceState, ShutdownHow, SocketFlags,
-    SocketKind, SocketOption, SocketState, StatusFlags, TcpTag, Transport, UnknownValue,
+    FlowState, Media, RecordFlags, RuleAction, ServiceFlags, ServiceKind, ServiceState,
+    ShutdownHow, SocketFlags, SocketKind, SocketOption, SocketState, StatusFlags, TcpTag,
+    Transport, UnknownValue,
 };
 pub use message::{
     AdapterInfo, AdapterListReply, AdapterListRequest, AdapterStats, AdapterStatsReply,

@@ -370,6 +370,20 @@ bitflags::bitflags! {
 }
 
 bitflags::bitflags! {
+    /// How a service is to be started.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct ServiceFlags: u32 {
+        /// Only over TCP: the rules in force may refuse a peer before its
+        /// handshake is answered. Without it every peer is connected, for the
+        /// service at least, and rules on an adapter are what keeps one out.
+        ///
+        /// It has the price of [`SocketFlags::CONDITIONAL_ACCEPT`]: the
+        /// transport's protection against floods of SYNs is off for this service.
+        const CONDITIONAL_ACCEPT = 0x01;
+    }
+}
+
+bitflags::bitflags! {
     /// Remarks about a datagram that was received. In a write there is none.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct DatagramFlags: u32 {
@@ -505,6 +519,13 @@ pub const BIT_SETS: &[(&str, &[(&str, u32)])] = &[
             ("KEEP_ALIVE", SocketFlags::KEEP_ALIVE.bits()),
             ("ACCEPT_BY_REQUEST", SocketFlags::ACCEPT_BY_REQUEST.bits()),
         ],
+    ),
+    (
+        "ServiceFlags",
+        &[(
+            "CONDITIONAL_ACCEPT",
+            ServiceFlags::CONDITIONAL_ACCEPT.bits(),
+        )],
     ),
     (
         "DatagramFlags",

@@ -118,8 +118,8 @@ statuses! {
         "field 4 of the request is out of its range (OPEN_CAPTURE: flush time; SERVICE_START: target; SOCKET_OPEN: remote address; SOCKET_SET_OPTION: group)",
         "flush time: 0 to 60000 milliseconds; target: for a relay, and only for one; remote address: for a TCP stream or a UDP socket, not for a listener; group: only to join or leave one";
     INVALID_PARAMETER_5 = 0xC000_00F3 "STATUS_INVALID_PARAMETER_5",
-        "field 5 of the request is out of its range (OPEN_CAPTURE: directions; SOCKET_OPEN: backlog)",
-        "directions: in, out or both; backlog: 1 to 4096 connections for a listener, else 0";
+        "field 5 of the request is out of its range (OPEN_CAPTURE: directions; SERVICE_START: flags; SOCKET_OPEN: backlog)",
+        "directions: in, out or both; flags: conditional accept, for TCP only; backlog: 1 to 4096 connections for a listener, else 0";
     INVALID_PARAMETER_6 = 0xC000_00F4 "STATUS_INVALID_PARAMETER_6",
         "field 6 of the request is out of its range (OPEN_CAPTURE: source; SOCKET_OPEN: receive limit)",
         "source: all frames, or those that a log rule matched; receive limit: up to 16777216 bytes, or 0";

@@ -16,9 +16,10 @@
 //! who started the service can see what became of it.
 //!
 //! # Life of a connection
-//! For each SYN the rules in force are asked first (`socket/admit.rs`), and a
-//! peer they drop is refused before its handshake is answered, and counted as
-//! dropped. Where the provider can't ask, the listener does without.
+//! A service started with `CONDITIONAL_ACCEPT` asks the rules in force first, for
+//! each SYN (`socket/admit.rs`): a peer they drop is refused before its handshake
+//! is answered, and counted as dropped. Any other takes who comes, and keeps what
+//! that would cost it (`wsk/listener.rs`).
 //!
 //! The accept event (`<= DISPATCH_LEVEL`) allocates the IRPs, the buffers and the
 //! MDLs the connection will ever need, links it into its service's list and
@@ -139,7 +140,7 @@ impl Service {
         };
         match spec.transport {
             Transport::Tcp => {
-                let (service, bound) = TcpService::start(kind, spec.address, spec.target)?;
+                let (service, bound) = TcpService::start(kind, spec)?;
                 Ok((Self::Tcp(service), bound))
             }
             Transport::Udp => {
@@ -428,5 +429,7 @@ fn info(id: u32, spec: &ServiceSpec, service: &Service) -> ServiceInfo {
         reset_by_target: counts.reset_by_target,
         timed_out: counts.timed_out,
         failed: counts.failed,
+        flags: spec.flags.bits(),
+        reserved: 0,
     }
 }

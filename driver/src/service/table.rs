@@ -52,7 +52,8 @@ impl<T> Table<T> {
         let exists = self.places.iter().any(|place| match place {
             Place::Free => false,
             Place::Reserved { spec: other, .. } | Place::Running { spec: other, .. } => {
-                spec.address.port() != 0 && *other == spec
+                spec.address.port() != 0
+                    && (other.transport, other.address) == (spec.transport, spec.address)
             }
         });
         if exists {

@@ -355,6 +355,7 @@ fn start_service(state: &mut State, spec: &ServiceSpec) -> Result<ServiceStartRe
     info.transport = spec.transport.into();
     info.address = address.into();
     info.target = spec.target.into();
+    info.flags = spec.flags.bits();
     info.state = ServiceState::Running.into();
     state.services.push(info);
     Ok(ServiceStartReply {

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use weir_abi::{
-    AdapterInfo, AdapterState, AddressError, ConditionError, Media, RuleAction, ServiceInfo,
-    ServiceKind, ServiceState, StatusFlags, StatusReply, Transport, UnknownValue, VersionReply,
+    AdapterInfo, AdapterState, AddressError, ConditionError, Media, RuleAction, ServiceFlags,
+    ServiceInfo, ServiceKind, ServiceState, StatusFlags, StatusReply, Transport, UnknownValue,
+    VersionReply,
 };
 
 use crate::NtStatus;
@@ -234,12 +235,15 @@ pub struct Service {
     pub bytes_out: u64,
     /// Socket operations that failed.
     pub errors: u64,
-    /// Connections refused or datagrams not answered for want of room.
+    /// Connections refused or datagrams not answered for want of room, and
+    /// connections refused by a rule.
     pub dropped: u64,
     /// Where a relay connects or sends to.
     pub target: Option<SocketAddr>,
     /// How its connections ended.
     pub ended: Ended,
+    /// How it was started.
+    pub flags: ServiceFlags,
     /// What it failed with, none while it runs. A service that failed is to be
     /// stopped: it takes nothing new, and holds its address until then.
     pub failure: Option<NtStatus>,
@@ -278,6 +282,7 @@ impl Service {
                 timed_out: info.timed_out,
                 failed: info.failed,
             },
+            flags: ServiceFlags::from_bits_truncate(info.flags),
             failure: info.failure()?.map(NtStatus),
         })
     }

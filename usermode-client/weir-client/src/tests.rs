@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_abi::{
-    CaptureOptions, CaptureSource, Direction, Directions, ServiceKind, ServiceSpec, ServiceState,
-    Transport, limits, status,
+    CaptureOptions, CaptureSource, Direction, Directions, ServiceFlags, ServiceKind, ServiceSpec,
+    ServiceState, Transport, limits, status,
 };
 
 use crate::fake::FakeDriver;
@@ -33,6 +33,7 @@ fn echo(transport: Transport, address: &str) -> ServiceSpec {
         transport,
         address: address.parse().expect("an address"),
         target: None,
+        flags: ServiceFlags::empty(),
     }
 }
 

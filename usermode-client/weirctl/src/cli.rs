@@ -370,6 +370,13 @@ pub(crate) enum ServiceCommand {
         #[arg(long, value_name = "ADDR:PORT", value_parser = address,
               required_if_eq("kind", "relay"))]
         to: Option<SocketAddr>,
+        /// Over TCP, let rules in force refuse a peer before its handshake is answered
+        ///
+        /// Windows' protection against floods of SYNs is off for this service then.
+        /// Without it every peer that reaches the host is let in; rules on an adapter
+        /// keep one out either way.
+        #[arg(long, conflicts_with = "udp")]
+        conditional: bool,
     },
     /// The services that run
     List,
@@ -528,6 +535,22 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn only_a_tcp_service_is_conditional() {
+        let start = |line: &str| parse(&line.split_whitespace().collect::<Vec<_>>());
+        for (line, want) in [
+            ("service start echo --tcp [::1]:7", false),
+            ("service start echo --tcp [::1]:7 --conditional", true),
+        ] {
+            let cli = start(line).expect("parses");
+            let Command::Service(ServiceCommand::Start { conditional, .. }) = cli.command else {
+                panic!("{:?}", cli.command);
+            };
+            assert_eq!(conditional, want, "{line}");
+        }
+        assert!(start("service start echo --udp [::1]:7 --conditional").is_err());
     }
 
     #[test]

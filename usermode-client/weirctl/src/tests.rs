@@ -196,6 +196,40 @@ fn services() {
 }
 
 #[test]
+fn a_service_is_conditional_where_it_is_asked_to_be() {
+    let driver = FakeDriver::default();
+    let (text, code) = run(
+        &driver,
+        "service start relay --tcp 127.0.0.1:7007 --to 127.0.0.1:7 --conditional",
+    );
+    assert_eq!(
+        (text.as_str(), code),
+        (
+            "service 1 started: relay on tcp 127.0.0.1:7007 to 127.0.0.1:7, conditional\n",
+            0
+        )
+    );
+    let object = json_of(&driver, "service start echo --tcp 127.0.0.1:7008");
+    assert_eq!(object["conditional"], json!(false));
+    let object = json_of(
+        &driver,
+        "service start discard --tcp 127.0.0.1:7009 --conditional",
+    );
+    assert_eq!(object["conditional"], json!(true));
+    let object = json_of(&driver, "service list");
+    let services = object["services"].as_array().expect("a list");
+    let conditional: Vec<&Value> = services.iter().map(|s| &s["conditional"]).collect();
+    assert_eq!(conditional, [&json!(true), &json!(false), &json!(true)]);
+    let (text, _) = run(&driver, "service list");
+    let shown: Vec<bool> = text
+        .lines()
+        .skip(1)
+        .map(|line| line.contains("tcp, conditional  "))
+        .collect();
+    assert_eq!(shown, [true, false, true], "{text}");
+}
+
+#[test]
 fn a_failed_service_says_why() {
     let driver = FakeDriver::default();
     assert_eq!(run(&driver, "service start echo --tcp 127.0.0.1:7007").1, 0);

@@ -4,11 +4,13 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use super::{ReplyHeader, Request, RequestError, RequestHeader};
-use crate::{Ioctl, ServiceKind, ServiceState, SocketAddress, Transport, UnknownValue, status};
+use crate::{
+    Ioctl, ServiceFlags, ServiceKind, ServiceState, SocketAddress, Transport, UnknownValue, status,
+};
 
 message! {
     /// Starts a service.
-    pub struct ServiceStartRequest [80] {
+    pub struct ServiceStartRequest [84] {
         /// Version and size.
         0 => header: RequestHeader,
         /// Field 1: [`ServiceKind`].
@@ -20,6 +22,8 @@ message! {
         /// Field 4: where a relay connects or sends to; of any other kind, no
         /// address.
         48 => target: SocketAddress,
+        /// Field 5: [`ServiceFlags`].
+        80 => flags: u32,
     }
 }
 
@@ -55,6 +59,8 @@ pub struct ServiceSpec {
     /// Where a relay connects or sends to: unicast, with a port. `None` for any
     /// other kind.
     pub target: Option<SocketAddr>,
+    /// How it is to be started.
+    pub flags: ServiceFlags,
 }
 
 /// The target in `target` of a service of this kind.
@@ -76,6 +82,22 @@ fn target_of(
     }
 }
 
+/// The flags in `bits` of a service over this transport.
+fn flags_of(transport: Transport, bits: u32) -> Result<ServiceFlags, RequestError> {
+    let allowed = match transport {
+        Transport::Tcp => ServiceFlags::CONDITIONAL_ACCEPT,
+        Transport::Udp => ServiceFlags::empty(),
+    };
+    match ServiceFlags::from_bits(bits) {
+        Some(flags) if allowed.contains(flags) => Ok(flags),
+        _ => Err(RequestError::Field {
+            n: 5,
+            name: "service flags",
+            value: bits,
+        }),
+    }
+}
+
 impl TryFrom<&ServiceStartRequest> for ServiceSpec {
     type Error = RequestError;
 
@@ -85,15 +107,18 @@ impl TryFrom<&ServiceStartRequest> for ServiceSpec {
             name: "service kind",
             value: e.value,
         })?;
-        Ok(ServiceSpec {
-            kind,
-            transport: Transport::try_from(request.transport).map_err(|e| RequestError::Field {
+        let transport =
+            Transport::try_from(request.transport).map_err(|e| RequestError::Field {
                 n: 2,
                 name: "transport",
                 value: e.value,
-            })?,
+            })?;
+        Ok(ServiceSpec {
+            kind,
+            transport,
             address: request.address.listen_addr()?,
             target: target_of(kind, &request.target)?,
+            flags: flags_of(transport, request.flags)?,
         })
     }
 }
@@ -106,6 +131,7 @@ impl From<&ServiceSpec> for ServiceStartRequest {
             transport: spec.transport.into(),
             address: spec.address.into(),
             target: spec.target.into(),
+            flags: spec.flags.bits(),
         }
     }
 }
@@ -136,7 +162,7 @@ message! {
 
 message! {
     /// One service.
-    pub struct ServiceInfo [176] {
+    pub struct ServiceInfo [184] {
         /// Its id.
         0 => id: u32,
         /// [`ServiceKind`].
@@ -155,7 +181,8 @@ message! {
         64 => bytes_out: u64,
         /// Operations of its sockets that failed.
         72 => errors: u64,
-        /// Connections refused or datagrams not answered for want of room.
+        /// Connections refused or datagrams not answered for want of room, and
+        /// connections refused by a rule.
         80 => dropped: u64,
         /// [`ServiceState`].
         88 => state: u32,
@@ -178,6 +205,10 @@ message! {
         /// Connections that ended for any other reason, a stop of the service
         /// left out.
         168 => failed: u64,
+        /// [`ServiceFlags`].
+        176 => flags: u32,
+        /// 0.
+        180 => reserved: u32,
     }
 }
 
@@ -318,6 +349,7 @@ mod tests {
                 transport: Transport::Tcp,
                 address,
                 target,
+                flags: ServiceFlags::empty(),
             };
             let got = ServiceSpec::try_from(&ServiceStartRequest::from(&spec));
             got.map(|got| assert_eq!(got, spec)).map_err(|e| e.status())
@@ -333,6 +365,32 @@ mod tests {
         for nowhere in ["[::1]:0", "0.0.0.0:80", "224.0.0.1:80"] {
             let want = Err(status::INVALID_ADDRESS_COMPONENT);
             assert_eq!(request(Relay, nowhere), want, "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn only_tcp_asks_about_peers() {
+        let request = |transport, flags| {
+            let mut request = ServiceStartRequest::from(&ServiceSpec {
+                kind: ServiceKind::Echo,
+                transport,
+                address: "127.0.0.1:7".parse().expect("an address"),
+                target: None,
+                flags: ServiceFlags::empty(),
+            });
+            request.flags = flags;
+            let spec = ServiceSpec::try_from(&request).map_err(|e| e.status())?;
+            assert_eq!(ServiceStartRequest::from(&spec), request);
+            Ok(spec.flags)
+        };
+        use Transport::*;
+        let ask = ServiceFlags::CONDITIONAL_ACCEPT;
+        assert_eq!(request(Tcp, 0), Ok(ServiceFlags::empty()));
+        assert_eq!(request(Tcp, 1), Ok(ask));
+        assert_eq!(request(Udp, 0), Ok(ServiceFlags::empty()));
+        for (transport, flags) in [(Udp, 1), (Tcp, 2), (Tcp, 3), (Udp, 2), (Tcp, u32::MAX)] {
+            let want = Err(status::INVALID_PARAMETER_5);
+            assert_eq!(request(transport, flags), want, "{transport} {flags:#x}");
         }
     }
 

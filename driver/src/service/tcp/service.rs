@@ -5,7 +5,9 @@ use core::net::SocketAddr;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use weir_abi::{SocketInfo, SocketKind, SocketState, status};
+use weir_abi::{
+    ServiceFlags, ServiceSpec, SocketFlags, SocketInfo, SocketKind, SocketState, status,
+};
 
 use super::connection::Connection;
 use super::io::units;
@@ -40,6 +42,8 @@ static UNITS: AtomicUsize = AtomicUsize::new(0);
 /// A TCP service. Its address is in the provider's hands and in its connections'.
 pub(in crate::service) struct TcpService {
     kind: Kind,
+    /// The rules are asked about a peer before its handshake is answered.
+    conditional: bool,
     /// A relay's: where it connects from and to.
     target: Option<[SockAddr; 2]>,
     counters: Counters,
@@ -78,18 +82,20 @@ unsafe impl Sync for TcpService {}
 unsafe impl Send for TcpService {}
 
 impl TcpService {
-    /// Starts one on `address`, a relay to `target`; the address it has got, too.
+    /// Starts one of this kind as `spec` says; the address it has got, too.
     /// `PASSIVE_LEVEL`.
     pub(in crate::service) fn start(
         kind: Kind,
-        address: SocketAddr,
-        target: Option<SocketAddr>,
+        spec: &ServiceSpec,
     ) -> Result<(KBox<Self>, SocketAddr)> {
         let client = Client::acquire()?;
         let mut service = KBox::try_new(
             Self {
                 kind,
-                target: target.map(|to| [SockAddr::any(&to), SockAddr::from(to)]),
+                conditional: spec.flags.contains(ServiceFlags::CONDITIONAL_ACCEPT),
+                target: spec
+                    .target
+                    .map(|to| [SockAddr::any(&to), SockAddr::from(to)]),
                 counters: Counters::default(),
                 health: Health::new(1),
                 connections: SpinLock::new(Connections {
@@ -110,7 +116,7 @@ impl TcpService {
         // SAFETY: the service stays where it is until `stop` has seen the task
         // end, which `live` tells it.
         unsafe { service.failure.bind(own.cast::<c_void>()) };
-        let listener = service.listen(address)?;
+        let listener = service.listen(spec.address)?;
         service.listener = Some(listener);
         // From here on `stop` is the way out.
         match service.open_up() {
@@ -122,24 +128,13 @@ impl TcpService {
         }
     }
 
-    /// A listener whose peers the rules may refuse; or one whose they may not,
-    /// where the provider can't ask.
     fn listen(&self, address: SocketAddr) -> Result<Listener> {
-        let open = |conditional| {
-            let options = Options {
-                conditional,
-                ..Options::default()
-            };
-            // SAFETY: the service is freed in `stop` only, after closing.
-            unsafe { Listener::open(&self.client, address, options, ptr::from_ref(self)) }
+        let options = Options {
+            conditional: self.conditional,
+            ..Options::default()
         };
-        match open(true) {
-            Err(NtStatus::NOT_SUPPORTED) => {
-                log::line(c"tcp service: no peer is asked about before it is answered");
-                open(false)
-            }
-            opened => opened,
-        }
+        // SAFETY: the service is freed in `stop` only, after closing.
+        unsafe { Listener::open(&self.client, address, options, ptr::from_ref(self)) }
     }
 
     fn open_up(&self) -> Result<SocketAddr> {
@@ -222,8 +217,11 @@ impl TcpService {
                 Some(failure) => (SocketState::Failed, failure),
             };
             let counts = self.counters.read();
+            let mut flags = SocketFlags::empty();
+            flags.set(SocketFlags::CONDITIONAL_ACCEPT, self.conditional);
             let info = SocketInfo {
                 local: bound.into(),
+                flags: flags.bits(),
                 reads: counts.accepted,
                 refused: counts.dropped,
                 status: failure,

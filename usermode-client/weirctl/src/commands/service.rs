@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
-use weir_abi::ServiceSpec;
+use weir_abi::{ServiceFlags, ServiceSpec};
 use weir_client::{Device, NtStatus};
 
 use crate::cli::ServiceCommand;
@@ -19,6 +19,8 @@ struct Started {
     port: u16,
     /// Where a relay goes to.
     to: Option<String>,
+    /// Rules may refuse a peer before its handshake is answered.
+    conditional: bool,
 }
 
 impl View for Started {
@@ -28,10 +30,13 @@ impl View for Started {
             "service {} started: {} on {} {}",
             self.id, self.kind, self.transport, self.address
         )?;
-        match &self.to {
-            Some(to) => writeln!(out, " to {to}"),
-            None => writeln!(out),
+        if let Some(to) = &self.to {
+            write!(out, " to {to}")?;
         }
+        if self.conditional {
+            write!(out, ", conditional")?;
+        }
+        writeln!(out)
     }
 }
 
@@ -66,6 +71,8 @@ struct Service {
     dropped: u64,
     /// Where a relay goes to.
     to: Option<String>,
+    /// Rules may refuse a peer before its handshake is answered.
+    conditional: bool,
     ended: Ended,
     state: &'static str,
     /// The NTSTATUS it failed with.
@@ -147,7 +154,11 @@ impl View for Services {
                 vec![
                     s.id.to_string(),
                     s.kind.to_owned(),
-                    s.transport.to_owned(),
+                    if s.conditional {
+                        format!("{}, conditional", s.transport)
+                    } else {
+                        s.transport.to_owned()
+                    },
                     match &s.to {
                         None => s.address.clone(),
                         Some(to) => format!("{} to {to}", s.address),
@@ -188,15 +199,23 @@ pub(crate) fn run(
     out: &mut Output<'_>,
 ) -> Result<(), CtlError> {
     match command {
-        ServiceCommand::Start { kind, listen, to } => {
+        ServiceCommand::Start {
+            kind,
+            listen,
+            to,
+            conditional,
+        } => {
             let Some((transport, address)) = listen.target() else {
                 unreachable!("clap asks for one of --tcp and --udp");
             };
+            let mut flags = ServiceFlags::empty();
+            flags.set(ServiceFlags::CONDITIONAL_ACCEPT, *conditional);
             let spec = ServiceSpec {
                 kind: (*kind).into(),
                 transport,
                 address,
                 target: *to,
+                flags,
             };
             let started = device.start_service(&spec)?;
             out.show(&Started {
@@ -206,6 +225,7 @@ pub(crate) fn run(
                 address: started.address.to_string(),
                 port: started.address.port(),
                 to: to.map(|to| to.to_string()),
+                conditional: *conditional,
             })?;
         }
         ServiceCommand::List => {
@@ -224,6 +244,7 @@ pub(crate) fn run(
                     errors: s.errors,
                     dropped: s.dropped,
                     to: s.target.map(|to| to.to_string()),
+                    conditional: s.flags.contains(ServiceFlags::CONDITIONAL_ACCEPT),
                     ended: s.ended.into(),
                     state: s.state().as_str(),
                     status: s.failure.map(name),
