@@ -393,7 +393,7 @@ fn services_start_once_and_stop_once() {
         NtStatus::OBJECT_NAME_COLLISION
     );
     let (list, rest): (ServiceListReply, _) = ask(&file, &ServiceListRequest::new(0), 500);
-    assert_eq!((list.total, list.count, rest.len()), (1, 1, 176));
+    assert_eq!((list.total, list.count, rest.len()), (1, 1, 184));
     assert_eq!(
         refused(&file, &ServiceStopRequest::new(8)),
         NtStatus::NOT_FOUND

@@ -73,7 +73,7 @@ statuses! {
         "there is no Weir device: the driver isn't loaded",
         "start it with `sc start weir`, or install it first";
     OBJECT_NAME_COLLISION = 0xC000_0035 "STATUS_OBJECT_NAME_COLLISION",
-        "this service already runs on this address and port",
+        "a service already has this address and port",
         "stop it first (weirctl service list, weirctl service stop ID)";
     SHARING_VIOLATION = 0xC000_0043 "STATUS_SHARING_VIOLATION",
         "another handle in the divert role gets the frames of this adapter already",
