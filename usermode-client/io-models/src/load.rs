@@ -18,9 +18,9 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -193,6 +193,7 @@ impl Plan {
         let message: Arc<[u8]> = pattern(self.size).into();
         let threads = self.threads.min(self.connections);
         let (tell, told) = mpsc::channel();
+        let first_error = Arc::new(Mutex::new(None));
         let start = Instant::now();
         let workers: Vec<_> = (0..threads)
             .map(|n| {
@@ -204,13 +205,17 @@ impl Plan {
                     phase: Arc::clone(&phase),
                 };
                 let tell = tell.clone();
-                thread::spawn(move || {
-                    let result = worker.run(share, &tell);
-                    if result.is_err() {
-                        // Ends the others' wait; the error is the thread's result.
+                let first_error = Arc::clone(&first_error);
+                thread::spawn(move || match worker.run(share, &tell) {
+                    Ok(tally) => Some(tally),
+                    Err(error) => {
+                        // Later ones may come of it.
+                        let mut first = first_error.lock().unwrap_or_else(PoisonError::into_inner);
+                        first.get_or_insert(error);
+                        // Ends the others' wait.
                         let _over = tell.send(false);
+                        None
                     }
-                    result
                 })
             })
             .collect();
@@ -242,10 +247,9 @@ impl Plan {
             fewest: u64::MAX,
             most: 0,
         };
-        let mut failed = None;
         for worker in workers {
             match worker.join() {
-                Ok(Ok(Tally { latency, answers })) => {
+                Ok(Some(Tally { latency, answers })) => {
                     report.messages += latency.len();
                     report.latency += latency;
                     for count in answers {
@@ -253,12 +257,13 @@ impl Plan {
                         report.most = report.most.max(count);
                     }
                 }
-                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Ok(None) => {}
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
+        let mut first_error = first_error.lock().unwrap_or_else(PoisonError::into_inner);
         // What is lost because of the stop is not worth telling.
-        match failed {
+        match first_error.take() {
             _ if stop.load(Ordering::Relaxed) => Err(Error::Stopped),
             Some(error) => Err(error),
             None => Ok(report),
@@ -283,9 +288,12 @@ fn all_ready(told: &mpsc::Receiver<bool>, threads: usize, stop: &AtomicBool) -> 
 /// Waits so long, or until a thread tells of an error, or it is to stop: then
 /// false.
 fn pause(told: &mpsc::Receiver<bool>, time: Duration, stop: &AtomicBool) -> bool {
-    let until = Instant::now() + time;
+    // None: longer than the clock goes.
+    let until = Instant::now().checked_add(time);
     loop {
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.map_or(Duration::MAX, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
         match told.recv_timeout(left.min(LOOK)) {
             Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return false,
             Err(RecvTimeoutError::Timeout) if left <= LOOK => return true,

@@ -40,6 +40,20 @@ pub struct Named {
     pub name: String,
 }
 
+impl Named {
+    /// Whether its memory has that of the drivers in it. Windows' own process has
+    /// drivers' threads, but their memory is pool, which is no process's.
+    #[must_use]
+    pub fn has_drivers_memory(&self) -> bool {
+        self.name != SYSTEM
+    }
+}
+
+/// The name of the process of Windows' kernel, in which drivers' threads are.
+pub const SYSTEM: &str = "System";
+/// Its id on Windows.
+pub const SYSTEM_ID: u32 = 4;
+
 /// The processes where drivers run, as far as they can be found and asked: on
 /// Windows the system's own; under Wine those that host drivers. On Linux those of
 /// the Wine prefix that the environment names, and Wine's server, in which much of
@@ -56,11 +70,8 @@ const WINE_HOST: &str = "winedevice.exe";
 
 #[cfg(windows)]
 mod system {
-    use super::{Named, Usage, WINE_HOST, io};
+    use super::{Named, SYSTEM, SYSTEM_ID, Usage, WINE_HOST, io};
     use crate::raw::process::{self, Process};
-
-    /// The process of Windows' kernel and its threads, drivers' among them.
-    const SYSTEM: u32 = 4;
 
     pub(super) fn of_drivers() -> Vec<Named> {
         let all = process::all().unwrap_or_default();
@@ -71,8 +82,8 @@ mod system {
             .collect();
         if found.is_empty() {
             found.push(Named {
-                process: SYSTEM,
-                name: "System".to_owned(),
+                process: SYSTEM_ID,
+                name: SYSTEM.to_owned(),
             });
         }
         found

@@ -68,6 +68,8 @@ pub(crate) enum CtlError {
     Load(#[from] weir_io_models::load::Error),
     #[error("--to is where relay goes to; give it with --against relay")]
     NoRelay,
+    #[error("--connect measures one echo: name one with --against, or leave that out")]
+    OneName,
     #[error("the server by `{command}`: {why}")]
     Server { command: String, why: String },
     #[error("what process {pid} costs can't be read: {source}")]
@@ -142,6 +144,7 @@ impl CtlError {
             // An argument of the command line.
             CtlError::Expression(_)
             | CtlError::NoRelay
+            | CtlError::OneName
             | CtlError::NoPort(_)
             | CtlError::SourceVersion { .. }
             | CtlError::Trust

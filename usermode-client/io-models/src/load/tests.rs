@@ -83,6 +83,38 @@ fn what_is_no_echo_is_an_error() {
     assert!(matches!(error, Error::Connect { .. }), "{error}");
 }
 
+/// A thread that fails ends the others in the middle of setting connections up; what
+/// they have begun is no error, and none of theirs takes the place of the first.
+#[test]
+fn of_several_threads_the_first_error_is_told() {
+    let worker = Worker {
+        plan: plan(server(echo), 64, 10),
+        message: pattern(10).into(),
+        phase: Arc::new(AtomicU8::new(END)),
+    };
+    let (tell, _told) = mpsc::channel();
+    let tally = worker.run(64, &tell).expect("ended by another");
+    assert_eq!(tally.latency.len(), 0);
+
+    let closes_one = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
+        let address = listener.local_addr().expect("has an address");
+        thread::spawn(move || {
+            drop(listener.accept());
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || echo(stream));
+            }
+        });
+        address
+    };
+    for _ in 0..5 {
+        let error = plan(closes_one(), 64, 10)
+            .run(&NEVER, |_| ())
+            .expect_err("closed");
+        assert!(matches!(error, Error::Connect { .. }), "{error}");
+    }
+}
+
 #[test]
 fn nobody_there_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listens");
@@ -119,7 +151,7 @@ fn latencies_are_those_of_the_server() {
 fn it_stops_when_told_whatever_it_is_doing() {
     let stop = AtomicBool::new(false);
     let long = |address| Plan {
-        duration: Duration::from_secs(3600),
+        duration: Duration::MAX,
         ..plan(address, 3, 10)
     };
     // While messages count, and while nobody answers a first time.

@@ -85,9 +85,13 @@ impl Worker {
         // Those that were answered, have sent their next message, and not looked
         // since whether that was answered too. They do after the others' turn.
         let (mut again, mut looking) = (Vec::new(), Vec::new());
-        while phase != END {
+        loop {
             let before = phase;
             phase = self.phase.load(Ordering::Acquire);
+            if phase == END {
+                // Also where another thread has failed and not all is set up here.
+                break;
+            }
             if before == CONNECT && phase != CONNECT {
                 answered = Instant::now();
                 for (at, connection) in connections.iter_mut().enumerate() {

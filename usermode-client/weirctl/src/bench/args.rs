@@ -26,7 +26,7 @@ pub(crate) struct EchoArgs {
         required_unless_present = "connect"
     )]
     pub(crate) against: Vec<Against>,
-    /// An echo that runs already, in place of starting one
+    /// An echo that runs already, in place of starting one; called as --against says
     #[arg(long, value_name = "ADDR:PORT", value_parser = crate::cli::address)]
     pub(crate) connect: Option<SocketAddr>,
     /// Where relay goes to, in place of an echo of the driver's

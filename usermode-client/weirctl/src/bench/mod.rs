@@ -39,6 +39,9 @@ fn echo(args: &EchoArgs, stop: &AtomicBool, out: &mut Output<'_>) -> Result<(), 
     if args.to.is_some() && (!targets.contains(&Target::Relay) || args.connect.is_some()) {
         return Err(CtlError::NoRelay);
     }
+    if args.connect.is_some() && targets.len() > 1 {
+        return Err(CtlError::OneName);
+    }
     let others = others(args);
     let mut runs = Vec::new();
     let measured = measure_all(args, &targets, &others, stop, &mut runs);
@@ -62,9 +65,13 @@ fn others(args: &EchoArgs) -> Vec<Named> {
         let any = args.connect.is_none() && (cfg!(windows) || args.weirctl.is_some());
         return if any { usage::of_drivers() } else { Vec::new() };
     }
-    let named = |process: &u32| Named {
-        process: *process,
-        name: "--pid".to_owned(),
+    let named = |process: &u32| {
+        let system = cfg!(windows) && *process == usage::SYSTEM_ID;
+        let name = if system { usage::SYSTEM } else { "--pid" };
+        Named {
+            process: *process,
+            name: name.to_owned(),
+        }
     };
     args.pid.iter().map(named).collect()
 }
@@ -80,7 +87,6 @@ fn measure_all(
     let mut targets: Vec<_> = targets.iter().copied().map(Some).collect();
     if args.connect.is_some() {
         // One that runs: what it is called is all there is to it.
-        targets.truncate(1);
         if targets.is_empty() {
             targets.push(None);
         }
@@ -114,22 +120,41 @@ fn measure_all(
 /// What server and other processes had cost at a moment.
 #[derive(Clone, Copy, Default)]
 struct Costs {
-    server: Option<(Duration, u64)>,
-    others: Option<(Duration, u64)>,
+    server: Option<Cost>,
+    others: Option<Cost>,
+}
+
+#[derive(Clone, Copy)]
+struct Cost {
+    cpu: Duration,
+    /// None where it can't be told.
+    memory: Option<u64>,
 }
 
 impl Costs {
     fn now(server: Option<&mut Server>, others: &[Named]) -> Result<Costs, CtlError> {
         let server = match server {
-            Some(server) => server.cost()?.map(|c| (c.cpu, c.memory)),
+            Some(server) => server.cost()?.map(|c| Cost {
+                cpu: c.cpu,
+                memory: Some(c.memory),
+            }),
             None => None,
         };
-        let mut sum = None;
+        let mut sum: Option<Cost> = None;
         for other in others {
             let pid = other.process;
             let usage = Usage::of(pid).map_err(|source| CtlError::Process { pid, source })?;
-            let (cpu, memory) = sum.unwrap_or((Duration::ZERO, 0));
-            sum = Some((cpu + usage.cpu, memory + usage.memory));
+            let memory = other.has_drivers_memory().then_some(usage.memory);
+            sum = Some(match sum {
+                Some(sum) => Cost {
+                    cpu: sum.cpu + usage.cpu,
+                    memory: sum.memory.zip(memory).map(|(sum, one)| sum + one),
+                },
+                None => Cost {
+                    cpu: usage.cpu,
+                    memory,
+                },
+            });
         }
         Ok(Costs {
             server,
@@ -175,12 +200,12 @@ fn measure(
         view::Spent {
             cpu: cost(&began)
                 .zip(cost(&ended))
-                .map(|(began, ended)| ended.0.saturating_sub(began.0)),
+                .map(|(began, ended)| ended.cpu.saturating_sub(began.cpu)),
             // Only now has each connection used what it has.
             memory: cost(&empty)
                 .zip(cost(&ended))
                 .filter(|_| connections >= MANY)
-                .map(|(empty, ended)| ended.1.saturating_sub(empty.1)),
+                .and_then(|(empty, ended)| Some(ended.memory?.saturating_sub(empty.memory?))),
         }
     }))
 }

@@ -196,6 +196,8 @@ fn what_is_not_known_is_said() {
     };
     let known = of("--against relay", vec![system], vec![run("relay", 1, 1)]);
     let said = text(&known);
+    assert!(said.contains("non-paged pool"), "{said}");
+    assert!(!text(&models).contains("non-paged pool"));
     assert!(
         said.contains("others: System 4") && !said.contains("--pid"),
         "{said}"
@@ -210,6 +212,23 @@ fn what_is_not_known_is_said() {
         vec![run("relay", 1, 1)],
     );
     assert!(text(&elsewhere).contains("to 192.0.2.1:7"));
+}
+
+/// Windows' own process tells of the driver's processor time, not of its memory.
+#[test]
+fn pool_is_no_processs_memory() {
+    let named = |name: &str| Named {
+        process: std::process::id(),
+        name: name.to_owned(),
+    };
+    let cost = |others: &[Named]| {
+        let costs = Costs::now(None, others).expect("known");
+        costs.others.expect("some")
+    };
+    assert!(cost(&[named("winedevice.exe")]).memory.is_some());
+    assert!(cost(&[named("System")]).memory.is_none());
+    let both = cost(&[named("winedevice.exe"), named("System")]);
+    assert!(both.memory.is_none() && both.cpu > Duration::ZERO);
 }
 
 /// An XML reader takes the drawing, and each bar is in it.
@@ -263,6 +282,14 @@ fn a_stop_ends_it_and_what_fails_is_told() {
     let (_, ended) = bench("--against iocp --to 127.0.0.1:7", false, false);
     let error = ended.expect_err("no relay");
     assert_eq!(error.exit_code(), 2, "{error}");
+    let line = format!("--against all --connect {}", server());
+    let (_, ended) = bench(&line, false, false);
+    let error = ended.expect_err("one of which nobody knows which");
+    assert_eq!(error.exit_code(), 2, "{error}");
+    let line = format!("--against iocp --connect {} --duration 0.1", server());
+    let (text, ended) = bench(&line, false, false);
+    ended.expect("one name is one to call it by");
+    assert!(text.contains("\niocp "), "{text}");
     let (_, ended) = bench(
         "--against kernel --weirctl /nonexistent/weirctl",
         false,

@@ -39,6 +39,9 @@ pub(crate) struct Bench {
     rounds: u16,
     /// The processes whose costs are shown as those of others.
     others: Vec<Other>,
+    /// Whether their memory says something of the driver's.
+    #[serde(skip)]
+    others_memory: bool,
     /// What is to be known about the numbers.
     notes: Vec<String>,
     /// Of each server and number of connections one: of several rounds the run in
@@ -188,6 +191,7 @@ impl Bench {
             duration_seconds: args.duration.as_secs_f64(),
             threads: args.threads,
             rounds: args.rounds,
+            others_memory: others.iter().all(Named::has_drivers_memory),
             others: others
                 .into_iter()
                 .map(|Named { process: pid, name }| Other { pid, name })
@@ -226,6 +230,12 @@ impl Bench {
             let of = |other: &Other| format!("{} {}", other.name, other.pid);
             let all: Vec<String> = self.others.iter().map(of).collect();
             notes.push(format!("others: {}", all.join(", ")));
+        }
+        if !self.others_memory {
+            notes.push(
+                "the driver's memory is non-paged pool, which is no process's: it isn't known"
+                    .to_owned(),
+            );
         }
         if self
             .runs

@@ -1,17 +1,18 @@
 //! `weirctl serve`.
 
-use std::io::{self, BufRead as _, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 
 use clap::Args;
 use serde::Serialize;
 use weir_io_models::usage::Usage;
-use weir_io_models::{Counters, Counts, Model, Options, Server, Stop};
+use weir_io_models::{Counts, Model, Options, Server, Stop};
 
 use crate::error::CtlError;
-use crate::output::{Output, View};
+use crate::output::{self, Output, View};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArgs {
@@ -141,13 +142,8 @@ pub(crate) fn run(args: &ServeArgs, out: &mut Output<'_>) -> Result<(), CtlError
     })?;
     let last = Arc::clone(&counters);
     if args.control {
-        // The server waits in its model's own way: it gets a thread, and the
-        // lines are read here.
-        let serving = thread::spawn(move || server.run());
-        control(&counters, &stop, out)?;
-        serving
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let lines = BufReader::new(io::stdin());
+        control(lines, move || server.run(), || counters.now(), &stop, out)?;
     } else {
         server.run()?;
     }
@@ -155,25 +151,176 @@ pub(crate) fn run(args: &ServeArgs, out: &mut Output<'_>) -> Result<(), CtlError
     Ok(())
 }
 
-/// Does what the lines on standard input say, until one says stop or there are
-/// no more.
-fn control(counters: &Counters, stop: &Stop, out: &mut Output<'_>) -> Result<(), CtlError> {
-    for line in io::stdin().lock().lines() {
+/// What may happen while there are both a server and lines for it.
+enum News {
+    Line(String),
+    /// No more lines, or no more server.
+    End,
+}
+
+/// Tells of its thread's end, of a panic too.
+struct Ends(SyncSender<News>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // Nobody may listen any more: then the end is known.
+        let _known = self.0.send(News::End);
+    }
+}
+
+/// Serves, and does what the lines say, until one says stop, there are no more,
+/// or the server has ended.
+fn control(
+    lines: impl BufRead + Send + 'static,
+    serve: impl FnOnce() -> Result<(), weir_io_models::Error> + Send + 'static,
+    counts: impl Fn() -> Counts,
+    stop: &Stop,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    // The server waits in its model's own way, and a line can't be waited for with
+    // anything else: each has a thread.
+    let (tell, news) = mpsc::sync_channel(1);
+    let ends = Ends(tell.clone());
+    let serving = thread::Builder::new()
+        .spawn(move || {
+            let _ends = ends;
+            serve()
+        })
+        .map_err(CtlError::Thread)?;
+    let ends = Ends(tell);
+    // Never joined: it may wait for a line that doesn't come.
+    let reading = thread::Builder::new().spawn(move || {
         // Read as long as it can be; then the server stops, as at its end.
-        let Ok(line) = line else { break };
+        for line in lines.lines().map_while(Result::ok) {
+            if ends.0.send(News::Line(line)).is_err() {
+                break;
+            }
+        }
+    });
+    let told = match reading {
+        Ok(_reading) => answer(&news, counts, out),
+        Err(error) => Err(CtlError::Thread(error)),
+    };
+    stop.stop();
+    // The server's thread must not wait for someone to hear of its end.
+    drop(news);
+    let served = serving
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    // A server that failed is why nobody reads its answers, more often than not.
+    served.map_err(CtlError::from).and(told)
+}
+
+/// Does what lines say until the end of something.
+fn answer(
+    news: &mpsc::Receiver<News>,
+    counts: impl Fn() -> Counts,
+    out: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    while let Ok(News::Line(line)) = news.recv() {
         match line.trim() {
-            "stats" => out.show(&Served::now(&counters.now()))?,
+            "stats" => out.show(&Served::now(&counts()))?,
             "stop" => break,
-            other => eprintln!("weirctl: the lines are stats and stop, not {other:?}"),
+            other => output::tell(&format_args!("the lines are stats and stop, not {other:?}")),
         }
     }
-    stop.stop();
     Ok(())
 }
 
 #[cfg(all(test, not(windows)))]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::time::{Duration, Instant};
+
+    /// Standard input on which nobody says anything.
+    struct Silent;
+
+    impl Read for Silent {
+        fn read(&mut self, _into: &mut [u8]) -> io::Result<usize> {
+            loop {
+                thread::park();
+            }
+        }
+    }
+
+    /// Serves until it is told to stop.
+    fn until(stop: &Stop) -> impl FnOnce() -> Result<(), weir_io_models::Error> + Send + 'static {
+        let stop = stop.clone();
+        move || {
+            let start = Instant::now();
+            while !stop.is_asked() {
+                assert!(start.elapsed() < Duration::from_secs(60), "not stopped");
+                thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        }
+    }
+
+    fn controlled(
+        lines: impl BufRead + Send + 'static,
+        serve: impl FnOnce() -> Result<(), weir_io_models::Error> + Send + 'static,
+        stop: &Stop,
+    ) -> (String, Result<(), CtlError>) {
+        let mut printed = Vec::new();
+        let ended = {
+            let mut out = Output::new(true, Box::new(&mut printed));
+            control(lines, serve, Counts::default, stop, &mut out)
+        };
+        (String::from_utf8(printed).expect("UTF-8"), ended)
+    }
+
+    #[test]
+    fn lines_are_answered_until_one_says_stop_or_there_are_no_more() {
+        for (lines, answers) in [("stats\n what?\nstats\n", 2), ("stop\nstats\n", 0)] {
+            let stop = Stop::default();
+            let (printed, ended) = controlled(lines.as_bytes(), until(&stop), &stop);
+            ended.expect("serves");
+            assert!(stop.is_asked());
+            assert_eq!(printed.lines().count(), answers, "{lines:?}: {printed}");
+        }
+    }
+
+    /// What the server ends with is told, also while no line comes.
+    #[test]
+    fn a_server_that_ends_ends_it() {
+        let silent = || BufReader::new(Silent);
+        let (_, ended) = controlled(silent(), || Ok(()), &Stop::default());
+        ended.expect("ended in order");
+        let fails = || Err(weir_io_models::Error::NotWindows { model: Model::Iocp });
+        let (_, ended) = controlled(silent(), fails, &Stop::default());
+        assert!(matches!(ended, Err(CtlError::Model(_))), "{ended:?}");
+        let panics = std::panic::catch_unwind(|| {
+            controlled(silent(), || panic!("a bug"), &Stop::default()).1
+        });
+        panics.expect_err("passed on");
+        // By Ctrl-C, for which nobody says stop here.
+        let stop = Stop::default();
+        let signal = stop.clone();
+        thread::spawn(move || signal.stop());
+        let (_, ended) = controlled(silent(), until(&stop), &stop);
+        ended.expect("stopped");
+    }
+
+    /// Whoever reads the answers has gone: the server ends, and the reason is told.
+    #[test]
+    fn nobody_who_reads_ends_it() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let stop = Stop::default();
+        let mut out = Output::new(true, Box::new(Closed));
+        let lines = "stats\nstats\nstats\n".as_bytes();
+        let ended = control(lines, until(&stop), Counts::default, &stop, &mut out);
+        assert!(ended.expect_err("closed").is_of_output());
+        assert!(stop.is_asked());
+    }
 
     #[test]
     fn elsewhere_it_says_whose_the_models_are() {
