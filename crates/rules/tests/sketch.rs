@@ -89,10 +89,10 @@ fn a_frame_all_known_is_decided_as_it_is() {
     ] {
         let bytes = program(&format!("rule a drop in {expression}"));
         let verified = Program::verify(&bytes).expect("a program");
-        let whole = [0..54];
+        let whole = 0..54;
         let syn = Sketch {
             bytes: &SYN,
-            known: &whole,
+            known: std::slice::from_ref(&whole),
         };
         let index = vec![0u32; verified.index_len()];
         let set = RuleSet::build(&bytes[..], index).expect("an index");
