@@ -124,6 +124,7 @@ HOOKS = {
     ("wdfldr", "WdfDeviceInitFree"): (2, returns(SUCCESS)),
     ("wdfldr", "WdfDeviceCreate"): (4, device_create),
     ("wdfldr", "WdfDeviceCreateSymbolicLink"): (3, returns(SUCCESS)),
+    ("wdfldr", "WdfDeviceConfigureRequestDispatching"): (4, returns(SUCCESS)),
     ("wdfldr", "WdfControlFinishInitializing"): (2, returns(SUCCESS)),
     ("wdfldr", "WdfObjectDelete"): (2, returns(SUCCESS)),
     ("wdfldr", "WdfDriverWdmGetDriverObject"): (2, returns_object),

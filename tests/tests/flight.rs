@@ -226,6 +226,19 @@ fn a_reset_that_fails_takes_back_no_failure_but_its_own() {
     assert!(!marks.fail(status::CONNECTION_RESET), "the first stays");
 }
 
+#[test]
+fn a_socket_given_up_while_it_is_reset_says_so_when_the_reset_fails() {
+    let marks = Marks::new();
+    assert_eq!(marks.begin_reset(), Some(true));
+    assert!(!marks.mark(mark::FAILED), "for the first time");
+    assert!(
+        !marks.fail(status::FILE_FORCED_CLOSED),
+        "the reset was first"
+    );
+    marks.take_back_reset(true);
+    assert_eq!(marks.failure(), status::FILE_FORCED_CLOSED);
+}
+
 /// One who waits, with a number.
 struct Waiter(u32, Place<Waiter>);
 

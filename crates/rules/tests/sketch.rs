@@ -14,7 +14,7 @@ const SYN: [u8; 54] = [
     0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1, // 64 hops
     4, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
 ];
-const KNOWN: [Range<u32>; 6] = [12..14, 14..15, 20..22, 23..24, 26..38, 46..48];
+const KNOWN: [Range<u32>; 6] = [12..14, 14..15, 20..22, 23..24, 26..38, 47..48];
 
 fn program(rules: &str) -> Vec<u8> {
     let file = RuleFile::parse(rules, "test.rules").expect("rules");
@@ -63,6 +63,7 @@ fn a_rule_that_asks_for_more_leaves_it_open() {
         "ip[8] = 64",
         "tcp[14:2] = 65535",
         "tcp[20] = 1",
+        "tcp[12] & 0xf0 = 0x50",
         "less 60",
         "len = 54",
     ] {

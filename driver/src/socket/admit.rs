@@ -29,12 +29,20 @@ const TCP: usize = 20;
 /// The longest of the frames made here.
 const LONGEST: usize = ETHERNET + V6 + TCP;
 
+const TYPE_V4: [u8; 2] = [0x08, 0x00];
 const PROTOCOL_TCP: u8 = 6;
 /// What is known of an IPv4 frame: its type; version and header's length; that it
-/// is no fragment; protocol; addresses and ports; offset and flags of TCP.
-const KNOWN_V4: [Range<u32>; 6] = [12..14, 14..15, 20..22, 23..24, 26..38, 46..48];
-/// Of IPv6: type; version; next header; addresses and ports; offset and flags.
-const KNOWN_V6: [Range<u32>; 5] = [12..14, 14..15, 20..21, 22..58, 66..68];
+/// is no fragment; protocol; addresses and ports; flags of TCP.
+const KNOWN_V4: [Range<u32>; 6] = [12..14, 14..15, 20..22, 23..24, 26..38, 47..48];
+/// Of IPv6: type; version; next header; addresses and ports; flags.
+const KNOWN_V6: [Range<u32>; 5] = [12..14, 14..15, 20..21, 22..58, 67..68];
+/// IPv4's "don't fragment", and the flags beside SYN of a peer that asks for ECN
+/// (RFC 3168, 6.1.1): single bits that aren't known in bytes that else are.
+const DONT_FRAGMENT: u8 = 0x40;
+const ECN: u8 = 0xC0;
+/// Where they are: of IPv4, and from the end of a SYN without options.
+const FRAGMENT_AT: usize = 20;
+const FLAGS_FROM_END: usize = 7;
 
 /// Data offset of a header without options; SYN.
 const OFFSET_AND_SYN: [u8; 2] = [0x50, 0x02];
@@ -74,9 +82,26 @@ pub(crate) fn peer(ends: &Ends) -> bool {
     }
     // Few get here: only now is it worth going through the rules one by one.
     let program = rules.rules().program();
-    let syn = Sketch { bytes, known };
-    let decision = sketch::decide(&program, syn, Some(Direction::In));
-    decision.is_none_or(|decision| decision.action != Action::Drop)
+    // IPv6 has the next header there.
+    let is_v4 = bytes.get(12..14) == Some(&TYPE_V4[..]);
+    let dropped = |fragment: u8, flags: u8| {
+        let mut frame = frame;
+        if let Some(byte) = frame.get_mut(FRAGMENT_AT).filter(|_| is_v4) {
+            *byte |= fragment;
+        }
+        let at = len.saturating_sub(FLAGS_FROM_END);
+        if let Some(byte) = frame.get_mut(at) {
+            *byte |= flags;
+        }
+        let bytes = frame.get(..len).unwrap_or_default();
+        let syn = Sketch { bytes, known };
+        sketch::decide(&program, syn, Some(Direction::In))
+            .is_some_and(|decision| decision.action == Action::Drop)
+    };
+    // Refused only if it would be dropped whatever those bits are.
+    let all = [(0, 0), (DONT_FRAGMENT, 0), (0, ECN), (DONT_FRAGMENT, ECN)];
+    !all.into_iter()
+        .all(|(fragment, flags)| dropped(fragment, flags))
 }
 
 /// Writes bytes one after another, as far as there is room.
@@ -106,7 +131,7 @@ fn syn(
     frame.put(&[0; 12])?;
     let known: &[_] = match (from.ip().to_canonical(), to.ip().to_canonical()) {
         (IpAddr::V4(source), IpAddr::V4(target)) => {
-            frame.put(&[0x08, 0x00])?;
+            frame.put(&TYPE_V4)?;
             // Version and length, service, total length; identification, flags;
             // hops, protocol, checksum.
             let total = u16::try_from(V4.checked_add(TCP)?).ok()?.to_be_bytes();

@@ -101,6 +101,10 @@ impl Marks {
         if failed {
             self.failure.store(status::SUCCESS, Ordering::Release);
         }
-        self.marks.fetch_and(!mark::ABORTED, Ordering::AcqRel);
+        let before = self.marks.fetch_and(!mark::ABORTED, Ordering::AcqRel);
+        // Given up by the provider meanwhile, which was not the first reason then.
+        if before & mark::FAILED != 0 {
+            self.fail(status::FILE_FORCED_CLOSED);
+        }
     }
 }

@@ -349,8 +349,10 @@ impl Sock {
     /// whatever its handle does (MSDN "Closing a Socket"). May be said more than
     /// once. `IRQL <= DISPATCH_LEVEL`.
     pub(super) fn forced_closed(&self) {
+        // Marked first: a reset that is taken back looks for it (`marks.rs`).
+        let first = !self.mark(mark::FAILED);
         self.fail(NtStatus::FILE_FORCED_CLOSED);
-        if !self.mark(mark::FAILED) {
+        if first {
             super::open::close_failed(self.reference());
         }
     }

@@ -198,7 +198,7 @@ impl Model {
             if !comes || silent || pipe.events == Events::Off {
                 continue;
             }
-            inputs.push(Input::Disconnect(n, Look::More));
+            inputs.push(Input::Disconnect(n, Look::End));
             inputs.push(Input::Disconnect(n, Look::Gone));
             // It may come beside a receive, too.
             let more = pipe.left > 0 && pipe.held.len() <= self.scope.held;

@@ -221,7 +221,8 @@ impl Model {
             let asked = pipe.receiving.is_some() || pipe.draining;
             asked || pipe.out.is_some() || pipe.passing.is_some() || pipe.signal
         };
-        let hears = |pipe: &PipeModel| pipe.events == Events::On;
+        // After the end was told of, no event comes.
+        let hears = |pipe: &PipeModel| pipe.events == Events::On && !pipe.disconnected;
         let goes_on = self.pipes.iter().any(|pipe| busy(pipe) || hears(pipe));
         assert!(
             self.freed || goes_on || self.closing.contains(&true),

@@ -121,7 +121,7 @@ impl Hear for Hearing {
     }
 
     fn disconnected(&self, abortive: bool) {
-        self.look(if abortive { Look::Gone } else { Look::More });
+        self.look(if abortive { Look::Gone } else { Look::End });
     }
 
     fn failed(&self) {

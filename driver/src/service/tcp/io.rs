@@ -219,6 +219,10 @@ impl Passing {
                 started = started.saturating_add(1);
                 bytes = bytes.saturating_add(u64::from(part.len()));
                 result = Ok(());
+                // What comes after a part that wasn't sent must not be sent either.
+                if self.failed.load(Ordering::Acquire) != 0 {
+                    break;
+                }
             }
         }
         self.kept.set(kept);
@@ -238,7 +242,7 @@ impl Passing {
             return Err(failure(NtStatus(failed)));
         }
         let sent = self.sent.load(Ordering::Acquire);
-        // A part is sent whole, or the connection is of no use any more.
+        // A part is sent whole, or the connection is given up.
         if sent != self.bytes.get() {
             return Err(Failure::Other);
         }

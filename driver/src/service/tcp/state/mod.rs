@@ -140,8 +140,10 @@ pub(crate) enum Look {
     /// Nothing.
     #[default]
     Not,
-    /// Data that were refused, or the end.
+    /// Data that were refused.
     More,
+    /// The end, behind what has not been received yet.
+    End,
     /// Why the connection is gone.
     Gone,
 }

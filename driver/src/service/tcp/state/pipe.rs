@@ -297,11 +297,13 @@ impl Pipe {
                 self.source = Source::Draining;
                 return Some(Action::Drain { pipe });
             }
-            (Source::Hearing, Look::More) if kind == Kind::Discard => {
+            (Source::Hearing, Look::More | Look::End) if kind == Kind::Discard => {
                 self.source = Source::Draining;
                 return Some(Action::Drain { pipe });
             }
-            (Source::Hearing, Look::More) | (Source::Still, _) => self.source = Source::Still,
+            (Source::Hearing, Look::More | Look::End) | (Source::Still, _) => {
+                self.source = Source::Still;
+            }
             _ => return None,
         }
         let room = usize::try_from(self.held).is_ok_and(|held| held < HELD);
@@ -313,7 +315,11 @@ impl Pipe {
         if !self.is_free(slot) {
             return None;
         }
-        self.look = Look::Not;
+        // One receive may get what was refused, and the end is still behind it: it
+        // isn't told of again, so from there on only receives can find it.
+        if self.look == Look::More {
+            self.look = Look::Not;
+        }
         self.set_busy(slot, true);
         self.source = Source::Receiving(slot);
         Some(Action::Receive { pipe, slot })
