@@ -173,7 +173,9 @@ fn a_server_that_is_not_the_one_wanted_is_not_spoken_to() {
     let folder = folder.path();
     authority(folder, "ca");
     authority(folder, "another");
+    // Good until the second in which it is made has passed.
     signed(folder, "ca", "old", "0");
+    std::thread::sleep(std::time::Duration::from_secs(2));
     signed(folder, "ca", "server", "2");
     std::fs::write(folder.join("text.pem"), "no certificate").expect("a file");
     let (_server, port) = s_server(folder, "server");
